@@ -1,0 +1,1 @@
+"""What the five scripts share; nothing in here knows the scripts."""

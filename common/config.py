@@ -1,0 +1,223 @@
+"""Settings: the paper's recipe as defaults, overridden by a TOML file, overridden by flags."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import difflib
+import os
+import sys
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from common.files import UserError
+
+# The tables a recipe may hold: one for each script and one that all of them read.
+TABLES = (
+    "common",
+    "prepare_data",
+    "pretrain_mae",
+    "finetune_single",
+    "curriculum",
+    "predict_submit",
+)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return number
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return number
+
+
+def fraction(text: str) -> float:
+    """Read a number in 0..1 (argparse type)."""
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return number
+
+
+def positive_float(text: str) -> float:
+    """Read a number above 0 (argparse type)."""
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return number
+
+
+def _option(text: str) -> tuple[str, object]:
+    """Read `key=value`, the value as a Python literal where it is one."""
+    key, sign, value = text.partition("=")
+    if not sign or not key.isidentifier():
+        raise argparse.ArgumentTypeError(f"{text!r} is not key=value")
+    try:
+        return key, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return key, value
+
+
+# Flags that mean the same in every script. A script picks those that it uses.
+COMMON: dict[str, dict] = {
+    "data_dir": dict(type=Path, default=Path("data"), help="folder holding raw/ and prepared/"),
+    "run_dir": dict(type=Path, default=Path("runs/paper"), help="folder of this run's results"),
+    "seed": dict(type=_count, default=0, help="seed of everything random"),
+    "epochs": dict(type=_positive, default=10, help="passes over the training images"),
+    "global_batch": dict(
+        type=_positive, default=256, help="images an optimiser step, over all processes"
+    ),
+    "batch_size": dict(
+        type=_positive,
+        default=64,
+        help="images a process computes at once; the rest of the global batch is accumulated",
+    ),
+    "workers": dict(
+        type=_count, default=None, help="loader processes a training process (default: by cores)"
+    ),
+    "mixed_precision": dict(
+        choices=["no", "bf16", "fp16"],
+        default=None,
+        help="number format of matrix products (default: bf16 where the hardware has it)",
+    ),
+    "model": dict(default="vit_base_patch16_224", help="timm name of the Vision Transformer"),
+    "model_options": dict(
+        type=_option,
+        nargs="*",
+        default=[],
+        metavar="KEY=VALUE",
+        help="arguments of timm's VisionTransformer that differ from the named model's; "
+        "stem=hmlp selects the non-overlapping convolutional stem",
+    ),
+    "image_size": dict(type=_positive, default=224, help="side of the model's input, pixels"),
+    "init": dict(
+        default=None,
+        help="weights to start from: a file, or timm:NAME to fetch timm's; "
+        "`none` starts from random weights (default: the stage before)",
+    ),
+    "limit": dict(type=_positive, default=None, help="use only the first N images (a quick look)"),
+    "report_to": dict(
+        nargs="*", default=[], help="Accelerate trackers, such as tensorboard or wandb"
+    ),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are UserErrors, so that a file can be named in them."""
+
+    def error(self, message: str):
+        raise UserError(message[0].upper() + message[1:] + ".")
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Shows the docstring as written, and each flag's default where it has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        return action.help if action.default in (None, []) else super()._get_help_string(action)
+
+
+def make_parser(description: str, *common: str, **defaults) -> argparse.ArgumentParser:
+    """Return a parser with `--config` and the named flags of COMMON.
+
+    description: the script's docstring. defaults: this script's own defaults of common flags.
+    """
+    parser = _Parser(description=description, formatter_class=_Help, allow_abbrev=False)
+    parser.add_argument("--config", type=Path, help="TOML recipe, e.g. configs/demo.toml")
+    for name in common:
+        options = {**COMMON[name], **({"default": defaults[name]} if name in defaults else {})}
+        parser.add_argument("--" + name.replace("_", "-"), **options)
+    return parser
+
+
+def parse_arguments(
+    parser: argparse.ArgumentParser, table: str, argv: Sequence[str] | None = None
+) -> argparse.Namespace:
+    """Read defaults, then the tables [common] and [`table`] of `--config`, then `argv`.
+
+    The recipe's values pass through the same types and choices as flags. Raises UserError for an
+    unreadable recipe, an unknown table, key or flag (naming the nearest), or a bad value.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    finder = _Parser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--config", type=Path)
+    path = finder.parse_known_args(argv)[0].config
+    from_file = _recipe_flags(parser, path, table) if path else []
+    try:
+        parser.parse_args(from_file)
+    except UserError as error:
+        raise UserError(f"In {path}: {error}") from None
+    arguments, unknown = parser.parse_known_args(from_file + argv)
+    if unknown:
+        flags = [flag for action in parser._actions for flag in action.option_strings]
+        raise UserError(f"Unknown argument {unknown[0]}{_nearest(unknown[0], flags)}")
+    if hasattr(arguments, "model_options"):
+        arguments.model_options = dict(arguments.model_options)
+    return arguments
+
+
+def _recipe_flags(parser: argparse.ArgumentParser, path: Path, table: str) -> list[str]:
+    """Return the recipe's values as if they had been typed."""
+    try:
+        recipe = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"Cannot read the recipe {path}: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"The recipe {path} is not valid TOML: {error}.") from None
+    for name, value in recipe.items():
+        if name not in TABLES or not isinstance(value, dict):
+            raise UserError(f"{path} has an unknown table [{name}]{_nearest(name, TABLES)}")
+    actions = {action.dest: action for action in parser._actions}
+    own = {**recipe.get("common", {}), **recipe.get(table, {})}
+    flags = []
+    for key, value in own.items():
+        if key not in actions or key in ("help", "config"):
+            if key in COMMON and key not in recipe.get(table, {}):
+                continue  # a common flag that this script has no use for
+            raise UserError(f"{path} has an unknown key {key!r}{_nearest(key, actions)}")
+        action = actions[key]
+        if isinstance(action, argparse.BooleanOptionalAction):
+            if not isinstance(value, bool):
+                raise UserError(f"{path}: {key} must be true or false, not {value!r}.")
+            flags.append(action.option_strings[0 if value else 1])
+        elif isinstance(value, dict):
+            flags += [action.option_strings[0], *(f"{k}={v}" for k, v in value.items())]
+        else:
+            values = value if isinstance(value, list) else [value]
+            flags += [action.option_strings[0], *map(str, values)]
+    return flags
+
+
+def _nearest(name: str, known) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; the nearest known is {close[0]}." if close else "; see --help."
+
+
+def settings_of(arguments: argparse.Namespace) -> dict:
+    """Return the resolved arguments as plain JSON values, for run.json."""
+    return {
+        key: str(value) if isinstance(value, Path) else value
+        for key, value in sorted(vars(arguments).items())
+    }
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Run a script's main: a UserError becomes one sentence and exit status 2."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("Interrupted; the same command goes on from the last saved state.", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): not an error worth a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)

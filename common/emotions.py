@@ -1,0 +1,149 @@
+"""Names of expressions, their numbers in each data set, and the compound decision rule.
+
+Everything that is a name or an order stands here once. The six logits of every classifier are in
+the order of `BASIC`; the seven classes of a submission are in the order of `CHALLENGE`, which is
+the order of the challenge's own header.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+# Order of the six logits, as in the authors' released code.
+BASIC = ("Surprise", "Fear", "Disgust", "Happiness", "Sadness", "Anger")
+
+# Expressions that stand alone: no compound has them as a part.
+ALONE = ("Neutral", "Contempt")
+
+# Classes of the adaptation phase (paper §3.2): AffectNet's eight.
+ADAPTATION = (*BASIC, *ALONE)
+
+# The challenge's classes 0..6, spelled as in the header of its frame list.
+CHALLENGE = (
+    "Fearfully_Surprised",
+    "Happily_Surprised",
+    "Sadly_Surprised",
+    "Disgustedly_Surprised",
+    "Angrily_Surprised",
+    "Sadly_Fearful",
+    "Sadly_Angry",
+)
+
+# RAF-DB's compound classes 1..11 (its label file counts from 1).
+RAF11 = (
+    "Happily Surprised",
+    "Happily Disgusted",
+    "Sadly Fearful",
+    "Sadly Angry",
+    "Sadly Surprised",
+    "Sadly Disgusted",
+    "Fearfully Angry",
+    "Fearfully Surprised",
+    "Angrily Surprised",
+    "Angrily Disgusted",
+    "Disgustedly Surprised",
+)
+
+# RAF-CE's classes 0..13: counted from 0 and in another order than RAF-DB's.
+RAFCE14 = (
+    "Happily Surprised",
+    "Happily Disgusted",
+    "Sadly Fearful",
+    "Sadly Angry",
+    "Sadly Surprised",
+    "Sadly Disgusted",
+    "Fearfully Angry",
+    "Fearfully Surprised",
+    "Fearfully Disgusted",
+    "Angrily Surprised",
+    "Angrily Disgusted",
+    "Disgustedly Surprised",
+    "Happily Fearful",
+    "Happily Sad",
+)
+
+_SYNONYMS = {
+    "Surprise": "surprise surprised surprisedly astonished astonishment amazed suprise",
+    "Fear": "fear fearful fearfully afraid scared fright frightened",
+    "Disgust": "disgust disgusted disgustedly disgusting",
+    "Happiness": "happiness happy happily joy joyful smile",
+    "Sadness": "sadness sad sadly sorrow",
+    "Anger": "anger angry angrily mad",
+    "Neutral": "neutral calm",
+    "Contempt": "contempt contemptuous contemptuously",
+}
+_NAME_OF = {word: name for name, words in _SYNONYMS.items() for word in words.split()}
+
+
+def parse_labels(text: str) -> tuple[str, ...]:
+    """Read one label as people write it: `happy`, `SADNESS`, `Sadly Angry`, `fear+surprise`.
+
+    Words are joined by space, `+`, `|`, `;`, `,`, `_`, `&` or `/`; case and common synonyms do not
+    matter. Returns canonical names in alphabetical order, at most two, e.g. ("Anger", "Sadness").
+    Raises ValueError for an unknown word, an empty label, more than two emotions, or `Neutral`
+    and `Contempt` beside another.
+    """
+    words = [word for word in re.split(r"[\s+|;,_&/]+", text.strip().lower()) if word]
+    if not words:
+        raise ValueError("empty label")
+    unknown = [word for word in words if word not in _NAME_OF]
+    if unknown:
+        known = ", ".join(ADAPTATION)
+        raise ValueError(f"unknown expression {unknown[0]!r} in {text!r} (known: {known})")
+    names = sorted({_NAME_OF[word] for word in words})
+    if len(names) > 2 or (len(names) == 2 and set(names) & set(ALONE)):
+        raise ValueError(f"{text!r} joins expressions that do not make a compound")
+    return tuple(names)
+
+
+def parts_of(name: str) -> tuple[int, int]:
+    """Return the indices in `BASIC` of a compound's two emotions, in the order of its name."""
+    words = re.split(r"[\s_]+", name.lower())
+    first, second = (BASIC.index(_NAME_OF[word]) for word in words)
+    return first, second
+
+
+# Pairs of indices in BASIC, in the order of CHALLENGE and of RAF11.
+CHALLENGE_PAIRS = tuple(parts_of(name) for name in CHALLENGE)
+RAF11_PAIRS = tuple(parts_of(name) for name in RAF11)
+
+_CHALLENGE_CLASS = {
+    tuple(sorted((BASIC[a], BASIC[b]))): index for index, (a, b) in enumerate(CHALLENGE_PAIRS)
+}
+
+
+def multi_hot(labels: str) -> np.ndarray:
+    """Return float32 [6] in the order of `BASIC` for a manifest label such as `Fear Surprise`.
+
+    `Neutral`, `Contempt` and the empty label give zeros. Raises ValueError for any other name.
+    """
+    vector = np.zeros(len(BASIC), dtype=np.float32)
+    for name in labels.split():
+        if name not in ALONE:
+            vector[BASIC.index(name)] = 1.0
+    return vector
+
+
+def challenge_class(labels: str) -> int:
+    """Return the challenge's class 0..6 of a manifest label, or -1 where it is none of the seven."""
+    return _CHALLENGE_CLASS.get(tuple(sorted(labels.split())), -1)
+
+
+def compound_scores(probabilities: np.ndarray, rule: str = "sum") -> np.ndarray:
+    """Score the seven compounds from the six probabilities of single emotions (paper §3.4).
+
+    probabilities: float [N, 6] in 0..1, order of `BASIC`. Returns float [N, 7], order of
+    `CHALLENGE`; the decision is its argmax. `sum` is the paper's rule, p_a + p_b; `geometric`
+    and `harmonic` are the means that other teams use. Raises ValueError for another rule.
+    """
+    first, second = np.asarray(CHALLENGE_PAIRS).T
+    a, b = probabilities[:, first], probabilities[:, second]  # [N, 7] each
+    if rule == "sum":
+        return a + b
+    if rule == "geometric":
+        return np.sqrt(a * b)
+    if rule == "harmonic":
+        return 2 * a * b / np.maximum(a + b, 1e-12)
+    raise ValueError(f"unknown decision rule {rule!r}: choose sum, geometric or harmonic")
