@@ -1,0 +1,87 @@
+"""How good predictions are, and how sure we can be: macro-F1, confusion, intervals."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Count how often each class was taken for which: int64 [classes, classes], rows are truth.
+
+    truth, predicted: int [N], each 0..classes-1. Raises ValueError for other shapes or values.
+    """
+    truth, predicted = _class_numbers(truth, classes), _class_numbers(predicted, classes)
+    if truth.shape != predicted.shape:
+        raise ValueError(f"{len(truth)} true classes for {len(predicted)} predicted ones")
+    cells = np.bincount(truth * classes + predicted, minlength=classes * classes)
+    return cells.reshape(classes, classes).astype(np.int64)
+
+
+def f1_per_class(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Return each class's F1, float64 [classes]; a class neither true nor predicted has 0."""
+    return _f1_of(confusion(truth, predicted, classes))
+
+
+def macro_f1(truth: np.ndarray, predicted: np.ndarray, classes: int) -> float:
+    """Return the mean of the classes' F1 over the whole set (paper eq. 2).
+
+    All `classes` count, also those absent from truth and predictions: the same as scikit-learn's
+    `f1_score(labels=range(classes), average="macro", zero_division=0)`, and not the mean of
+    batches' scores. 0 for an empty set.
+    """
+    return float(f1_per_class(truth, predicted, classes).mean())
+
+
+def single_emotion_f1(truth: np.ndarray, probabilities: np.ndarray) -> float:
+    """Return the macro-F1 over single emotions, the most probable one being the answer.
+
+    truth: int [N], index in `emotions.BASIC`. probabilities: float [N, 6].
+    """
+    return macro_f1(truth, probabilities.argmax(axis=1), probabilities.shape[1])
+
+
+def bootstrap_interval(
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    groups: np.ndarray,
+    classes: int,
+    samples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of the macro-F1, resampling whole groups.
+
+    Frames of one video resemble each other, so that frames drawn singly would promise far too
+    narrow an interval: videos (or persons) are drawn, with replacement, as many as there are.
+    groups: [N], any hashable values. The result does not depend on the order of the rows.
+    """
+    if len(truth) == 0:
+        return 0.0, 0.0
+    truth, predicted = _class_numbers(truth, classes), _class_numbers(predicted, classes)
+    names, member = np.unique(np.asarray(groups), return_inverse=True)
+    # One confusion matrix a group: a sample's matrix is then a weighted sum of them.
+    cells = np.bincount(
+        (member * classes + truth) * classes + predicted, minlength=len(names) * classes**2
+    ).reshape(len(names), classes**2)  # [G, c*c]
+    generator = np.random.default_rng(seed)
+    draws = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=samples)
+    scores = _f1_of((draws @ cells).reshape(samples, classes, classes)).mean(axis=-1)  # [S]
+    low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _f1_of(matrices: np.ndarray) -> np.ndarray:
+    """Return F1 [..., c] of confusion matrices [..., c, c]: 2·TP / (true + predicted)."""
+    hits = np.diagonal(matrices, axis1=-2, axis2=-1)  # [..., c]
+    total = matrices.sum(axis=-1) + matrices.sum(axis=-2)  # [..., c]
+    return 2 * hits / np.maximum(total, 1)  # where the total is 0, so are the hits
+
+
+def _class_numbers(values: np.ndarray, classes: int) -> np.ndarray:
+    values = np.asarray(values)
+    if values.ndim != 1 or (values.size and not np.issubdtype(values.dtype, np.integer)):
+        raise ValueError(f"class numbers must be integers in one dimension, not {values.dtype}")
+    values = values.astype(np.int64)
+    if values.size and (values.min() < 0 or values.max() >= classes):
+        raise ValueError(f"class numbers must be 0..{classes - 1}")
+    return values
