@@ -13,6 +13,10 @@ from pathlib import Path
 
 from common.files import UserError
 
+# The colour statistics of aligned faces, from the authors' released code.
+FACE_MEAN = (0.4990, 0.4104, 0.3656)
+FACE_STD = (0.2971, 0.2699, 0.2653)
+
 # The tables a recipe may hold: one for each script and one that all of them read.
 TABLES = (
     "common",
@@ -97,12 +101,21 @@ COMMON: dict[str, dict] = {
         "stem=hmlp selects the non-overlapping convolutional stem",
     ),
     "image_size": dict(type=_positive, default=224, help="side of the model's input, pixels"),
+    "mean": dict(
+        type=fraction, nargs=3, default=list(FACE_MEAN), help="mean colour of faces, R G B in 0..1"
+    ),
+    "std": dict(
+        type=fraction, nargs=3, default=list(FACE_STD), help="deviation of face colours, R G B"
+    ),
     "init": dict(
         default=None,
         help="weights to start from: a file, or timm:NAME to fetch timm's; "
         "`none` starts from random weights (default: the stage before)",
     ),
     "limit": dict(type=_positive, default=None, help="use only the first N images (a quick look)"),
+    "save_minutes": dict(
+        type=positive_float, default=10.0, help="minutes between saved states within an epoch"
+    ),
     "report_to": dict(
         nargs="*", default=[], help="Accelerate trackers, such as tensorboard or wandb"
     ),

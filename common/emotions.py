@@ -127,7 +127,7 @@ def multi_hot(labels: str) -> np.ndarray:
 
 
 def challenge_class(labels: str) -> int:
-    """Return the challenge's class 0..6 of a manifest label, or -1 where it is none of the seven."""
+    """Return the challenge's class 0..6 of a manifest label, or -1 if it is none of the seven."""
     return _CHALLENGE_CLASS.get(tuple(sorted(labels.split())), -1)
 
 

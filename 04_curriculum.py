@@ -1,0 +1,203 @@
+"""Curriculum from single to compound expressions (paper §3.4).
+
+Sub-stages of 5, 5, 3, 3 epochs draw 0, 20, 40, 100 % compound images: natural ones, and ones
+generated from pairs of single expressions by CutMix and Mixup.
+
+In:  <data-dir>/prepared/manifest.csv (01), <run-dir>/single/model.safetensors (03)
+Out: <run-dir>/curriculum/model.safetensors   of the epoch with the best validation macro-F1 over
+                         the seven compounds (the last epoch, where no compound is held out)
+                         metrics.csv (with what was drawn), confusion.png, curves.png, run.json
+
+Examples
+  python 04_curriculum.py --config configs/demo.toml
+  accelerate launch 04_curriculum.py --run-dir runs/vit_b
+  python 04_curriculum.py --stage-epochs 5 5 5 --compound-shares 0 0.5 1     (table 2, row 3)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from torch.nn import functional
+
+from common.augment import RANDOMS, augment, normalise
+from common.classifier import create_classifier, read_weights, save_model, start_from
+from common.config import fraction, make_parser, parse_arguments, positive_float, run_script
+from common.curriculum import MIXES, Sources, draw_epoch, stage_of
+from common.emotions import (
+    BASIC,
+    CHALLENGE,
+    CHALLENGE_PAIRS,
+    RAF11_PAIRS,
+    challenge_class,
+    compound_scores,
+    multi_hot,
+)
+from common.files import UserError, file_digest
+from common.loading import Geometry, ImageStore
+from common.manifest import hold_out, read_manifest
+from common.metrics import confusion, macro_f1
+from common.report import save_confusion, save_curves
+from common.runs import finish_run, init_facts, start_run
+from common.training import fit, make_optimizer, plateau, predict
+
+PAIRS = {"challenge7": CHALLENGE_PAIRS, "raf11": RAF11_PAIRS}
+
+
+def arguments():
+    parser = make_parser(
+        __doc__,
+        *("data_dir", "run_dir", "seed", "global_batch", "batch_size", "workers"),
+        *("mixed_precision", "model", "model_options", "image_size", "mean", "std", "init"),
+        *("limit", "save_minutes", "report_to"),
+    )
+    add = parser.add_argument
+    add("--stage-epochs", type=int, nargs="+", default=[5, 5, 3, 3], help="of each sub-stage")
+    add(
+        "--compound-shares",
+        type=fraction,
+        nargs="+",
+        default=[0.0, 0.2, 0.4, 1.0],
+        help="share of compound images in each sub-stage's batches",
+    )
+    add("--natural-share", type=fraction, default=0.5, help="of natural among compound images")
+    add("--mixes", nargs="*", choices=MIXES, default=["mixup", "cutmix"], help="generators")
+    add("--mixup-weight", type=fraction, default=0.1, help="of the first image")  # table 1
+    add("--pairs", choices=PAIRS, default="challenge7", help="compounds that are valid")
+    add("--datasets", nargs="+", help="sets of single expressions (default: all but those below)")
+    add("--without", nargs="*", default=["AffectNet", "Aff-Wild2"], help="sets to leave out")
+    add("--epoch-images", type=int, help="images an epoch (default: the single training images)")
+    add("--lr", type=positive_float, default=1e-5, help="learning rate of the plateau")
+    add("--weight-decay", type=float, default=0.05, help="of AdamW")
+    add("--layer-decay", type=fraction, default=1.0, help="factor of the rate, block by block")
+    add("--warmup-epochs", type=float, default=0.5, help="epochs of rising learning rate")
+    add("--drop-path", type=fraction, default=0.0, help="share of skipped blocks in the last block")
+    add("--crop-area", type=fraction, nargs=2, default=[0.6, 1.0], help="range of the random crop")
+    add("--jitter", type=fraction, default=0.3, help="strength of the colour jitter")
+    add("--cutout", type=fraction, default=0.5, help="share of images with a square cut out")
+    return parse_arguments(parser, "curriculum")
+
+
+def main() -> None:
+    args = arguments()
+    if len(args.stage_epochs) != len(args.compound_shares) or min(args.stage_epochs) < 1:
+        raise UserError(
+            f"--stage-epochs ({args.stage_epochs}) and --compound-shares ({args.compound_shares}) "
+            "must name the same number of sub-stages, of one epoch or more."
+        )
+    args.init = args.init or str(args.run_dir / "single" / "model.safetensors")
+    prepared = args.data_dir / "prepared"
+    manifest = read_manifest(prepared / "manifest.csv")
+    valid = {tuple(sorted((BASIC[a], BASIC[b]))) for a, b in PAIRS[args.pairs]}
+    labels = manifest.labels.astype(str)
+    single = labels.isin(BASIC) & (manifest.kind == "single")
+    single &= manifest.dataset.isin(args.datasets or set(manifest.dataset) - set(args.without))
+    natural = (manifest.kind == "compound") & labels.map(lambda text: tuple(text.split()) in valid)
+    used = manifest[single | natural].iloc[: args.limit].reset_index(drop=True)
+    held = hold_out(used, args.seed)
+    facts = {"manifest_sha256": file_digest(prepared / "manifest.csv"), **init_facts(args.init)}
+    run = start_run(args, "curriculum", facts)
+    if run is None:
+        return
+
+    store = ImageStore(prepared, used.image)
+    training = ~held & used.split.isin(["train", ""])
+    sources = Sources(
+        targets=np.stack([multi_hot(text) for text in used.labels]),
+        single=np.flatnonzero(training & (used.kind == "single")),
+        natural=np.flatnonzero(training & (used.kind == "compound")),
+    )
+    truth = used.labels.astype(str).map(challenge_class).to_numpy()
+    checking = np.flatnonzero(held & (truth >= 0))
+    if not len(sources.single):
+        raise UserError(
+            f"No single expressions to train on in {prepared}; prepare a labelled set (01), or name"
+            " others in --datasets."
+        )
+    run.say(
+        f"curriculum: {len(sources.single):,} singles, {len(sources.natural):,} natural compounds, "
+        f"{len(checking):,} compounds to validate"
+    )
+
+    options = {**args.model_options, "drop_path_rate": args.drop_path}
+    network = create_classifier(args.model, args.image_size, options)
+    if args.init != "none":
+        start_from(network, args.init, keep_head=True)
+    network.to(run.accelerator.device)
+    count = args.epoch_images or len(sources.single)
+    epochs = sum(args.stage_epochs)
+    steps_an_epoch = -(-count // args.global_batch)
+    accounts = {}
+
+    def plan(epoch: int):
+        drawn, accounts[epoch] = draw_epoch(
+            sources,
+            args.compound_shares[stage_of(epoch, args.stage_epochs)],
+            count=count,
+            natural_share=args.natural_share,
+            pairs=PAIRS[args.pairs],
+            mixes=args.mixes,
+            random=np.random.default_rng([args.seed, epoch]),
+        )
+        return drawn
+
+    def loss(network, batch):
+        images = augment(
+            batch,
+            jitter=args.jitter,
+            cutout_probability=args.cutout,
+            mean=args.mean,
+            std=args.std,
+            mixup_weight=args.mixup_weight,
+        )
+        return functional.binary_cross_entropy_with_logits(
+            network(images), batch["targets"], reduction="none"
+        ).sum(1)  # eq. 1: summed over classes, averaged over images
+
+    def validation() -> np.ndarray:
+        logits = predict(
+            run, network, store, checking, len(BASIC),
+            lambda images: normalise(images, args.mean, args.std),
+        )  # fmt: skip
+        return compound_scores(1 / (1 + np.exp(-logits))).argmax(1)
+
+    def validate(epoch: int) -> dict:
+        figures = {"stage": stage_of(epoch, args.stage_epochs) + 1, **accounts[epoch]}
+        if len(checking):
+            figures["val_macro_f1"] = macro_f1(truth[checking], validation(), len(CHALLENGE))
+        return figures
+
+    table = fit(
+        run,
+        network,
+        store,
+        name="curriculum",
+        epochs=epochs,
+        plan=plan,
+        loss=loss,
+        geometry=Geometry(args.image_size, crop_area=tuple(args.crop_area)),
+        randoms=RANDOMS,
+        optimizer=make_optimizer(network, args.lr, args.weight_decay, args.layer_decay),
+        schedule=plateau(epochs * steps_an_epoch, round(args.warmup_epochs * steps_an_epoch)),
+        validate=validate,
+        best="val_macro_f1" if len(checking) else None,
+        keep=lambda: save_model(run.folder, network),
+    )
+    if not len(checking):
+        run.say("curriculum: no compound is held out, so the last epoch is kept, unvalidated")
+        if run.main:
+            save_model(run.folder, network)
+    else:
+        network.load_state_dict(read_weights(run.folder / "model.safetensors"))
+        matrix = confusion(truth[checking], validation(), len(CHALLENGE))
+        if run.main:
+            save_confusion(run.folder / "confusion.png", matrix, CHALLENGE, "Compounds, validation")
+        run.say(f"curriculum: best validation macro-F1 {table.val_macro_f1.max():.4f}")
+    if run.main:
+        shown = [name for name in ("loss", "val_macro_f1") if name in table]
+        save_curves(run.folder / "curves.png", table, shown, "Curriculum")
+    finish_run(run)
+    run.say(f"curriculum: classifier in {run.folder / 'model.safetensors'}")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,205 @@
+"""The classifier: a timm Vision Transformer with a linear head, and weights in and out."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import safetensors.torch
+import timm
+import torch
+from safetensors import SafetensorError
+from timm.layers import LayerNorm2d, resample_abs_pos_embed
+from torch import nn
+
+from common.emotions import BASIC
+from common.files import UserError, whole_file
+
+
+class HMLPStem(nn.Module):
+    """Patch embedding by convolutions that do not overlap (Touvron et al. 2022, hMLP stem).
+
+    Each stage halves the patch with a 2×2 convolution of stride 2, so that a token still depends
+    on its own patch alone and a masked patch leaks nothing. LayerNorm over channels in place of the
+    paper's BatchNorm: it does not couple the images of a batch. Same interface as timm's
+    PatchEmbed: [B, 3, H, W] → [B, N, D].
+    """
+
+    def __init__(
+        self, img_size=224, patch_size=16, in_chans=3, embed_dim=768, bias=True, device=None,
+        dtype=None, **_,
+    ):  # fmt: skip
+        super().__init__()
+        stages = int(math.log2(patch_size))
+        if 2**stages != patch_size or stages < 2:
+            raise UserError(f"The hmlp stem needs a patch of 4, 8, 16 or 32 px, not {patch_size}.")
+        factory = {"device": device, "dtype": dtype}
+        self.patch_size = (patch_size, patch_size)
+        side = img_size if isinstance(img_size, int) else img_size[0]
+        self.grid_size = (side // patch_size, side // patch_size)
+        self.num_patches = self.grid_size[0] * self.grid_size[1]
+        layers, channels = [], in_chans
+        for stage in range(stages):
+            last = stage == stages - 1
+            width = embed_dim if last else max(32, embed_dim // 2 ** (stages - 1 - stage))
+            layers.append(nn.Conv2d(channels, width, 2, 2, bias=bias, **factory))
+            if not last:
+                layers += [LayerNorm2d(width, **factory), nn.GELU()]
+            channels = width
+        self.proj = nn.Sequential(*layers)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.proj(images).flatten(2).transpose(1, 2)
+
+
+STEMS = {"linear": None, "hmlp": HMLPStem}
+
+
+def create_encoder(
+    model: str, image_size: int, options: dict | None = None, num_classes: int = 0
+) -> nn.Module:
+    """Return timm's Vision Transformer `model` with random weights.
+
+    options: arguments of timm's VisionTransformer that differ from the named model's, and `stem`
+    (linear or hmlp). Without classes, the network has no pooling: its blocks end in `norm`, as a
+    masked autoencoder's do. Raises UserError for an unknown model or option.
+    """
+    arguments = {"global_pool": "avg", **(options or {})}
+    if not num_classes:
+        arguments.update(global_pool="", fc_norm=False)
+    stem = arguments.pop("stem", "linear")
+    if stem not in STEMS:
+        raise UserError(f"Unknown stem {stem!r} in --model-options: choose {' or '.join(STEMS)}.")
+    if STEMS[stem]:
+        arguments["embed_layer"] = STEMS[stem]
+    try:
+        encoder = timm.create_model(
+            model, pretrained=False, num_classes=num_classes, img_size=image_size, **arguments
+        )
+    except (RuntimeError, TypeError, AssertionError, ValueError) as error:
+        raise UserError(
+            f"timm cannot make the model {model!r} at {image_size} px with {arguments}: {error}"
+        ) from None
+    if not isinstance(encoder, timm.models.VisionTransformer):
+        raise UserError(f"The model {model!r} is not a Vision Transformer; choose a timm vit_*.")
+    return encoder
+
+
+def create_classifier(
+    model: str, image_size: int, options: dict | None = None, classes: int = len(BASIC)
+) -> nn.Module:
+    """Return a Vision Transformer with `classes` logits: [B, 3, S, S] → [B, classes].
+
+    The head starts near zero, so that a pretrained encoder is not shaken by its first gradients.
+    """
+    network = create_encoder(model, image_size, options, num_classes=classes)
+    nn.init.trunc_normal_(network.head.weight, std=2e-5)  # as in the reference MAE fine-tuning
+    nn.init.zeros_(network.head.bias)
+    return network
+
+
+def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
+    """Read tensors by name from a safetensors file, or from a PyTorch file without unpickling.
+
+    Of a PyTorch file, the entry `model` or `state_dict` is taken where there is one. Raises
+    UserError where the file is missing, damaged, or holds anything but tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"There is no file of weights {path}; run the stage before, or name one.")
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
+        raise UserError(f"{path} is not a readable file of weights: {error}") from None
+    except Exception as error:  # torch's unpickler raises its own errors for refused content
+        raise UserError(f"{path} holds more than tensors and is refused: {error}") from None
+    for key in ("model", "state_dict"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(map(torch.is_tensor, content.values())):
+        raise UserError(f"{path} does not hold tensors by name.")
+    return content
+
+
+def start_from(network: nn.Module, init: str, keep_head: bool = False) -> list[str]:
+    """Load weights into a network of `create_classifier`, and return the names left random.
+
+    init: a file, or `timm:NAME` to fetch timm's published weights of that name. Only what belongs
+    to the task may be missing from the file: the head, its norm and its attention pooling.
+    keep_head: take the head too. Raises UserError where the file belongs to another architecture.
+    """
+    if init.startswith("timm:"):
+        name = init.removeprefix("timm:")
+        try:
+            weights = timm.create_model(name, pretrained=True, num_classes=0).state_dict()
+        except Exception as error:  # the hub's client raises a dozen kinds
+            raise UserError(f"timm could not fetch {name!r}: {error}") from None
+    else:
+        weights = read_weights(init)
+    own = network.state_dict()
+    position = weights.get("pos_embed")
+    if position is not None and position.shape[-1] == own["pos_embed"].shape[-1]:
+        weights["pos_embed"] = resample_abs_pos_embed(  # another image size: interpolated
+            position,
+            network.patch_embed.grid_size,
+            num_prefix_tokens=0 if network.no_embed_class else network.num_prefix_tokens,
+        )
+    if not keep_head:
+        weights = {key: value for key, value in weights.items() if not key.startswith("head.")}
+    differing = [
+        f"{key} is {list(weights[key].shape)}, expected {list(own[key].shape)}"
+        for key in own
+        if key in weights and weights[key].shape != own[key].shape
+    ]
+    # What a task may lack or leave over; anything else tells that the architectures differ.
+    free = ("head.", "fc_norm.", "attn_pool.", "norm.", "decoder_", "mask_token")
+    missing = [key for key in own if key not in weights]
+    lacking = [key for key in missing if keep_head or not key.startswith(free)]
+    extra = [key for key in weights if key not in own and not key.startswith(free)]
+    if differing or lacking or extra:
+        what = [*differing, *(f"{key} is missing" for key in lacking)]
+        what += [f"{key} has no place in the model" for key in extra]
+        raise UserError(
+            f"{init} holds the weights of another model than --model and --model-options name: "
+            f"{what[0]} ({len(what)} such)."
+        )
+    network.load_state_dict(weights, strict=False)
+    return missing
+
+
+def save_model(folder: str | Path, network: nn.Module) -> None:
+    """Write `model.safetensors` with timm's parameter names into a run folder."""
+    tensors = {
+        key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()
+    }
+    with whole_file(Path(folder) / "model.safetensors") as file:
+        file.write(safetensors.torch.save(tensors))
+
+
+def load_classifier(checkpoint: str | Path) -> tuple[nn.Module, dict]:
+    """Return the network of a run's `model.safetensors`, on the CPU, and its settings.
+
+    The settings come from `run.json` beside it: model, model_options, image_size, mean, std.
+    Raises UserError where either file is missing or they do not belong together.
+    """
+    checkpoint = Path(checkpoint)
+    weights = read_weights(checkpoint)
+    record = checkpoint.with_name("run.json")
+    try:
+        settings = json.loads(record.read_text(encoding="utf-8"))["settings"]
+        shape = settings["model"], settings["image_size"], settings["model_options"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{checkpoint} needs the run.json of its run beside it, which tells the model's sizes."
+        ) from None
+    classes = len(weights["head.bias"]) if "head.bias" in weights else 0
+    if classes != len(BASIC):
+        raise UserError(
+            f"{checkpoint} has {classes} logits, not the {len(BASIC)} of an expression classifier."
+        )
+    network = create_classifier(*shape)
+    start_from(network, str(checkpoint), keep_head=True)
+    return network.eval(), settings

@@ -1,0 +1,271 @@
+"""From a plan of what an epoch shows to uint8 batches, the same whatever the number of workers.
+
+A plan names the images of an epoch in order. Everything random about position p of an epoch comes
+from one generator keyed by (seed, epoch, p): geometry is applied here, in the workers, on uint8
+tensors; the numbers that colour, mixing and masking need on the device travel with the batch.
+So the result depends neither on the number of workers nor on that of processes, and a run can be
+resumed at any batch.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+from torchvision.io import ImageReadMode, decode_image
+from torchvision.transforms.v2 import functional as transforms
+
+
+class ImageStore:
+    """The paths of a set of images in two arrays, so that workers share them without copies.
+
+    A list of 4.5 million Python strings would be copied page by page into each worker as its
+    reference counts are touched; two NumPy arrays are not.
+    """
+
+    def __init__(self, root: str | Path, images: Sequence[str]):
+        encoded = [name.encode() for name in images]
+        self.root = str(root)
+        self._bytes = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+        self._ends = np.cumsum([len(name) for name in encoded], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def path(self, index: int) -> str:
+        """Return the path of image `index`."""
+        start = self._ends[index - 1] if index else 0
+        return os.path.join(self.root, self._bytes[start : self._ends[index]].tobytes().decode())
+
+    def read(self, index: int) -> torch.Tensor | None:
+        """Return image `index` as uint8 [3, H, W], or None where it cannot be read."""
+        try:
+            return decode_image(self.path(index), mode=ImageReadMode.RGB)
+        except (RuntimeError, OSError, ValueError):
+            return None
+
+
+@dataclass
+class Plan:
+    """What one epoch shows, in order: n rows of one or two images of a store.
+
+    first, second: int64 [n], second is -1 where the row is one image. mix: uint8 [n], SINGLE,
+    MIXUP or CUTMIX of common.augment. targets: float32 [n, C].
+    """
+
+    first: np.ndarray
+    targets: np.ndarray
+    second: np.ndarray = field(default=None)
+    mix: np.ndarray = field(default=None)
+
+    def __post_init__(self):
+        if self.second is None:
+            self.second = np.full(len(self.first), -1, dtype=np.int64)
+        if self.mix is None:
+            self.mix = np.zeros(len(self.first), dtype=np.uint8)
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Random resized crop and flip: side of the result in pixels, ranges, probability."""
+
+    image_size: int
+    crop_area: tuple[float, float] = (0.2, 1.0)  # of the image's area
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)  # width over height
+    flip: float = 0.5
+
+    def apply(self, image: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
+        """Crop, resize (bicubic, antialiased) and flip uint8 [3, H, W] to [3, size, size]."""
+        height, width = image.shape[-2:]
+        area, shape, left, top, flip = random.random(5)
+        area = height * width * (self.crop_area[0] + area * np.ptp(self.crop_area))
+        low, high = np.log(self.crop_ratio)
+        ratio = math.exp(low + shape * (high - low))
+        # A crop that would not fit is narrowed to the image: no rejection, so every image
+        # consumes the same number of random numbers.
+        crop_width = min(width, max(1, round(math.sqrt(area * ratio))))
+        crop_height = min(height, max(1, round(math.sqrt(area / ratio))))
+        box = (
+            int(top * (height - crop_height + 1)),
+            int(left * (width - crop_width + 1)),
+            crop_height,
+            crop_width,
+        )
+        image = transforms.resized_crop(
+            image,
+            *box,
+            size=[self.image_size, self.image_size],
+            interpolation=transforms.InterpolationMode.BICUBIC,
+            antialias=True,
+        )
+        return image.flip(-1) if flip < self.flip else image
+
+
+def split_batches(
+    rows: int, global_batch: int, batch_size: int, rank: int, world: int
+) -> list[list[np.ndarray]]:
+    """Divide an epoch's rows into optimiser steps and this process's part of each.
+
+    Returns a list of steps; a step is a list of int64 arrays of positions, one for each forward
+    pass. Over all ranks every position occurs once. A process whose share of the last step is
+    empty gets one pass of no rows, because all processes must take part in the gradient exchange.
+    """
+    steps = []
+    for start in range(0, rows, global_batch):
+        mine = np.arange(start, min(start + global_batch, rows))[rank::world]
+        passes = [mine[i : i + batch_size] for i in range(0, max(1, len(mine)), batch_size)]
+        steps.append(passes)
+    return steps
+
+
+class _Passes(Dataset):
+    """The forward passes of an epoch, each made whole by one worker."""
+
+    def __init__(self, store, plan, passes, geometry, randoms, seed, epoch):
+        self.store, self.plan, self.passes, self.geometry = store, plan, passes, geometry
+        self.randoms, self.seed, self.epoch = randoms, seed, epoch
+
+    def __len__(self) -> int:
+        return len(self.passes)
+
+    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+        positions = self.passes[number]
+        count, side = len(positions), self.geometry.image_size
+        # A pass without rows still needs one image for the network; its weight is zero.
+        shape = (max(1, count), 3, side, side)
+        images = torch.zeros(shape, dtype=torch.uint8)
+        weight = torch.zeros(shape[0])
+        uniform = np.zeros((shape[0], self.randoms), dtype=np.float32)
+        partner_rows, partners = [], []
+        for row, position in enumerate(positions):
+            random = np.random.Generator(
+                np.random.Philox(key=[self.seed, self.epoch * 2**32 + position])
+            )
+            uniform[row] = random.random(self.randoms, dtype=np.float32)
+            image = self.store.read(self.plan.first[position])
+            second = self.plan.second[position]
+            partner = self.store.read(second) if second >= 0 else None
+            if image is None or (second >= 0 and partner is None):
+                continue  # 01 has checked every file; one that vanished since weighs nothing
+            images[row] = self.geometry.apply(image, random)
+            weight[row] = 1.0
+            if partner is not None:
+                partner_rows.append(row)
+                partners.append(self.geometry.apply(partner, random))
+        chosen = positions if count else np.zeros(1, dtype=np.int64)
+        return {
+            "images": images,
+            "partners": torch.stack(partners) if partners else torch.zeros((0, *shape[1:])).byte(),
+            "partner_rows": torch.tensor(partner_rows, dtype=torch.int64),
+            "mix": torch.from_numpy(self.plan.mix[chosen]),
+            "targets": torch.from_numpy(self.plan.targets[chosen]),
+            "uniform": torch.from_numpy(uniform),
+            "weight": weight,
+        }
+
+
+def training_passes(
+    store: ImageStore,
+    plan: Plan,
+    passes: Sequence[np.ndarray],
+    geometry: Geometry,
+    *,
+    randoms: int,
+    seed: int,
+    epoch: int,
+    workers: int,
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Yield the forward passes of an epoch in order.
+
+    Each is a dict: images uint8 [b, 3, S, S]; partners uint8 [m, 3, S, S] with partner_rows
+    int64 [m], the rows of `images` they belong to; mix uint8 [b]; targets float32 [b, C]; uniform
+    float32 [b, randoms] in 0..1; weight float32 [b], 0 for an image that could not be read.
+    """
+    data = _Passes(store, plan, passes, geometry, randoms, seed, epoch)
+    return iter(_loader(data, workers))
+
+
+class _Views(Dataset):
+    """Whole images resized to the network's input, in passes."""
+
+    def __init__(self, store, passes, image_size):
+        self.store, self.passes, self.image_size = store, passes, image_size
+
+    def __len__(self) -> int:
+        return len(self.passes)
+
+    def __getitem__(self, number: int):
+        positions = self.passes[number]
+        images = torch.zeros((len(positions), 3, self.image_size, self.image_size)).byte()
+        valid = torch.zeros(len(positions), dtype=torch.bool)
+        for row, position in enumerate(positions):
+            image = self.store.read(position)
+            if image is not None:
+                images[row] = transforms.resize(
+                    image,
+                    [self.image_size, self.image_size],
+                    interpolation=transforms.InterpolationMode.BICUBIC,
+                    antialias=True,
+                )
+                valid[row] = True
+        return torch.from_numpy(positions), images, valid
+
+
+def evaluation_batches(
+    store: ImageStore,
+    image_size: int,
+    batch_size: int,
+    workers: int,
+    indices: np.ndarray | None = None,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Yield (positions int64 [b], images uint8 [b, 3, S, S], valid bool [b]) of a store, in order.
+
+    An image that cannot be read is black and not valid: the caller decides what that means.
+    """
+    indices = np.arange(len(store)) if indices is None else np.asarray(indices, dtype=np.int64)
+    passes = [indices[i : i + batch_size] for i in range(0, len(indices), batch_size)]
+    return iter(_loader(_Views(store, passes, image_size), workers))
+
+
+def _loader(data: Dataset, workers: int) -> DataLoader:
+    # A worker makes whole passes (batch_size=None): nothing is collated twice, and one tensor
+    # crosses the process border instead of one for each image.
+    workers = min(workers, len(data))
+    return DataLoader(
+        data,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_start_worker,
+        multiprocessing_context="fork" if workers and hasattr(os, "fork") else None,
+    )
+
+
+def _start_worker(_: int) -> None:
+    torch.set_num_threads(1)
+    # A signal to the whole group (Ctrl-C, a scheduler's SIGTERM) is the main process's to answer:
+    # it needs its workers until the state is written.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def default_workers(processes: int = 1) -> int:
+    """Return loader processes for each training process: the cores it may use, less its own.
+
+    On a machine without a GPU the cores compute, and one worker is enough to stay ahead of them.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if not torch.cuda.is_available():
+        return 1 if cores > 1 else 0
+    return max(1, min(16, cores // processes - 1))
