@@ -201,9 +201,10 @@ def _recipe_flags(parser: argparse.ArgumentParser, path: Path, table: str) -> li
             flags.append(action.option_strings[0 if value else 1])
         elif isinstance(value, dict):
             flags += [action.option_strings[0], *(f"{k}={v}" for k, v in value.items())]
-        else:
-            values = value if isinstance(value, list) else [value]
-            flags += [action.option_strings[0], *map(str, values)]
+        elif isinstance(value, list):
+            flags += [action.option_strings[0], *map(str, value)]
+        else:  # joined by `=`, so that a value may begin with a dash
+            flags.append(f"{action.option_strings[0]}={value}")
     return flags
 
 

@@ -1,0 +1,60 @@
+"""A file appears whole or not at all, and names from lists stay in their folder."""
+
+import hashlib
+import os
+import subprocess
+import sys
+
+import pytest
+
+from common.files import UserError, file_digest, inside, whole_file
+
+
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_interrupted_write_leaves_the_old_file(tmp_path, old):
+    path = tmp_path / "table.csv"
+    if old is not None:
+        path.write_bytes(old)
+    with pytest.raises(KeyboardInterrupt), whole_file(path) as file:
+        file.write(b"half of the new")
+        raise KeyboardInterrupt
+    assert (path.read_bytes() if path.exists() else None) == old
+    assert [entry.name for entry in tmp_path.iterdir()] == ([path.name] if old else [])
+
+
+def test_killed_process_leaves_the_old_file(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+    script = (
+        "import os, signal\nfrom common.files import whole_file\n"
+        f"with whole_file({str(path)!r}, 'w') as file:\n"
+        "    file.write('new' * 10_000)\n    file.flush()\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], cwd=os.getcwd(), check=False)
+    assert ended.returncode == -9
+    assert path.read_text() == "old"
+
+
+def test_new_file_appears_whole_with_its_folder_and_plain_line_ends(tmp_path):
+    path = tmp_path / "a" / "b" / "list.txt"
+    with whole_file(path, "w") as file:
+        file.write("é\n")
+        assert not path.exists()
+    assert path.read_bytes() == "é\n".encode()
+    assert [entry.name for entry in path.parent.iterdir()] == ["list.txt"]
+
+
+@pytest.mark.parametrize("name", ["../x.jpg", "a/../../x.jpg", "/etc/passwd", "a\0b"])
+def test_names_that_leave_the_folder_are_refused(tmp_path, name):
+    with pytest.raises(UserError, match="outside"):
+        inside(tmp_path, name)
+
+
+def test_names_inside_the_folder_are_joined(tmp_path):
+    assert inside(tmp_path, "a/b..jpg") == tmp_path / "a" / "b..jpg"
+
+
+def test_digest_is_sha256(tmp_path):
+    (tmp_path / "f").write_bytes(b"x" * 100_000)
+    assert file_digest(tmp_path / "f") == hashlib.sha256(b"x" * 100_000).hexdigest()
