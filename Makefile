@@ -1,0 +1,42 @@
+# make demo     the whole road on a drawn world, from raw data sets to a scored submission
+# make test     all tests
+# Both make their own .venv first, and may be run again at any time: they go on where they stopped.
+# SEED=1 draws another world and trains another model, beside the first.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+SEED ?= 0
+NAME := demo$(if $(filter-out 0,$(SEED)),-$(SEED))
+DATA := data/$(NAME)
+RUN := runs/$(NAME)
+PY := .venv/bin/python
+RECIPE := --config configs/demo.toml --data-dir $(DATA) --run-dir $(RUN) --seed $(SEED)
+
+.PHONY: demo test lint clean-demo help
+help:
+	@sed -n 's/^# //p' Makefile | head -4
+
+.venv/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than Python 3.11; name a newer one: make PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --disable-pip-version-check --quiet --requirement requirements.txt
+	@touch $@
+
+demo: .venv/installed
+	$(PY) -m common.demo --out $(DATA) --seed $(SEED)
+	$(PY) 01_prepare_data.py    $(RECIPE)
+	$(PY) 02_pretrain_mae.py    $(RECIPE)
+	$(PY) 03_finetune_single.py $(RECIPE)
+	$(PY) 04_curriculum.py      $(RECIPE)
+	$(PY) 05_predict_submit.py  $(RECIPE) --truth $(DATA)/truth.csv
+
+test: .venv/installed
+	$(PY) -m pytest
+
+lint: .venv/installed
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+
+clean-demo:
+	rm -rf $(DATA) $(RUN)
