@@ -70,6 +70,51 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def summarise(
+    truth: np.ndarray, predicted: np.ndarray, groups: np.ndarray, classes: int, seed: int = 0
+) -> dict:
+    """Return all that a score needs to be judged, as plain JSON values.
+
+    Keys: macro_f1, interval (95 %, over groups; None for a single group), frames, groups; f1,
+    precision, recall, support and predicted of each class; confusion (rows are truth); and two
+    references: chance_f1, what even guessing would expect, and constant_f1, the best that one
+    answer for all frames (constant_class) can reach.
+    """
+    matrix = confusion(truth, predicted, classes)
+    support, answers, hits = matrix.sum(axis=1), matrix.sum(axis=0), np.diagonal(matrix)
+    share = support / max(1, support.sum())
+    several = len(np.unique(groups)) > 1
+    return {
+        "macro_f1": float(_f1_of(matrix).mean()),
+        "interval": list(bootstrap_interval(truth, predicted, groups, classes, seed=seed))
+        if several
+        else None,
+        "frames": len(truth),
+        "groups": len(np.unique(groups)),
+        "f1": _f1_of(matrix).tolist(),
+        "precision": (hits / np.maximum(answers, 1)).tolist(),
+        "recall": (hits / np.maximum(support, 1)).tolist(),
+        "support": support.tolist(),
+        "predicted": answers.tolist(),
+        "confusion": matrix.tolist(),
+        # A guesser answers each class in 1/c of all frames and is right in `share` of them.
+        "chance_f1": float((2 * share / (share * classes + 1)).mean()),
+        "constant_f1": float(2 * share.max() / (share.max() + 1) / classes),
+        "constant_class": int(share.argmax()),
+    }
+
+
+def divergence(counts: np.ndarray, reference: np.ndarray) -> float:
+    """Return the Kullback-Leibler divergence of a distribution from a reference, in nats.
+
+    counts, reference: frequencies [c], not all 0, reference above 0. Σ p·log(p/q) ≥ 0: finite also
+    where a class was never predicted.
+    """
+    p = np.asarray(counts, dtype=np.float64) / np.sum(counts)
+    q = np.asarray(reference, dtype=np.float64) / np.sum(reference)
+    return float(np.sum(p * np.log(np.where(p > 0, p / q, 1.0))))
+
+
 def _f1_of(matrices: np.ndarray) -> np.ndarray:
     """Return F1 [..., c] of confusion matrices [..., c, c]: 2·TP / (true + predicted)."""
     hits = np.diagonal(matrices, axis1=-2, axis2=-1)  # [..., c]

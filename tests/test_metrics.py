@@ -1,8 +1,11 @@
 """The score is scikit-learn's macro-F1 over fixed classes; intervals resample whole videos."""
 
+import json
+
 import numpy as np
 import pytest
-from sklearn.metrics import confusion_matrix, f1_score
+from scipy.stats import entropy
+from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
 
 from common import metrics
 
@@ -83,3 +86,46 @@ def test_interval_is_reproducible_and_blind_to_row_order(predictions):
 def test_numbers_that_are_no_classes_are_refused(truth, predicted):
     with pytest.raises(ValueError):
         metrics.macro_f1(np.array(truth), np.array(predicted), 7)
+
+
+def test_summary_agrees_with_scikit_learn_and_is_plain_json(predictions):
+    truth, predicted = predictions
+    videos = np.repeat(np.arange(20), 25).astype(str)
+    summary = metrics.summarise(truth, predicted, videos, 7)
+    precision, recall, f1, support = precision_recall_fscore_support(
+        truth, predicted, labels=range(7), zero_division=0
+    )
+    for key, expected in {
+        "precision": precision,
+        "recall": recall,
+        "f1": f1,
+        "support": support,
+        "predicted": np.bincount(predicted, minlength=7),
+    }.items():
+        np.testing.assert_allclose(summary[key], expected)
+    assert summary["macro_f1"] == pytest.approx(f1.mean())
+    assert summary["interval"] == list(metrics.bootstrap_interval(truth, predicted, videos, 7))
+    assert (summary["frames"], summary["groups"]) == (500, 20)
+    assert json.loads(json.dumps(summary)) == summary
+
+
+def test_references_are_what_guessing_and_one_answer_score():
+    generator = np.random.default_rng(5)
+    truth = generator.choice(7, size=200_000, p=[0.4, 0.2, 0.1, 0.1, 0.1, 0.05, 0.05])
+    summary = metrics.summarise(truth, truth, np.arange(200_000) % 3, 7)
+    guesses = generator.integers(0, 7, len(truth))
+    assert summary["chance_f1"] == pytest.approx(metrics.macro_f1(truth, guesses, 7), abs=2e-3)
+    best = max(metrics.macro_f1(truth, np.full(len(truth), c), 7) for c in range(7))
+    assert summary["constant_f1"] == pytest.approx(best)
+    assert summary["constant_class"] == 0
+
+
+def test_one_video_has_no_interval():
+    truth = np.array([0, 1, 2])
+    assert metrics.summarise(truth, truth, np.array(["01"] * 3), 7)["interval"] is None
+
+
+def test_divergence_is_scipys_and_finite_where_a_class_is_never_predicted():
+    counts, reference = np.array([0, 5, 10, 1, 1, 1, 2]), np.array([3, 1, 1, 1, 1, 1, 1])
+    assert metrics.divergence(counts, reference) == pytest.approx(entropy(counts, reference))
+    assert metrics.divergence(reference, reference) == 0
