@@ -1,0 +1,104 @@
+"""Pictures: confusion matrix and curves as PNG files, and small ones to stand inside a page.
+
+Readable without colour: cividis grows evenly from dark to light for every kind of colour vision,
+each cell says its number, each curve has a panel and a title of its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
+
+from common.files import whole_file
+
+INK, BLUE, RULE = "#1c2430", "#0072B2", "#d7dce3"
+
+
+def save_confusion(
+    path: str | Path, matrix: np.ndarray, names: Sequence[str], title: str = ""
+) -> None:
+    """Write a confusion matrix as PNG: int [c, c], rows truth; shading by share of the row."""
+    matrix = np.asarray(matrix)
+    names = [str(name).replace("_", "\n").replace(" ", "\n") for name in names]
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    side = 1.9 + 0.72 * len(names)
+    figure, axes = _figure(side + 0.6, side, 1)
+    axes[0].imshow(share, cmap="cividis", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(matrix):
+        axes[0].text(
+            column, row, f"{share[row, column]:.0%}\n{count:,}", ha="center", va="center",
+            fontsize=8, color="black" if share[row, column] > 0.55 else "white",
+        )  # fmt: skip
+    axes[0].set_xticks(range(len(names)), names, fontsize=7)
+    axes[0].set_yticks(range(len(names)), names, fontsize=8)
+    axes[0].tick_params(length=0)
+    axes[0].set_xlabel("predicted")
+    axes[0].set_ylabel("truth")
+    axes[0].set_title(title, loc="left", fontweight="bold")
+    _save(figure, path)
+
+
+def save_curves(
+    path: str | Path, table: pd.DataFrame, columns: Sequence[str], title: str = ""
+) -> None:
+    """Write figures by epoch as PNG, one panel a column; gaps where a value is missing.
+
+    table: a column `epoch` and those named. Rows of several phases follow one another.
+    """
+    figure, axes = _figure(4.2 * max(1, len(columns)), 3.2, max(1, len(columns)))
+    # Each phase counts its epochs from 1; in the picture they go on.
+    epochs = np.arange(1, len(table) + 1) if table["epoch"].duplicated().any() else table["epoch"]
+    for axis, column in zip(axes, columns, strict=False):
+        axis.plot(epochs, table[column], color=BLUE, marker="o", markersize=3.5, linewidth=1.5)
+        axis.set_title(column.replace("_", " "), loc="left", fontsize=10)
+        axis.set_xlabel("epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(color=RULE, linewidth=0.6)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    _save(figure, path)
+
+
+def _figure(width: float, height: float, panels: int) -> tuple[Figure, np.ndarray]:
+    # A Figure of its own, not pyplot's: no display is asked for and nothing stays in memory.
+    figure = Figure(figsize=(width, height), dpi=130, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+    for axis in axes:
+        axis.tick_params(colors=INK, labelsize=8)
+    return figure, axes
+
+
+def _save(figure: Figure, path: str | Path) -> None:
+    with whole_file(path) as file:
+        figure.savefig(file, format="png")
+
+
+def thumbnail(image: str) -> str:
+    """Return a face crop as a small JPEG data address, or "" where it cannot be read."""
+    try:
+        with Image.open(image) as picture:
+            small = picture.convert("RGB").resize((128, 128), Image.Resampling.LANCZOS)
+    except OSError:
+        return ""
+    buffer = io.BytesIO()
+    small.save(buffer, format="JPEG", quality=82)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def pixels(indices: np.ndarray, palette: Sequence[tuple[float, float, float]]) -> str:
+    """Return a picture of one pixel a value, int [rows, columns], as a PNG data address."""
+    picture = Image.fromarray(np.asarray(indices).astype(np.uint8), mode="L")
+    picture.putpalette((np.asarray(palette) * 255).round().astype(np.uint8).tobytes())
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
