@@ -66,20 +66,29 @@ def main() -> None:
     manifest = manifest[manifest.kind == "single"].iloc[: args.limit].reset_index(drop=True)
     held = hold_out(manifest, args.seed)
     facts = {"manifest_sha256": file_digest(prepared / "manifest.csv"), **init_facts(args.init)}
+    # Both phases are checked before either is trained: a night of adaptation must not end in an
+    # error that could have been told at once.
+    adapting = manifest.dataset.isin(args.adapt_datasets)
+    named = manifest.dataset.isin(args.datasets) if args.datasets else ~adapting
+    emotional = manifest.labels.isin(BASIC)  # paper §3.3: without Neutral
+    chosen, neutral = named & emotional, int((named & ~emotional).sum())
+    counts = len(trainable(manifest[chosen], held[chosen])), int(held[chosen].sum())
+    if not all(counts):
+        raise UserError(
+            f"The single phase finds {counts[0]} images to train on and {counts[1]} to validate on "
+            f"in {', '.join(args.datasets or ['all data sets but those to adapt on'])}; labelled "
+            f"sets prepared are: {', '.join(sorted(set(manifest.dataset))) or 'none'}."
+        )
     run = start_run(args, "single", facts)
     if run is None:
         return
     start = None if args.init == "none" else args.init
-    adapting = manifest.dataset.isin(args.adapt_datasets)
-    if args.adapt_epochs and adapting.any():
+    if adapting.any() and args.adapt_epochs:
         start = adapt(run, args, start, prepared, manifest[adapting], held[adapting])
     elif args.adapt_epochs:
         run.say(f"adapt: none of {', '.join(args.adapt_datasets)} prepared; phase left out")
-
-    chosen = manifest.dataset.isin(args.datasets) if args.datasets else ~adapting
-    emotional = manifest.labels.isin(BASIC)  # paper §3.3: without Neutral
-    run.say(f"single: {int((chosen & ~emotional).sum()):,} images of no basic emotion left out")
-    train_single(run, args, start, prepared, manifest, chosen & emotional, held)
+    run.say(f"single: {neutral:,} images of no basic emotion left out")
+    train_single(run, args, start, prepared, manifest[chosen], held[chosen])
     finish_run(run)
     run.say(f"single: classifier in {run.folder / 'model.safetensors'}")
 
@@ -87,8 +96,7 @@ def main() -> None:
 def adapt(run, args, start, prepared, rows: pd.DataFrame, held: pd.Series) -> str:
     """Train the encoder on the eight classes of AffectNet, and return the file it is kept in."""
     path = run.folder / "adapted" / "model.safetensors"
-    labels = pd.Categorical(rows.labels, categories=ADAPTATION).codes.astype(np.int64)
-    training = np.flatnonzero(~held & rows.split.isin(["train", ""]))
+    labels = np.array([ADAPTATION.index(label) for label in rows.labels])
     checking = np.flatnonzero(held)
     network = create_classifier(args.model, args.image_size, options(args), classes=len(ADAPTATION))
     if start:
@@ -99,12 +107,12 @@ def adapt(run, args, start, prepared, rows: pd.DataFrame, held: pd.Series) -> st
         logits = network(network_input(args, batch))
         return functional.cross_entropy(logits, batch["targets"], reduction="none")
 
-    def score(probabilities):
-        return macro_f1(labels[checking], probabilities.argmax(1), len(ADAPTATION))
+    def score(logits):
+        return macro_f1(labels[checking], logits.argmax(1), len(ADAPTATION))
 
     store = ImageStore(prepared, rows.image)
     phase(
-        run, args, network, store, "adapt", training, checking, one_hot, loss, score,
+        run, args, network, store, "adapt", trainable(rows, held), checking, one_hot, loss, score,
         args.adapt_epochs, args.adapt_lr,
     )  # fmt: skip
     if run.main:
@@ -113,16 +121,9 @@ def adapt(run, args, start, prepared, rows: pd.DataFrame, held: pd.Series) -> st
     return str(path)
 
 
-def train_single(run, args, start, prepared, manifest, chosen, held) -> None:
+def train_single(run, args, start, prepared, rows: pd.DataFrame, held: pd.Series) -> None:
     """Train six sigmoid logits with binary cross-entropy (eq. 1); keep the best epoch."""
-    rows = manifest[chosen]
-    training = np.flatnonzero(~held[chosen] & rows.split.isin(["train", ""]))
-    checking = np.flatnonzero(held[chosen])
-    if not len(training) or not len(checking):
-        raise UserError(
-            f"The single phase found {len(training)} images to train on and {len(checking)} to "
-            f"validate on in {prepared}; prepare a labelled set (01), or name others in --datasets."
-        )
+    checking = np.flatnonzero(held)
     targets = np.stack([multi_hot(label) for label in rows.labels])
     truth = targets.argmax(1)
     network = create_classifier(args.model, args.image_size, options(args))
@@ -135,18 +136,16 @@ def train_single(run, args, start, prepared, manifest, chosen, held) -> None:
             logits, batch["targets"], reduction="none"
         ).sum(1)  # eq. 1: summed over classes, averaged over images
 
-    def score(probabilities):
-        return macro_f1(truth[checking], probabilities.argmax(1), len(BASIC))
+    def score(logits):
+        return macro_f1(truth[checking], logits.argmax(1), len(BASIC))
 
     store = ImageStore(prepared, rows.image)
-    table, checked = phase(
-        run, args, network, store, "single", training, checking, targets, loss, score,
+    table, validation = phase(
+        run, args, network, store, "single", trainable(rows, held), checking, targets, loss, score,
         args.epochs, args.lr, keep=True,
     )  # fmt: skip
-    best = read_weights(run.folder / "model.safetensors")
-    network.load_state_dict(best)
-    predicted = checked().argmax(1)
-    matrix = confusion(truth[checking], predicted, len(BASIC))
+    network.load_state_dict(read_weights(run.folder / "model.safetensors"))
+    matrix = confusion(truth[checking], validation().argmax(1), len(BASIC))
     if run.main:
         save_confusion(run.folder / "confusion.png", matrix, BASIC, "Single expressions")
         save_curves(run.folder / "curves.png", table, ["loss", "val_macro_f1"], "Single phase")
@@ -192,6 +191,11 @@ def phase(
         keep=lambda: save_model(run.folder, network),
     )
     return table, validation
+
+
+def trainable(rows: pd.DataFrame, held: pd.Series) -> np.ndarray:
+    """Return the positions of the rows to train on."""
+    return np.flatnonzero(~held & rows.split.isin(["train", ""]))
 
 
 def network_input(args, batch: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -95,14 +95,10 @@ def main() -> None:
     used = manifest[single | natural].iloc[: args.limit].reset_index(drop=True)
     held = hold_out(used, args.seed)
     facts = {"manifest_sha256": file_digest(prepared / "manifest.csv"), **init_facts(args.init)}
-    run = start_run(args, "curriculum", facts)
-    if run is None:
-        return
-
     store = ImageStore(prepared, used.image)
     training = ~held & used.split.isin(["train", ""])
     sources = Sources(
-        targets=np.stack([multi_hot(text) for text in used.labels]),
+        targets=np.array([multi_hot(text) for text in used.labels]).reshape(-1, len(BASIC)),
         single=np.flatnonzero(training & (used.kind == "single")),
         natural=np.flatnonzero(training & (used.kind == "compound")),
     )
@@ -110,9 +106,12 @@ def main() -> None:
     checking = np.flatnonzero(held & (truth >= 0))
     if not len(sources.single):
         raise UserError(
-            f"No single expressions to train on in {prepared}; prepare a labelled set (01), or name"
-            " others in --datasets."
+            f"There is no single expression to train on in {prepared}; prepare a labelled set (01),"
+            f" or name others in --datasets (prepared: {', '.join(sorted(set(manifest.dataset)))})."
         )
+    run = start_run(args, "curriculum", facts)
+    if run is None:
+        return
     run.say(
         f"curriculum: {len(sources.single):,} singles, {len(sources.natural):,} natural compounds, "
         f"{len(checking):,} compounds to validate"

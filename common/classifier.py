@@ -112,10 +112,12 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
-        raise UserError(f"{path} is not a readable file of weights: {error}") from None
-    except Exception as error:  # torch's unpickler raises its own errors for refused content
-        raise UserError(f"{path} holds more than tensors and is refused: {error}") from None
+    except SafetensorError as error:
+        raise UserError(f"{path} is not a readable safetensors file: {error}") from None
+    except Exception:  # torch's unpickler has many errors for damaged and for refused content
+        raise UserError(
+            f"{path} is not a file of weights, or holds more than tensors; that is never unpickled."
+        ) from None
     for key in ("model", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

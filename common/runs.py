@@ -97,6 +97,8 @@ def start_run(arguments, stage: str, facts: dict) -> Run | None:
         # timm's fused attention trains slower than its plain form on CPUs.
         timm.layers.set_fused_attn(False)
     before = _read_record(folder)
+    if before and not before.get("finished") and not list((folder / "state").glob("*.pt")):
+        before = None  # it ended before anything was learned: there is nothing to agree with
     if before:
         _refuse_other_settings(folder, before["settings"], settings)
     if before and before.get("finished"):
@@ -125,7 +127,8 @@ def start_run(arguments, stage: str, facts: dict) -> Run | None:
 
 def _refuse_other_settings(folder: Path, before: dict, now: dict) -> None:
     now = json.loads(json.dumps(now))  # as the record would hold them
-    keys = sorted((set(before) | set(now)) - set(FREE_SETTINGS))
+    free = {*FREE_SETTINGS, *(["init"] if "init_sha256" in now else [])}  # a file may be moved
+    keys = sorted((set(before) | set(now)) - free)
     differing = [key for key in keys if before.get(key) != now.get(key)]
     if differing:
         shown = ", ".join(f"{k} was {before.get(k)!r}, now {now.get(k)!r}" for k in differing[:4])

@@ -1,0 +1,154 @@
+"""Training as a user runs it: stages that join, survive interruption, and agree on any machine."""
+
+import re
+import signal
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import safetensors.torch
+import torch
+from toy_world import TINY, call, make_prepared, record, run, script
+
+from common.training import cosine, plateau
+
+DECODER = ["--decoder-dim", "16", "--decoder-depth", "1", "--decoder-heads", "2"]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return make_prepared(tmp_path_factory.mktemp("world"))
+
+
+def pretrain(world, folder, *more, processes=1, start=run):
+    return start(
+        "02_pretrain_mae.py", "--data-dir", world, "--run-dir", folder, *TINY, *DECODER,
+        "--warmup-epochs", "1", *more, processes=processes,
+    )  # fmt: skip
+
+
+def weights(folder):
+    return safetensors.torch.load_file(folder / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def whole(world, tmp_path_factory):
+    """All three stages, undisturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    common = ["--data-dir", world, "--run-dir", folder, *TINY, "--lr", "3e-3"]
+    outputs = [
+        pretrain(world, folder, "--epochs", 4),
+        run("03_finetune_single.py", *common, "--epochs", 3, "--adapt-epochs", 1),
+        run("04_curriculum.py", *common, "--stage-epochs", 1, 1, "--compound-shares", 0, 0.5),
+    ]
+    assert [status for status, _, _ in outputs] == [0, 0, 0], outputs
+    return folder
+
+
+def test_the_three_stages_leave_what_the_next_one_needs(whole):
+    for stage in ("mae", "single", "curriculum"):
+        done = record(whole / stage)
+        assert (
+            done["finished"] and done["settings"]["manifest_sha256"] and done["versions"]["torch"]
+        )
+        assert not list((whole / stage / "state").iterdir())
+    assert (whole / "mae" / "reconstructions.png").read_bytes()[:4] == b"\x89PNG"
+    assert set(weights(whole / "curriculum")) == set(weights(whole / "single"))
+    phases = pd.read_csv(whole / "single" / "metrics.csv").phase.tolist()
+    assert phases == ["adapt", "single", "single", "single"]
+
+
+def test_the_account_of_the_curriculum_adds_up(whole):
+    table = pd.read_csv(whole / "curriculum" / "metrics.csv")
+    assert (table.single + table.natural + table.generated).nunique() == 1
+    assert table.natural[0] == table.generated[0] == 0
+    compounds = table.natural[1] + table.generated[1]
+    assert compounds == pytest.approx(table.single[1], abs=1)
+    assert table.val_macro_f1.between(0, 1).all()
+
+
+def test_a_finished_stage_is_not_run_again_and_other_settings_are_refused(world, whole, capsys):
+    before = (whole / "mae" / "model.safetensors").stat().st_mtime_ns
+    status, output, _ = pretrain(world, whole, "--epochs", 4, start=call(capsys))
+    assert status == 0 and "finished already" in output
+    status, _, complaints = pretrain(
+        world, whole, "--epochs", 4, "--blr", "1e-3", start=call(capsys)
+    )
+    assert status == 2 and "blr was" in complaints
+    assert (whole / "mae" / "model.safetensors").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_run_ends_with_the_same_weights(world, whole, tmp_path, number):
+    arguments = (world, tmp_path, "--epochs", 4, "--save-minutes", "0.0001")
+    started = pretrain(*arguments, start=script)
+    while len(list(tmp_path.glob("mae/state/*.pt"))) < 2:
+        assert started.poll() is None, started.communicate()
+        time.sleep(0.01)
+    started.send_signal(number)
+    started.communicate(timeout=60)
+    assert started.returncode == {signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
+    assert not (tmp_path / "mae" / "model.safetensors").exists()
+    if number == signal.SIGKILL:  # the newest state damaged besides: the one before must do
+        newest = max(tmp_path.glob("mae/state/*.pt"))
+        newest.write_bytes(newest.read_bytes()[:1000])
+    status, output, complaints = pretrain(*arguments)
+    assert status == 0, complaints
+    assert re.search(r"going on from epoch \d, step", output)
+    assert ("damaged" in output) == (number == signal.SIGKILL)
+    resumed, undisturbed = weights(tmp_path / "mae"), weights(whole / "mae")
+    assert all(torch.equal(resumed[key], undisturbed[key]) for key in undisturbed)
+
+
+def test_two_processes_agree_with_one(world, whole, tmp_path):
+    for stage in ("mae", "single"):  # the same start for both
+        (tmp_path / stage).mkdir()
+        for name in ("model.safetensors", "run.json"):
+            (tmp_path / stage / name).write_bytes((whole / stage / name).read_bytes())
+    status, _, complaints = run(
+        "04_curriculum.py", "--data-dir", world, "--run-dir", tmp_path, *TINY, "--lr", "3e-3",
+        "--stage-epochs", 1, 1, "--compound-shares", 0, 0.5, "--init",
+        whole / "single" / "model.safetensors", processes=2,
+    )  # fmt: skip
+    assert status == 0, complaints
+    assert record(tmp_path / "curriculum")["processes"] == 2
+    one, two = (pd.read_csv(f / "curriculum" / "metrics.csv") for f in (whole, tmp_path))
+    assert np.allclose(one.loss, two.loss, rtol=1e-4)
+    assert np.allclose(one.val_macro_f1, two.val_macro_f1, atol=0.1)
+    first, second = weights(whole / "curriculum"), weights(tmp_path / "curriculum")
+    assert all(torch.allclose(first[key], second[key], atol=2e-4) for key in first)
+
+
+@pytest.mark.parametrize(
+    ("script_name", "arguments", "expected"),
+    [
+        ("02_pretrain_mae.py", "--data-dir {empty}", "manifest.csv"),
+        ("02_pretrain_mae.py", "--data-dir {world} --blt 1", "--blr"),
+        ("03_finetune_single.py", "--data-dir {world}", "mae/model.safetensors"),
+        ("03_finetune_single.py", "--data-dir {world} --datasets Toi --init none", "Toi"),
+        ("04_curriculum.py", "--data-dir {world} --stage-epochs 1", "sub-stages"),
+        ("04_curriculum.py", "--data-dir {world} --datasets Faces --init none", "single"),
+        ("04_curriculum.py", "--data-dir {world} --init {image}", "weights"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_writes_no_result(
+    world, tmp_path, capsys, script_name, arguments, expected
+):
+    image = next((world / "prepared").rglob("*.png"))
+    filled = arguments.format(world=world, empty=tmp_path, image=image).split()
+    status, _, complaints = call(capsys)(script_name, *filled, "--run-dir", tmp_path / "run")
+    assert status == 2
+    assert expected in complaints
+    assert complaints.count("\n") == 1 and complaints.startswith("error: ")
+    assert not list(tmp_path.rglob("model.safetensors"))
+
+
+def test_schedules_warm_up_and_end_at_zero():
+    factor = cosine(100, 10)
+    assert factor(0) == pytest.approx(0.1) and factor(10) == 1.0
+    assert factor(55) == pytest.approx(0.5) and factor(99) < 0.001
+    factor = plateau(100, 10)
+    assert factor(0) == pytest.approx(0.1)
+    assert factor(20) == factor(74) == 1.0
+    assert factor(87) == pytest.approx(13 / 25) and 0 < factor(99) < 0.05

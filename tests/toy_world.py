@@ -1,0 +1,97 @@
+"""A tiny prepared folder for tests of training: coloured squares that tell their label."""
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from common.emotions import BASIC, CHALLENGE_PAIRS
+
+ROOT = Path(__file__).parents[1]
+TINY = [
+    *("--model", "vit_tiny_patch16_224", "--image-size", "16", "--global-batch", "12"),
+    *("--batch-size", "5", "--workers", "0", "--mixed-precision", "no", "--model-options"),
+    *("patch_size=4", "embed_dim=16", "depth=1", "num_heads=2"),
+]
+
+
+def make_prepared(folder: Path, singles: int = 46, compounds: int = 21) -> Path:
+    """Write manifest.csv and images of singles (two sets), compounds and unlabelled squares."""
+    random = np.random.default_rng(0)
+    rows = []
+    for number in range(2 * singles + compounds + 10):
+        if number < 2 * singles:
+            dataset, kind = ("Toy", "AffectNet")[number % 2], "single"
+            labels = BASIC[number // 2 % 6]
+        elif number < 2 * singles + compounds:
+            dataset, kind = "Toy-compound", "compound"
+            labels = " ".join(sorted(BASIC[i] for i in CHALLENGE_PAIRS[number % 7]))
+        else:
+            dataset, kind, labels = "Faces", "unlabelled", ""
+        pixels = random.integers(0, 60, (20, 20, 3))
+        for name in labels.split():
+            index = BASIC.index(name)
+            pixels[10 * (index // 3) :, :, index % 3] += 120
+        image = f"images/{dataset}/{number}.png"
+        path = folder / "prepared" / image
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(path)
+        split = "" if kind == "unlabelled" else "val" if number % 5 == 0 else "train"
+        rows.append((image, dataset, split, kind, labels, f"s{number}", 20, 20, f"{number:016x}"))
+    columns = ["image", "dataset", "split", "kind", "labels", "subject", "width", "height", "hash"]
+    pd.DataFrame(rows, columns=columns).to_csv(folder / "prepared" / "manifest.csv", index=False)
+    return folder
+
+
+def script(name: str, *arguments, processes: int = 1, **options) -> subprocess.Popen:
+    """Start a script as a user would, on one or several CPU processes."""
+    command = [sys.executable]
+    if processes > 1:
+        command += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
+        command += [str(processes)]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*command, str(ROOT / name), *map(str, arguments)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def run(name: str, *arguments, processes: int = 1) -> tuple[int, str, str]:
+    """Run a script to its end; return its exit status, output and complaints."""
+    started = script(name, *arguments, processes=processes)
+    output, complaints = started.communicate(timeout=120)
+    return started.returncode, output, complaints
+
+
+def call(capsys):
+    """Return a function like `run` that stays in this process: faster, for runs that end early."""
+
+    def in_process(name: str, *arguments, processes: int = 1) -> tuple[int, str, str]:
+        before, sys.argv = sys.argv, [name, *map(str, arguments)]
+        capsys.readouterr()
+        status = 0
+        try:
+            runpy.run_path(str(ROOT / name), run_name="__main__")
+        except SystemExit as left:
+            status = left.code
+        finally:
+            sys.argv = before
+        return status, *capsys.readouterr()
+
+    return in_process
+
+
+def record(folder: Path) -> dict:
+    """Return the run.json of a run folder."""
+    return json.loads((folder / "run.json").read_text())
