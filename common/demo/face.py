@@ -1,0 +1,158 @@
+"""Draw one face: `draw_face(background, person, units, pose)`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import ImageFilter
+
+from common.demo import features, head, mouth
+from common.demo.geometry import CENTRE_Y, Canvas, Pose, surface_depth
+from common.demo.people import Person
+
+ACTION_UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 15, 17, 20, 24, 25, 26)
+
+# Where aligned crops hold the eyes, the nose tip and the mouth's corners, as fractions of the
+# side: the crop that 01_prepare_data.py makes of videos, so that stills and videos look alike.
+TEMPLATE = np.array([(0.35, 0.39), (0.65, 0.39), (0.50, 0.56), (0.376, 0.737), (0.624, 0.737)])
+
+
+@dataclass(frozen=True)
+class Light:
+    """Where light comes from: x to the right, y down, z from the viewer; and its share of all."""
+
+    x: float = -0.4
+    y: float = -0.5
+    z: float = 0.75
+    strength: float = 0.5
+    warmth: float = 0.0
+
+
+def no_units() -> np.ndarray:
+    """Return the action units of a neutral face: zeros [2, 27]."""
+    return np.zeros((2, 27))
+
+
+def landmarks(person: Person, units: np.ndarray, pose: Pose) -> np.ndarray:
+    """Return pixels [5, 2] of eyes, nose tip and mouth corners (the image's left ones first)."""
+    lips = mouth.shape_lips(person, units)
+    flat = np.array(
+        [
+            (-0.5, 0.0),
+            (0.5, 0.0),
+            (0.0, person.nose_y),
+            (lips.x[0], lips.upper_in[0]),
+            (lips.x[-1], lips.upper_in[-1]),
+        ]
+    )
+    depth = surface_depth(flat) + (0.0, 0.0, 0.25, 0.0, 0.0)
+    return pose.project(np.column_stack([flat, depth]))
+
+
+def aligned_pose(
+    person: Person, units: np.ndarray, size: int, yaw: float = 0.0, pitch: float = 0.0
+) -> Pose:
+    """Return the pose whose landmarks fit `TEMPLATE` best in a crop of `size` px.
+
+    A similarity (scale, roll, shift) by least squares, as a face aligner does it.
+    """
+    turned = landmarks(person, units, Pose(0, 0, 1, yaw, pitch))
+    source = turned[:, 0] + 1j * turned[:, 1]
+    target = (TEMPLATE[:, 0] + 1j * TEMPLATE[:, 1]) * size
+    centred = source - source.mean()
+    factor = (np.conj(centred) @ (target - target.mean())) / np.sum(np.abs(centred) ** 2)
+    # Pose turns about the head's middle (0, CENTRE_Y), which the similarity moves along.
+    pivot = factor * (1j * CENTRE_Y - source.mean()) + target.mean()
+    unit, roll = float(abs(factor)), float(np.degrees(np.angle(factor)))
+    return Pose(float(pivot.real), float(pivot.imag) - CENTRE_Y * unit, unit, yaw, pitch, roll)
+
+
+def draw_face(
+    background: np.ndarray,
+    person: Person,
+    units: np.ndarray,
+    pose: Pose,
+    light: Light | None = None,
+    gaze: tuple[float, float] = (0.0, 0.0),
+    turned_away: bool = False,
+) -> np.ndarray:
+    """Draw a person on a background; uint8 [H, W, 3] in, a new uint8 [H, W, 3] out.
+
+    units: float [2, 27], see `no_units`; gaze: shift of the irises, face units (±0.08 is a glance).
+    Parts beyond the picture are cut off.
+    """
+    height, width = background.shape[:2]
+    reach = 2.3 * pose.unit
+    x0, x1 = (int(np.clip(v, 0, width)) for v in (pose.x - reach, pose.x + reach))
+    y0, y1 = (int(np.clip(v, 0, height)) for v in (pose.y - reach, pose.y + 2.1 * reach))
+    result = background.copy()
+    if x1 - x0 < 2 or y1 - y0 < 2:
+        return result
+    local = Pose(pose.x - x0, pose.y - y0, pose.unit, pose.yaw, pose.pitch, pose.roll)
+    scale = 2 if pose.unit >= 45 else 3
+    canvas = Canvas(background[y0:y1, x0:x1], local, scale)
+    if turned_away:
+        head.draw_from_behind(canvas, person)
+    else:
+        _draw_layers(canvas, person, units, gaze)
+    small = canvas.image.reduce(scale)
+    result[y0:y1, x0:x1] = _shade(np.asarray(small, dtype=np.float32), canvas, light or Light())
+    return result
+
+
+def _draw_layers(canvas: Canvas, person: Person, units: np.ndarray, gaze) -> None:
+    """Draw from back to front."""
+    head.draw_back_hair(canvas, person)
+    head.draw_neck(canvas, person)
+    head.draw_ears(canvas, person)
+    canvas.fill(head.rim(canvas, head.head_outline(person, units)), person.skin, head=True)
+    if person.freckles:
+        _freckles(canvas, person)
+    lips = mouth.shape_lips(person, units)
+    features.forehead(canvas, person, units)
+    features.cheeks(canvas, person, units)
+    mouth.draw_chin(canvas, person, units)
+    mouth.draw_beard(canvas, person, units, lips)
+    mouth.draw_mouth(canvas, person, units, lips)
+    features.nose(canvas, person, units)
+    features.eyes(canvas, person, units, gaze)
+    head.draw_hair(canvas, person, units)
+    features.brows(canvas, person, units)
+    if person.glasses:
+        head.draw_glasses(canvas, person)
+
+
+def _freckles(canvas: Canvas, person: Person) -> None:
+    random = np.random.default_rng(person.texture)
+    spots = random.normal(0, 1, (22, 2)) * (0.42, 0.13) + (0, 0.38)
+    for pixel in canvas.at(spots):
+        canvas.dot(pixel, 0.016, person.skin * 0.62, 0.6)
+
+
+def _shade(image: np.ndarray, canvas: Canvas, light: Light) -> np.ndarray:
+    """Light the head as an ellipsoid and apply the soft layers; float in, uint8 [H, W, 3] out."""
+    height, width = image.shape[:2]
+    pose, unit = canvas.pose, canvas.pose.unit
+    x = (np.arange(width, dtype=np.float32) - pose.x)[None, :] / (1.35 * unit)
+    y = (np.arange(height, dtype=np.float32) - pose.y - CENTRE_Y * unit)[:, None] / (1.85 * unit)
+    z = np.sqrt(np.clip(1 - x * x - y * y, 0.05, 1))
+    direction = np.array([light.x, light.y, light.z])
+    lx, ly, lz = (direction / np.linalg.norm(direction)).astype(np.float32)
+    lambert = np.clip(lx * x + ly * y + lz * z, 0, 1) ** 0.9
+    lit = (1 - light.strength) + light.strength * 1.45 * lambert
+    # The mask has hard edges; unsoftened they would show as teeth on the outline.
+    soft_head = canvas.head.filter(ImageFilter.GaussianBlur(1.0))
+    head_mask = np.asarray(soft_head, dtype=np.float32) / 255
+    shading = 1 + (lit - 1) * head_mask
+    dark = canvas.soft("dark", 0.13)
+    fine = canvas.soft("fine", 0.035)
+    bright = canvas.soft("light", 0.09)
+    blush = canvas.soft("blush", 0.12)
+    image *= (shading[..., None]) * (1 - 0.42 * dark) * (1 - 0.50 * fine) * (1 + 0.22 * bright)
+    # Shadows on skin are warmer than black; cheeks are redder.
+    image += (dark + fine) * np.float32([9, 2, 0]) + bright * np.float32([10, 9, 7])
+    image *= 1 - blush * np.float32([-0.02, 0.10, 0.09])
+    tint = light.warmth * head_mask[..., None]
+    image *= 1 + tint * np.float32([0.08, 0.0, -0.10])
+    return np.clip(image, 0, 255).astype(np.uint8)

@@ -1,0 +1,156 @@
+"""The mouth and what hangs on it: lips, teeth, chin, beard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from common.demo.geometry import Canvas, blend, spline
+from common.demo.people import Person
+
+
+def jaw_drop(units: np.ndarray) -> float:
+    """Return how far AU 26 lowers the chin, face units."""
+    return 0.23 * float(units[:, 26].mean())
+
+
+@dataclass(frozen=True)
+class Lips:
+    """Four curves across the mouth, from the image's left corner to its right: y [15] over x [15]."""
+
+    x: np.ndarray
+    upper_out: np.ndarray
+    upper_in: np.ndarray
+    lower_in: np.ndarray
+    lower_out: np.ndarray
+
+
+def shape_lips(person: Person, units: np.ndarray) -> Lips:
+    """Return the lips of a person under AU 10, 12, 15, 17, 20, 24, 25 and 26."""
+    t = np.linspace(-1, 1, 15)
+    d = np.abs(t)
+    a = np.where(t[:, None] < 0, units[0], units[1])  # [15, 27]: each half moves by itself
+    m = units.mean(axis=0)
+    wide = 1 + 0.26 * a[:, 12] + 0.24 * a[:, 20] - 0.14 * a[:, 24] - 0.07 * a[:, 17]
+    wide -= (0.22 * a[:, 26] + 0.03 * a[:, 15]) * (1 - 0.8 * a[:, 12]) * (1 - 0.6 * a[:, 20])
+    x = person.mouth_width * wide * t
+    jaw = jaw_drop(units)
+    # The line on which the lips meet: corners up or down, the middle raised by AU 17 and 10.
+    line = -0.21 * a[:, 12] * d**1.7 + 0.17 * a[:, 15] * d**2.6 + 0.035 * a[:, 20] * d**2
+    line += 0.10 * a[:, 10] * d**2 * (1 - 0.6 * a[:, 12]) + 0.30 * jaw * d**2
+    line += 0.05 * m[17] * d**2 - 0.035 * m[15] * (1 - d**2) + 0.045 * m[12] * (1 - d)
+    line += person.mouth_y - 0.045 * m[17] - 0.03 * m[10] - 0.02 * m[9]
+    # The opening: stretched lips (20) leave a broad slit, a dropped jaw an upright oval.
+    power = 2.0 + 2.2 * m[20] + 0.6 * m[12]
+    gap = np.clip(1 - d**power, 0, 1) ** (0.75 - 0.15 * m[26])
+    shut = 1 - 0.8 * m[24]
+    part = m[25] * shut
+    up = 0.035 * part + 0.03 * m[26] + part * (0.07 * m[10] + 0.025 * m[12] + 0.02 * m[20])
+    down = 0.075 * part + 0.055 * part * (m[20] + m[12]) + (0.10 + 1.15 * m[25] * 0.8) * jaw
+    down = max(0.0, down - 0.05 * m[17])
+    upper_in, lower_in = line - up * gap, line + down * gap
+    thin = (1 - 0.22 * m[12]) * (1 - 0.30 * m[20]) * (1 - 0.62 * m[24]) * (1 - 0.12 * m[26])
+    round_ = np.clip(1 - d**2.2, 0, 1) ** 0.65
+    bow = 1 - 0.30 * np.exp(-((t / 0.14) ** 2)) + 0.12 * np.exp(-(((d - 0.26) / 0.16) ** 2))
+    curl = 0.030 * m[10]
+    upper_out = upper_in - (person.lip_upper * thin * (1 + 0.15 * m[17]) + curl) * round_ * bow
+    pout = person.lip_lower * thin * (1 + 0.30 * m[17])
+    lower_out = lower_in + pout * np.clip(1 - d**2.4, 0, 1) ** 0.7
+    return Lips(x, upper_out, upper_in, lower_in, lower_out)
+
+
+def draw_mouth(canvas: Canvas, person: Person, units: np.ndarray, lips: Lips) -> None:
+    """Draw lips, teeth and tongue, and the dents of AU 12, 15, 17, 20 and 24 around them."""
+    m, skin = units.mean(axis=0), person.skin
+
+    def curve(y: np.ndarray, lift: float = 0.06) -> np.ndarray:
+        return canvas.at(np.column_stack([lips.x, y]), lift)
+
+    def between(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        return np.concatenate([curve(first), curve(second)[::-1]])
+
+    below = lips.lower_out + 0.02
+    canvas.shade("fine", between(below, below + 0.09 * np.clip(1 - np.linspace(-1, 1, 15) ** 2, 0, 1)), 0.50)  # fmt: skip
+    height = float((lips.lower_in - lips.upper_in).max())
+    if height > 0.02:
+        canvas.fill(between(lips.upper_in, lips.lower_in), (62, 18, 22))
+        if height > 0.22:  # the tongue lies on the floor of a wide-open mouth
+            floor = lips.lower_in - 0.42 * (lips.lower_in - lips.upper_in)
+            canvas.fill(between(floor, lips.lower_in)[3:-3], (150, 62, 66), 0.85)
+        bared = min(0.13, 0.045 + 0.09 * m[12] + 0.07 * m[20] + 0.07 * m[10])
+        edge = np.minimum(lips.upper_in + bared, lips.lower_in)
+        canvas.fill(between(lips.upper_in, edge), (236, 230, 216))
+        if m[20] > 0.3:  # fear stretches the lips off the lower teeth too
+            edge = np.maximum(lips.lower_in - 0.06 * m[20], lips.upper_in)
+            canvas.fill(between(edge, lips.lower_in), (222, 214, 200))
+    canvas.fill(between(lips.upper_out, lips.upper_in), person.lips * 0.88)
+    canvas.fill(between(lips.lower_in, lips.lower_out), person.lips)
+    gloss = lips.lower_in + 0.45 * (lips.lower_out - lips.lower_in)
+    canvas.stroke(curve(gloss)[4:-4], 0.035, blend(person.lips, (255, 235, 230), 0.45), 0.45)
+    if height <= 0.03:
+        dark = blend(skin * 0.25, person.lips * 0.35, 0.5)
+        canvas.stroke(curve((lips.upper_in + lips.lower_in) / 2), 0.034 + 0.014 * m[24], dark, 0.95, (0.5, 0.5))  # fmt: skip
+    for k, side in ((0, -1), (-1, 1)):
+        a = units[k]
+        corner = np.array([lips.x[k], lips.upper_in[k]])
+        dent = 0.35 + 0.4 * max(a[12], a[15], a[20], 0.6 * a[24])
+        canvas.shade("fine", canvas.at(corner + _disc(0.06, 0.06) + (side * 0.03, 0)), dent)
+        down = [corner + (0, 0.01), corner + (side * 0.06, 0.10), corner + (side * 0.05, 0.24)]
+        strength = max(0.85 * a[15], 0.5 * person.age - 0.2)
+        canvas.crease(down, 0.034, skin * 0.48, strength, ends=(0.7, 0.1))
+        bracket = [corner + (side * 0.09, -0.12), corner + (side * 0.14, 0.02), corner + (side * 0.09, 0.16)]  # fmt: skip
+        stretch = max(0.75 * a[20], 0.35 * a[12])
+        canvas.crease(bracket, 0.030, skin * 0.5, stretch)
+
+
+def _disc(rx: float, ry: float) -> np.ndarray:
+    angle = np.linspace(0, 2 * np.pi, 10, endpoint=False)
+    return np.column_stack([rx * np.cos(angle), ry * np.sin(angle)])
+
+
+def draw_chin(canvas: Canvas, person: Person, units: np.ndarray) -> None:
+    """Draw the chin's light, and the dimples of its boss under AU 17."""
+    rise = float(units[:, 17].mean())
+    y = person.chin_y - 0.24 + jaw_drop(units) - 0.03 * rise
+    canvas.shade("light", canvas.at(_disc(0.17, 0.12) + (0, y)), 0.45 + 0.2 * rise)
+    crease = [
+        (-0.24, y - 0.06),
+        (-0.12, y - 0.13),
+        (0, y - 0.15),
+        (0.12, y - 0.13),
+        (0.24, y - 0.06),
+    ]
+    canvas.crease(crease, 0.04, person.skin * 0.48, 0.75 * rise, lift=0.05)
+    for x, dy in ((-0.12, 0.02), (-0.04, 0.07), (0.05, 0.0), (0.12, 0.06), (0.0, -0.04), (-0.08, -0.04)):  # fmt: skip
+        canvas.dot(canvas.at([(x, y + dy)], 0.05)[0], 0.022, person.skin * 0.5, 0.75 * rise)
+
+
+def draw_beard(canvas: Canvas, person: Person, units: np.ndarray, lips: Lips) -> None:
+    """Draw stubble, goatee or full beard and the moustache; they move with jaw and lips."""
+    drop, hair = jaw_drop(units), blend(person.hair, person.skin * 0.5, 0.12)
+    if person.beard in ("stubble", "beard"):
+        w, jaw = person.face_width * person.cheek, person.jaw
+        outer = [(-w * 0.99, 0.55), (-w * 0.97, 0.85), (-jaw, 1.22 + 0.4 * drop), (-person.chin_width * 1.25, person.chin_y - 0.14 + drop), (0, person.chin_y + drop - 0.01)]  # fmt: skip
+        outer = np.array(outer + [(-x, y) for x, y in outer[-2::-1]])
+        upper = np.array([(0.93, 0.55), (0.82, 0.86), (0.62, 0.92), (0.36, 0.84), (0, 0.80)])
+        upper = np.concatenate([upper, upper[-2::-1] * (-1, 1)])
+        rim = canvas.pose.project_rim(spline(outer), np.linspace(0, 0.4, 21).tolist() + np.linspace(0.4, 0, 20).tolist())  # fmt: skip
+        area = np.concatenate([rim, canvas.at(spline(upper))])
+        alpha = 0.30 if person.beard == "stubble" else 0.96
+        canvas.fill(area, hair, alpha)
+        # Bare skin under the lower lip and beside the mouth would need a second outline; a
+        # lighter patch below the lip is enough at this size.
+    if person.beard == "goatee":
+        y = person.chin_y + drop
+        patch = [(-0.30, y - 0.50), (-0.34, y - 0.22), (-0.2, y + 0.02), (0, y + 0.05), (0.2, y + 0.02), (0.34, y - 0.22), (0.30, y - 0.50), (0, y - 0.34)]  # fmt: skip
+        canvas.fill(canvas.at(spline(np.array(patch), closed=True), 0.04), hair, 0.95)
+    if person.moustache and person.beard != "stubble":
+        t = np.linspace(-1, 1, 15)
+        depth = 0.135 * np.clip(1 - 0.55 * np.abs(t) ** 1.5, 0, 1) - 0.025 * np.exp(-((t / 0.1) ** 2))  # fmt: skip
+        x = lips.x * 1.12
+        low = lips.upper_out + 0.02 + 0.05 * np.abs(t) ** 2
+        points = np.concatenate(
+            [np.column_stack([x, low - depth]), np.column_stack([x, low])[::-1]]
+        )
+        canvas.fill(canvas.at(points, 0.07), hair, 0.96)
