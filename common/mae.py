@@ -6,6 +6,8 @@ decoder, loss. The encoder sees the visible patches alone.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from timm.models.vision_transformer import Block
 from torch import nn
@@ -55,15 +57,16 @@ class MaskedAutoencoder(nn.Module):
             width, self.grid, 0 if encoder.no_embed_class else self.prefix_tokens
         )
         encoder.pos_embed.requires_grad_(False)  # fixed, as in the reference
+        norm = partial(nn.LayerNorm, eps=1e-6)  # the reference's, and that of timm's encoder
         self.decoder_embed = nn.Linear(width, decoder_dim)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder_dim))
         positions = sine_cosine_positions(decoder_dim, self.grid, self.prefix_tokens)
         self.decoder_pos_embed = nn.Parameter(positions[None], requires_grad=False)
         self.decoder_blocks = nn.ModuleList(
-            Block(decoder_dim, decoder_heads, mlp_ratio=4.0, qkv_bias=True)
+            Block(decoder_dim, decoder_heads, mlp_ratio=4.0, qkv_bias=True, norm_layer=norm)
             for _ in range(decoder_depth)
         )
-        self.decoder_norm = nn.LayerNorm(decoder_dim)
+        self.decoder_norm = norm(decoder_dim)
         self.decoder_pred = nn.Linear(decoder_dim, self.patch_size**2 * 3)
         for module in [self.decoder_embed, self.decoder_pred, *self.decoder_blocks.modules()]:
             if isinstance(module, nn.Linear):
