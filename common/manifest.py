@@ -1,0 +1,190 @@
+"""The one table that ties the stages together: schema, reading, writing, checking, folds.
+
+`manifest.csv` has one row an image; see DESIGN.md. 4.5 million rows are read in seconds: names
+that repeat are categoricals and hashes are integers, so that few Python objects are made.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold
+
+from common.emotions import ALONE, BASIC
+from common.files import UserError, file_digest, whole_file
+
+__all__ = [
+    "CATEGORICAL",
+    "COLUMNS",
+    "KINDS",
+    "SPLITS",
+    "check_manifest",
+    "file_digest",
+    "folds",
+    "hold_out",
+    "perceptual_hash",
+    "read_manifest",
+    "write_manifest",
+]
+
+COLUMNS = (
+    "image",  # path relative to the folder of the manifest
+    "dataset",
+    "split",
+    "kind",
+    "labels",  # basic emotions, alphabetical, joined by one space
+    "subject",  # person or video; empty: unknown, and the image stands for itself
+    "width",
+    "height",
+    "hash",  # 64-bit perceptual hash
+)
+SPLITS = ("train", "val", "test", "")
+KINDS = ("unlabelled", "single", "compound")
+CATEGORICAL = ("dataset", "split", "kind", "labels", "subject")
+
+_SINGLE = {*BASIC, *ALONE}
+_COMPOUND = {f"{a} {b}" for a in BASIC for b in BASIC if a < b}
+
+
+def read_manifest(path: str | Path) -> pd.DataFrame:
+    """Read a manifest: image str, five categoricals, width and height int32, hash uint64.
+
+    Raises UserError for a missing file, other columns, or a value that is not of its column's type.
+    """
+    path = Path(path)
+    types = {name: "category" for name in CATEGORICAL}
+    types |= {"image": "str", "width": "int32", "height": "int32", "hash": "str"}
+    try:
+        with open(path, encoding="utf-8") as file:
+            header = file.readline().rstrip("\r\n").split(",")
+        if tuple(header) != COLUMNS:
+            raise UserError(
+                f"{path}, line 1: the columns are {','.join(header)[:200]!r}, expected "
+                f"{','.join(COLUMNS)}; write it again with 01_prepare_data.py."
+            )
+        frame = pd.read_csv(
+            path, dtype=types, keep_default_na=False, na_filter=False, encoding="utf-8"
+        )
+        frame["hash"] = hashes_from_text(frame["hash"])
+    except FileNotFoundError:
+        raise UserError(f"There is no manifest {path}; run 01_prepare_data.py first.") from None
+    except OSError as error:
+        raise UserError(f"Cannot read the manifest {path}: {error.strerror}.") from None
+    except (ValueError, OverflowError) as error:  # pandas' parser errors among them
+        raise UserError(
+            f"The manifest {path} is damaged ({str(error).strip()}); write it again with "
+            "01_prepare_data.py."
+        ) from None
+    return frame
+
+
+def write_manifest(path: str | Path, frame: pd.DataFrame) -> None:
+    """Check a manifest and write it whole, hashes as 16 hex digits."""
+    check_manifest(frame, path)
+    text = frame.loc[:, list(COLUMNS)].assign(hash=_hashes_to_text(frame["hash"].to_numpy()))
+    with whole_file(path, "w") as file:
+        text.to_csv(file, index=False, lineterminator="\n")
+
+
+def check_manifest(frame: pd.DataFrame, path: str | Path = "manifest.csv") -> None:
+    """Raise UserError, with file and line, for the first fault of a manifest.
+
+    Columns, unique images that stay inside the prepared folder, known splits, kinds and labels,
+    labels that agree with their kind, sides of 1 pixel or more.
+    """
+    missing = [name for name in COLUMNS if name not in frame.columns]
+    if missing:
+        raise UserError(f"{path} has no column {missing[0]!r}; expected {','.join(COLUMNS)}.")
+
+    def refuse(bad: np.ndarray, column: str, what: str) -> None:
+        if bad.any():
+            row = int(np.argmax(bad))
+            value = frame[column].iloc[row]
+            # Line 1 is the header, row 0 stands in line 2.
+            raise UserError(f"{path}, line {row + 2}: the {column} {value!r} {what}.")
+
+    kinds = frame["kind"].astype("str")
+    refuse(~frame["split"].isin(SPLITS).to_numpy(), "split", "is not train, val, test or empty")
+    refuse(~kinds.isin(KINDS).to_numpy(), "kind", f"is not one of {', '.join(KINDS)}")
+    for kind, known in (("unlabelled", {""}), ("single", _SINGLE), ("compound", _COMPOUND)):
+        wrong = (kinds == kind).to_numpy() & ~frame["labels"].isin(known).to_numpy()
+        refuse(wrong, "labels", f"are not those of an image of the kind {kind}")
+    images = frame["image"]
+    refuse(images.duplicated().to_numpy(), "image", "stands in an earlier line already")
+    escapes = images.str.contains(r"^$|^[/\\]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:[/\\]|$)|\0", regex=True)
+    refuse(escapes.to_numpy(), "image", "points outside the prepared folder")
+    for column in ("width", "height"):
+        refuse((frame[column] < 1).to_numpy(), column, "is not 1 or more")
+
+
+def folds(frame: pd.DataFrame, count: int, seed: int) -> np.ndarray:
+    """Give each row one of `count` folds, int64 [n]: balanced by label, no subject in two folds.
+
+    A row without a subject stands for itself. Subjects of the same name in two data sets are two
+    subjects. Raises UserError where there are fewer subjects than folds.
+    """
+    dataset, subject = frame["dataset"].astype("str"), frame["subject"].astype("str")
+    own = np.where(subject == "", frame["image"].astype("str"), "\0" + subject)
+    groups = pd.factorize((dataset + "\0" + own).to_numpy())[0]
+    found = int(groups.max(initial=-1)) + 1
+    if found < count:
+        raise UserError(f"Cannot make {count} folds of {found} subjects; ask for fewer folds.")
+    result = np.full(len(frame), -1, dtype=np.int64)
+    labels = frame["labels"].astype("str").to_numpy()
+    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    for fold, (_, rows) in enumerate(splitter.split(groups, labels, groups)):
+        result[rows] = fold
+    return result
+
+
+def hold_out(frame: pd.DataFrame, seed: int) -> pd.Series:
+    """Choose the rows to validate on, bool [n]; no subject of theirs is among the others.
+
+    Of each data set: its `val` split, else its `test` split, else, for rows without a split, one
+    of five folds by subject. Rows of `train` are never held out.
+    """
+    held = pd.Series(False, index=frame.index)
+    for dataset in frame["dataset"].unique():
+        rows = frame[frame["dataset"] == dataset]
+        splits = set(rows["split"])
+        name = next((split for split in ("val", "test") if split in splits), None)
+        if name:
+            held[rows.index[rows["split"] == name]] = True
+        elif "" in splits and "train" not in splits:
+            held[rows.index[folds(rows, 5, seed) == 0]] = True
+    return held
+
+
+_HASH_SIDE = 32
+_FREQUENCIES = 8
+# Rows of the discrete cosine transform (type II): float [8, 32].
+_COSINES = np.cos(
+    np.pi * (np.arange(_HASH_SIDE) + 0.5) * np.arange(_FREQUENCIES)[:, None] / _HASH_SIDE
+)
+
+
+def perceptual_hash(gray: np.ndarray) -> np.ndarray:
+    """Hash pictures so that similar ones differ in few bits: uint8 [..., 32, 32] -> uint64 [...].
+
+    pHash (Zauner 2010): the lowest 8 x 8 frequencies of the cosine transform, each above their
+    median or not. The mean brightness is left out of the median, for it dwarfs the others.
+    """
+    low = _COSINES @ gray.astype(np.float64) @ _COSINES.T  # [..., 8, 8]
+    low = low.reshape(*low.shape[:-2], -1)
+    bits = low > np.median(low[..., 1:], axis=-1, keepdims=True)
+    return np.packbits(bits, axis=-1).view(">u8")[..., 0].astype(np.uint64)
+
+
+def _hashes_to_text(hashes: np.ndarray) -> list[str]:
+    text = np.asarray(hashes, dtype=">u8").tobytes().hex()
+    return [text[start : start + 16] for start in range(0, len(text), 16)]
+
+
+def hashes_from_text(text: pd.Series) -> np.ndarray:
+    """Turn hashes of 16 hex digits into uint64 [n]. Raises ValueError for anything else."""
+    if not (text.str.len() == 16).all():
+        row = int(np.argmax(text.str.len() != 16))
+        raise ValueError(f"line {row + 2}: the hash {text.iloc[row]!r} is not 16 hex digits")
+    return np.frombuffer(bytes.fromhex("".join(text)), dtype=">u8").astype(np.uint64)

@@ -1,0 +1,41 @@
+"""From data sets as their owners ship them to one stream of images with labels.
+
+A reader is a module with three names:
+    ALIGNED                 True where the images come as aligned face crops
+    recognises(folder)      says whether a folder below raw/ is of this family
+    read(folder, counts)    yields an `Item` for each usable image and a `Skip` for each other, in
+                            an order that is the same in every run; adds to `counts` what a user
+                            should know and no single image shows; raises UserError where the
+                            folder lacks a file without which nothing can be read
+and, where its owners publish them, OFFICIAL: images by data set, split and label.
+To add a data set, write such a module and add a line to READERS.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+from common.files import UserError
+
+# Family -> module, in the order of sniffing: the particular first, any folder of images last.
+READERS = {
+    "RAF-DB": "common.raw.rafdb",
+    "AffectNet": "common.raw.affectnet",
+    "Aff-Wild2": "common.raw.affwild2",
+    "labelled table": "common.raw.table",
+    "challenge videos": "common.raw.challenge",
+    "folder of images": "common.raw.folder",
+}
+
+
+def reader_of(folder: Path) -> ModuleType:
+    """Return the reader of a folder below raw/. Raises UserError where none recognises it."""
+    for name in READERS.values():
+        reader = import_module(name)
+        if reader.recognises(folder):
+            return reader
+    raise UserError(
+        f"{folder} holds no images, no videos and no data set that is known; fill it or remove it."
+    )

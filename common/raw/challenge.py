@@ -1,0 +1,80 @@
+"""Videos to be predicted, with the challenge's list of frames (C-EXPR-DB, ABAW 6 to 9).
+
+    <video>.mp4, in the folder or one below     01.mp4 ... 56.mp4
+    CER.txt (7th), CVPR_6th_ABAW_CE_test_set_example.txt, ICCV_9th_ABAW_CE_test_set_example.txt,
+    or any .txt or .csv whose first line starts with `image_location`
+
+Traps: the list is the truth, not the decoder, and may have a frame more or less than decodes. The
+list itself is read by common.submission. Without a list, every frame that decodes counts.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from common.files import UserError
+from common.raw.layout import VIDEO_SUFFIXES, entries
+
+ALIGNED = False
+
+_OFFICIAL_NAMES = (
+    "cer.txt",
+    "cvpr_6th_abaw_ce_test_set_example.txt",
+    "iccv_9th_abaw_ce_test_set_example.txt",
+)
+
+
+def _files(folder: Path) -> list[os.DirEntry]:
+    """Return the files in a folder and in the folders right below it."""
+    found = entries(folder)
+    # A face data set may have a million folders; the challenge's has a handful.
+    places = [Path(e.path) for e in found if e.is_dir()] if len(found) <= 200 else []
+    below = [entry for place in places for entry in entries(place)]
+    return [entry for entry in found + below if entry.is_file()]
+
+
+def recognises(folder: Path) -> bool:
+    """A folder with a video in it or one level below."""
+    return any(
+        os.path.splitext(entry.name)[1].lower() in VIDEO_SUFFIXES for entry in _files(folder)
+    )
+
+
+def find_videos(folder: Path) -> dict[str, Path]:
+    """Return name (without ending) -> path of the videos. Raises UserError if two share a name."""
+    videos: dict[str, Path] = {}
+    for entry in _files(folder):
+        path = Path(entry.path)
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            if path.stem in videos:
+                raise UserError(
+                    f"{path} and {videos[path.stem]} have the same name; rename or remove one."
+                )
+            videos[path.stem] = path
+    return videos
+
+
+def find_frame_list(folder: Path) -> Path | None:
+    """Return the frame list beside the videos, or None. Raises UserError if it is not clear."""
+    found = [
+        Path(entry.path)
+        for entry in _files(folder)
+        if entry.name.lower().endswith((".txt", ".csv")) and _looks_like_list(entry.path)
+    ]
+    official = [path for path in found if path.name.lower() in _OFFICIAL_NAMES]
+    best = official or found
+    if len(best) > 1:
+        raise UserError(
+            f"{folder} holds several frame lists ({', '.join(p.name for p in best)}); keep one."
+        )
+    return best[0] if best else None
+
+
+def _looks_like_list(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            start = file.read(64)
+    except OSError:
+        return False
+    return start.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(b"image_location")

@@ -1,0 +1,235 @@
+"""One raw input into the prepared folder: decode, check, align, hash, write.
+
+These functions run in worker processes.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import signal
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from common.centerface import Detector
+from common.faces import CROP_PX, TEMPLATE, align_photograph, crop_video, write_jpeg
+from common.files import UserError
+from common.manifest import perceptual_hash
+from common.raw.layout import Item, Skip
+
+# A JPEG up to this size is kept as it is; anything else is written anew, its shorter side at most
+# CROP_PX: no network here sees more than 224 pixels, and a copy loses quality.
+_KEEP_SIDE_PX = 2 * CROP_PX
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of a run that a worker needs."""
+
+    prepared: str
+    min_side_px: int
+    detector_file: str
+    min_score: float
+    detect_side_px: int
+
+
+class Record(NamedTuple):
+    """What became of one input: a line of the ledger, and a row of the manifest or of skipped.csv.
+
+    stamp: size and time of the raw file. reason, detail: empty where the image is used. face:
+    `aligned`, `none found` or empty where no detector looked. The others: as in the manifest.
+    """
+
+    path: str
+    stamp: str
+    reason: str = ""
+    detail: str = ""
+    face: str = ""
+    image: str = ""
+    dataset: str = ""
+    split: str = ""
+    kind: str = ""
+    labels: str = ""
+    subject: str = ""
+    width: str = ""
+    height: str = ""
+    hash: str = ""
+
+
+class Refused(Exception):
+    """An image that is not used: (reason, detail)."""
+
+
+def start_worker() -> None:
+    """Leave Ctrl-C to the main process, which then ends its workers in order."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+_detectors: dict[tuple, Detector] = {}
+
+
+def detector_for(options: Options) -> Detector:
+    """Return this process's detector, loaded at its first use."""
+    key = (options.detector_file, options.min_score)
+    if key not in _detectors:
+        _detectors[key] = Detector(options.detector_file or None, threshold=options.min_score)
+    return _detectors[key]
+
+
+def stamp_of(path: str) -> str:
+    """Return size and modification time of a file, to notice that it has changed, or ``."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return ""
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+def prepared_image(item: Item) -> str:
+    """Return the path of an item's image relative to the prepared folder."""
+    return f"images/{item.dataset}/{item.name}".replace(os.sep, "/")
+
+
+def ingest(batch: Sequence[Item | Skip], align: bool, options: Options) -> list[Record]:
+    """Prepare a batch of inputs, each by itself: a bad one becomes a record with a reason."""
+    records = []
+    for item in batch:
+        if isinstance(item, Skip):
+            records.append(Record(item.path, "", item.reason, item.detail, dataset=item.dataset))
+            continue
+        stamp = stamp_of(item.path)
+        try:
+            records.append(_ingest_one(item, stamp, align, options))
+        except Refused as refused:
+            records.append(Record(item.path, stamp, *refused.args, dataset=item.dataset))
+    return records
+
+
+def _ingest_one(item: Item, stamp: str, align: bool, options: Options) -> Record:
+    if not item.name.isprintable():  # a line feed, or bytes that are not UTF-8
+        raise Refused("unusable file name", "")
+    picture, keep = open_image(item.path, options.min_side_px)
+    face = ""
+    if align:
+        crop = align_photograph(np.asarray(picture), detector_for(options))
+        face = "none found" if crop is None else "aligned"
+        if crop is not None:
+            picture, keep = Image.fromarray(crop), False
+    target = Path(options.prepared, prepared_image(item))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if keep:
+            _link_or_copy(item.path, target)
+        else:
+            picture = shrink(picture)
+            write_jpeg(picture, target)
+    except OSError as error:
+        raise UserError(f"Cannot write {target}: {error.strerror}.") from None
+    width, height = picture.size
+    gray = np.asarray(picture.convert("L").resize((32, 32), Image.Resampling.BOX))
+    return Record(
+        item.path, stamp, "", "", face, prepared_image(item),
+        item.dataset, item.split, item.kind, item.labels, item.subject,
+        str(width), str(height), f"{int(perceptual_hash(gray)):016x}",
+    )  # fmt: skip
+
+
+def open_image(path: str, min_side_px: int) -> tuple[Image.Image, bool]:
+    """Decode an image wholly: upright, RGB. Also say whether its file may be kept as it is.
+
+    Whatever its name says, any format that Pillow reads will do. Raises Refused for a file that is
+    no image, is cut off, is smaller than min_side_px or so large that it must be an attack.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except OSError as error:
+        raise Refused("cannot be read", error.strerror or "") from None
+    if not content:
+        raise Refused("empty file", "")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore", UserWarning)  # of Pillow, on odd metadata
+            with Image.open(io.BytesIO(content)) as image:
+                plain = image.format == "JPEG" and image.mode in ("RGB", "L")
+                upright = image.getexif().get(0x0112, 1) == 1  # EXIF orientation
+                picture = as_rgb(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError:
+        raise Refused("not an image", "") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise Refused("too many pixels", f"more than {Image.MAX_IMAGE_PIXELS}") from None
+    except MemoryError:
+        raise Refused("too many pixels", "") from None
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
+        raise Refused("damaged image", str(error)[:200]) from None
+    if min(picture.size) < min_side_px:
+        raise Refused("smaller than --min-side", "{} x {} px".format(*picture.size))
+    return picture, plain and upright and max(picture.size) <= _KEEP_SIDE_PX
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """Convert an image of any mode to RGB; 16-bit gray is scaled, not clipped."""
+    if image.mode.startswith("I;16"):
+        image = image.convert("I").point(lambda value: value / 256).convert("L")
+    image.load()
+    return image.convert("RGB")
+
+
+def shrink(picture: Image.Image) -> Image.Image:
+    """Return a picture whose shorter side is at most CROP_PX."""
+    scale = CROP_PX / min(picture.size)
+    if scale >= 1:
+        return picture
+    size = tuple(round(side * scale) for side in picture.size)
+    return picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
+
+
+def _link_or_copy(source: str, target: Path) -> None:
+    """Make `target` the same file as `source`; copy where a link is not allowed or not possible."""
+    aside = target.with_name(f".{target.name}.{os.getpid()}.part")
+    aside.unlink(missing_ok=True)
+    try:
+        os.link(os.path.realpath(source), aside)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        aside.write_bytes(Path(source).read_bytes())
+    os.replace(aside, target)
+    aside.unlink(missing_ok=True)  # renaming a link over another link to its file leaves both
+
+
+def template_distances(paths: Sequence[str], options: Options) -> list[float]:
+    """Return the landmarks' mean distance from TEMPLATE, in sides of the image, for each face."""
+    distances = []
+    for path in paths:
+        try:
+            picture = open_image(path, options.min_side_px)[0]
+        except Refused:
+            continue
+        faces = detector_for(options).detect(np.asarray(picture), 160)
+        if len(faces.scores):
+            offsets = faces.landmarks[0] / np.array(picture.size) - TEMPLATE
+            distances.append(float(np.abs(offsets).mean()))
+    return distances
+
+
+def ingest_video(path: str, video: str, options: Options) -> dict:
+    """Crop one video: its frames' rows, its counts, and a complaint where it cannot be read."""
+    counts: Counter = Counter()
+    complaint, rows = "", []
+    try:
+        detector, side = detector_for(options), options.detect_side_px
+        folder = Path(options.prepared)
+        rows = crop_video(path, video, folder, detector, max_side_px=side, counts=counts)
+    except UserError as error:
+        complaint = str(error)
+    return {"rows": rows, "counts": counts, "complaint": complaint}

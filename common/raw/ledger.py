@@ -1,0 +1,123 @@
+"""The record of a data set's preparation, by which an interrupted run goes on where it stopped."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
+from pathlib import Path
+from typing import TypeVar
+
+_SYNC_S = 2.0
+_T = TypeVar("_T")
+
+
+class Ledger:
+    """An append-only CSV file: its settings in the first line, then one line for each input.
+
+    Inputs come in the same order in every run, so that what is done is a beginning of the file.
+    A run with other settings, or whose inputs have changed, starts over from the first difference.
+    """
+
+    def __init__(self, path: Path, settings: dict, columns: tuple[str, ...]):
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._head = "# " + json.dumps(settings, sort_keys=True) + "\n" + ",".join(columns) + "\n"
+        self._file = open(path, "a+b")  # noqa: SIM115 - closed by close()
+        self._synced = time.monotonic()
+        self.kept = 0  # lines of earlier runs that still hold
+
+    def resume(self, inputs: Iterable[_T], holds: Callable[[list[str], _T], bool]) -> Iterator[_T]:
+        """Return the inputs that are still to be done, having cut the file before the first."""
+        self._file.seek(0)
+        end, inputs = 0, iter(inputs)
+        head = self._head.encode()
+        if self._file.read(len(head)) == head:
+            end = len(head)
+            for line, item in _zip_first(self._file, inputs):
+                row = _parse(line)
+                if row is None or not holds(row, item):
+                    inputs = itertools.chain([item], inputs)
+                    break
+                end += len(line)
+                self.kept += 1
+        self._file.truncate(end)
+        self._file.seek(0, os.SEEK_END)
+        if not end:
+            self._file.write(head)
+        return inputs
+
+    def append(self, rows: Iterable[tuple]) -> None:
+        """Add lines; they are on disk a few seconds later at most."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(
+            [plain_text(value) for value in row] for row in rows
+        )
+        self._file.write(text.getvalue().encode())
+        self._file.flush()
+        if time.monotonic() - self._synced > _SYNC_S:
+            os.fsync(self._file.fileno())
+            self._synced = time.monotonic()
+
+    def close(self) -> None:
+        """Sync and close the file."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+def plain_text(value: object) -> str:
+    """Return a value as one line of text, bytes of a file name that are not UTF-8 as escapes."""
+    # A line of the file must be a row of the table, or a cut-off end could not be recognised.
+    text = str(value).encode("utf-8", "backslashreplace").decode()
+    return text.replace("\r", " ").replace("\n", " ")
+
+
+def _parse(line: bytes) -> list[str] | None:
+    """Return the fields of a whole line, or None for one that was cut off."""
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        return next(csv.reader([line.decode("utf-8")]))
+    except (UnicodeDecodeError, csv.Error, StopIteration):
+        return None
+
+
+def _zip_first(lines: Iterable[bytes], items: Iterator[_T]) -> Iterator[tuple[bytes, _T]]:
+    """Pair lines with items, taking no item for which there is no line."""
+    for line in lines:
+        for item in items:
+            yield line, item
+            break
+        else:
+            return
+
+
+def batches(items: Iterator[_T], size: int) -> Iterator[list[_T]]:
+    """Cut a stream into lists of `size`."""
+    while batch := list(itertools.islice(items, size)):
+        yield batch
+
+
+def in_order(pool: Executor | None, calls: Iterable[tuple], ahead: int) -> Iterator:
+    """Yield the results of calls (function, *arguments) in their order, `ahead` at work at once.
+
+    Memory stays flat, because no more are taken from the stream than are at work. Without a pool
+    the calls are made here.
+    """
+    waiting: deque[Future] = deque()
+    for function, *arguments in calls:
+        if pool is None:
+            yield function(*arguments)
+            continue
+        waiting.append(pool.submit(function, *arguments))
+        if len(waiting) >= ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()

@@ -1,0 +1,179 @@
+"""What 01 leaves behind: manifest, frames, skipped inputs, summary."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from common.faces import FrameRow
+from common.files import whole_file
+from common.manifest import CATEGORICAL, COLUMNS, hashes_from_text, write_manifest
+from common.raw.ledger import plain_text
+
+
+class Images(NamedTuple):
+    """A folder of images, prepared: its name, ledger, official counts, remarks, new inputs."""
+
+    folder: str
+    ledger: Path
+    official: dict
+    remarks: Counter
+    done: int
+
+
+class Videos(NamedTuple):
+    """The challenge: by video what was found in it, the frames that are listed, and its file."""
+
+    found: dict[str, dict]
+    listed: dict[str, list[int]]
+    paths: dict[str, Path]
+
+
+def write(prepared: Path, images: list[Images], videos: Videos, frame_list: Path | None) -> None:
+    """Write manifest.csv, frames.csv, skipped.csv, summary.json, frame_list.txt; print a table."""
+    tables = [_read_ledger(result.ledger) for result in images]
+    manifest = _manifest_of(tables)
+    frames = _frame_rows(videos)
+    summary = {
+        "datasets": {
+            name: part
+            for result, table in zip(images, tables, strict=True)
+            for name, part in _summarise(result, table).items()
+        },
+        "videos": _summarise_videos(videos, frames),
+    }
+    with whole_file(prepared / "skipped.csv", "w") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("path", "dataset", "reason", "detail"))
+        for table in tables:
+            bad = table[(table["reason"] != "").to_numpy()]
+            writer.writerows(bad[["path", "dataset", "reason", "detail"]].itertuples(index=False))
+        for video, result in videos.found.items():
+            if result["complaint"]:
+                row = (videos.paths[video], "videos", "unreadable video", result["complaint"])
+                writer.writerow(map(plain_text, row))
+    with whole_file(prepared / "frames.csv", "w") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(FrameRow._fields)
+        writer.writerows(frames)
+    if frame_list:
+        with whole_file(prepared / "frame_list.txt") as file:
+            file.write(frame_list.read_bytes())
+    else:
+        (prepared / "frame_list.txt").unlink(missing_ok=True)
+    with whole_file(prepared / "summary.json", "w") as file:
+        json.dump(summary, file, indent=1)
+    # The manifest comes last: where it stands, all else does.
+    write_manifest(prepared / "manifest.csv", manifest)
+    _print_summary(summary)
+
+
+def _read_ledger(path: Path) -> pd.DataFrame:
+    repeated = (*CATEGORICAL, "reason", "detail", "face")
+    return pd.read_csv(
+        path,
+        skiprows=1,  # the settings
+        dtype=dict.fromkeys(repeated, "category") | {"width": "str", "height": "str"},
+        keep_default_na=False,
+        na_filter=False,
+    )
+
+
+def _manifest_of(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    parts = []
+    for table in tables:
+        used = table.loc[(table["reason"] == "").to_numpy(), list(COLUMNS)]
+        parts.append(
+            used.assign(
+                width=used["width"].astype("int32"),
+                height=used["height"].astype("int32"),
+                hash=hashes_from_text(used["hash"].astype("str")),
+                **{name: used[name].astype("str") for name in CATEGORICAL},
+            )
+        )
+    if not parts:
+        return pd.DataFrame({name: [] for name in COLUMNS})
+    return pd.concat(parts, ignore_index=True)
+
+
+def _frame_rows(videos: Videos) -> list[FrameRow]:
+    """Return a row for every frame that is listed or decoded, by video and frame."""
+    rows = []
+    for video in sorted(videos.found.keys() | videos.listed.keys()):
+        decoded = videos.found.get(video, {"rows": []})["rows"]
+        rows += [FrameRow(*row) for row in decoded]
+        extra = [frame for frame in videos.listed.get(video, ()) if frame > len(decoded)]
+        rows += [FrameRow(video, frame, "", "", "") for frame in sorted(extra)]
+    return rows
+
+
+def _summarise(result: Images, table: pd.DataFrame) -> dict[str, dict]:
+    """Return, for each data set of a folder, its counts by split and label and its skips."""
+    summary: dict[str, dict] = {}
+    columns = ["dataset", "reason", "face", "split", "labels"]
+    for (dataset, reason, face, split, labels), count in (
+        table.groupby(columns, observed=True, sort=True).size().items()
+    ):
+        part = summary.setdefault(
+            dataset, {"images": 0, "splits": {}, "skipped": {}, "faces": {}, "official": {}}
+        )
+        part["official"] = result.official.get(dataset, {})
+        part["remarks"] = dict(result.remarks)
+        if reason:
+            part["skipped"][reason] = part["skipped"].get(reason, 0) + int(count)
+            continue
+        part["images"] += int(count)
+        by_label = part["splits"].setdefault(split, {})
+        by_label[labels] = by_label.get(labels, 0) + int(count)
+        if face:
+            part["faces"][face] = part["faces"].get(face, 0) + int(count)
+    return summary
+
+
+def _summarise_videos(videos: Videos, frames: list[FrameRow]) -> dict:
+    summary = {}
+    for video in sorted(videos.found.keys() | videos.listed.keys()):
+        result = videos.found.get(video, {"rows": [], "counts": {}, "complaint": ""})
+        summary[video] = {
+            "listed": len(videos.listed.get(video, ())),
+            "decoded": len(result["rows"]),
+            "faces": sum(1 for row in result["rows"] if row[2]),
+            **result["counts"],
+            **({"unreadable": result["complaint"]} if result["complaint"] else {}),
+        }
+    return summary
+
+
+def _print_summary(summary: dict) -> None:
+    print(f"{'data set':<22}{'split':<7}{'images':>10}{'official':>10}  by label")
+    for name, part in summary["datasets"].items():
+        for split, by_label in part["splits"].items() or [("", {})]:
+            official = part["official"].get(split, "")
+            if isinstance(official, dict):
+                official = sum(official.values())
+            labels = ", ".join(f"{k or 'no label'} {v}" for k, v in by_label.items())
+            print(
+                f"{name:<22}{split or '-':<7}{sum(by_label.values()):>10}{official:>10}  {labels}"
+            )
+        if part["faces"]:
+            aligned, none = (part["faces"].get(k, 0) for k in ("aligned", "none found"))
+            print(f"{'':<22}faces aligned {aligned}, none found (kept as they are) {none}")
+        for reason, count in (*part["remarks"].items(), *part["skipped"].items()):
+            mark = "" if reason in part["remarks"] else "skipped: "
+            print(f"{'':<22}{mark}{reason} {count}")
+    if videos := summary["videos"]:
+        listed, decoded, faces = (
+            sum(v[k] for v in videos.values()) for k in ("listed", "decoded", "faces")
+        )
+        print(
+            f"{len(videos)} videos: {listed} frames listed, {decoded} decoded, a face in {faces} "
+            f"({faces / max(1, decoded):.1%})"
+        )
+        for video, part in videos.items():
+            if part["faces"] == 0:
+                print(f"  {video}: no face in {part['decoded']} frames")

@@ -1,0 +1,113 @@
+"""Any labelled folder: `labels.csv` with the columns image and label beside its images.
+
+Optional columns: split (train, val, test), subject, kind (unlabelled, single, compound). Labels
+are names in any case and many spellings (`happy`, `SADNESS`, `Sadly Angry`, `fear+surprise`).
+Images are looked up beside labels.csv and in images/. Without the column subject, an image's
+person is its name up to a trailing number, as in Labeled Faces in the Wild: Aaron_Guiel_0001.jpg
+shows Aaron_Guiel; a person must never stand on both sides of a split.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from common.emotions import parse_labels
+from common.files import UserError, inside
+from common.raw.layout import Item, Skip, entries, labelled, prepared_name
+
+ALIGNED = False
+
+_SPLITS = {
+    "": "",
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+_COLUMNS = ("image", "label", "split", "subject", "kind")
+
+
+def _table(folder: Path) -> Path | None:
+    return next((Path(e.path) for e in entries(folder) if e.name.lower() == "labels.csv"), None)
+
+
+def recognises(folder: Path) -> bool:
+    """A folder with a file labels.csv."""
+    return _table(folder) is not None
+
+
+def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
+    """Yield the rows of the table; see common.raw. Raises UserError if no label is known."""
+    path, dataset = _table(folder), folder.name
+    seen: set[str] = set()
+    known, complaint = False, ""
+    for number, row in _rows(path):
+        where = f"{path}:{number}"
+        source = _find(folder, row["image"])
+        if source is None:
+            yield Skip(where, dataset, "image is not in the folder", row["image"][:200])
+            continue
+        try:
+            if row["kind"].lower() == "unlabelled" and not row["label"]:
+                fields = labelled(())
+            else:
+                fields = labelled(parse_labels(row["label"]))
+        except ValueError as error:
+            complaint = complaint or f"{path}, line {number}: {error}"
+            yield Skip(source, dataset, "unknown label", str(error))
+            continue
+        known = True
+        if row["kind"] and row["kind"].lower() != fields["kind"]:
+            detail = f"{row['kind']!r} and {row['label']!r}"
+            yield Skip(source, dataset, "kind does not fit the label", detail)
+        elif row["split"].lower() not in _SPLITS:
+            yield Skip(source, dataset, "unknown split (train, val, test)", row["split"])
+        elif source in seen:
+            yield Skip(where, dataset, "image stands in an earlier line", row["image"])
+        else:
+            seen.add(source)
+            name = os.path.relpath(source, folder).removeprefix("images" + os.sep)
+            subject = row["subject"] or re.sub(r"_\d+$", "", Path(source).stem)
+            split = _SPLITS[row["split"].lower()]
+            yield Item(source, prepared_name(name), dataset, split, subject=subject, **fields)
+    if complaint and not known:
+        raise UserError(f"No label of {path} is known; the first: {complaint}.")
+
+
+def _find(folder: Path, image: str) -> str | None:
+    try:
+        places = [inside(folder, image), inside(folder / "images", image)]
+    except UserError:
+        return None
+    return next((str(place) for place in places if place.is_file()), None)
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield (line number, fields by column) of a table; absent columns and fields are empty."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            header = file.readline()
+            delimiter = max(",;\t", key=header.count)
+            names = [
+                name.strip().lower() for name in next(csv.reader([header], delimiter=delimiter), [])
+            ]
+            if missing := {"image", "label"} - set(names):
+                raise UserError(
+                    f"{path}, line 1: no column {sorted(missing)[0]!r}; its first line must name "
+                    "the columns image and label."
+                )
+            places = {name: names.index(name) for name in _COLUMNS if name in names}
+            rows = csv.reader(file, delimiter=delimiter)
+            for fields in rows:
+                if any(field.strip() for field in fields):
+                    row = dict.fromkeys(_COLUMNS, "")
+                    row |= {k: fields[i].strip() for k, i in places.items() if i < len(fields)}
+                    yield rows.line_num + 1, row
+    except OSError as error:
+        raise UserError(f"Cannot read {path}: {error.strerror}.") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read as a UTF-8 table: {error}.") from None
