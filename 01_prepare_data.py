@@ -56,7 +56,7 @@ from common.submission import read_frame_list, split_location
 VERSION = 1
 BATCH = 64  # images that a worker takes at once
 SAMPLE = 64  # images by which to tell whether a data set comes aligned
-ALIGNED_WITHIN = 0.06  # mean distance of landmarks from the template, in sides of the image
+ALIGNED_WITHIN = 0.035  # mean distance of landmarks from the template, in sides of the image
 
 
 def parse(argv=None):
@@ -73,10 +73,12 @@ def parse(argv=None):
         "--min-side", type=int, default=16, help="refuse images with a side below this, pixels"
     )
     parser.add_argument(
-        "--detect-side",
+        "--detect-sides",
         type=int,
-        default=320,
-        help="shrink video frames to this longest side to find faces, pixels",
+        nargs="+",
+        default=[160, 480],
+        metavar="PX",
+        help="shrink pictures to this longest side to find faces; to the next if there is none",
     )
     parser.add_argument(
         "--min-score", type=fraction, default=0.5, help="least score of a detected face, 0 to 1"
@@ -104,7 +106,7 @@ def main() -> None:
         min_side_px=arguments.min_side,
         detector_file=str(arguments.detector_file or ""),
         min_score=arguments.min_score,
-        detect_side_px=arguments.detect_side,
+        detect_sides_px=tuple(arguments.detect_sides),
     )
     with worker_pool(arguments.workers) as pool:
         images = [
@@ -188,7 +190,7 @@ def prepare_images(folder: Path, reader, arguments, options: Options, pool) -> r
     )
     settings = {"version": VERSION, "align": align, "min_side": options.min_side_px}
     if align:
-        settings |= {"min_score": options.min_score, "detector": options.detector_file}
+        settings |= detection_settings(options)
     path = Path(options.prepared) / "state" / f"{folder.name}.csv"
     with contextlib.closing(Ledger(path, settings, Record._fields)) as ledger:
         todo = ledger.resume(inputs, lambda row, item: still_holds(row, item, options))
@@ -200,6 +202,15 @@ def prepare_images(folder: Path, reader, arguments, options: Options, pool) -> r
                 done += len(records)
                 bar.update(len(records))
     return results.Images(folder.name, path, getattr(reader, "OFFICIAL", {}), counts, done)
+
+
+def detection_settings(options: Options) -> dict:
+    """Return the settings on which crops depend, as JSON gives them back."""
+    return {
+        "min_score": options.min_score,
+        "detect_sides": list(options.detect_sides_px),
+        "detector": options.detector_file,
+    }
 
 
 def come_aligned(first: list[Item | Skip], options: Options, pool: Executor | None) -> bool:
@@ -243,12 +254,7 @@ def prepare_videos(
         )
     chosen = sorted(videos)[: arguments.limit]
     state = Path(options.prepared) / "state" / "videos"
-    settings = {
-        "version": VERSION,
-        "min_score": options.min_score,
-        "detect_side": options.detect_side_px,
-        "detector": options.detector_file,
-    }
+    settings = {"version": VERSION, **detection_settings(options)}
     found = {video: load_video(state, video, videos[video], settings, options) for video in chosen}
     todo = [video for video in chosen if found[video] is None]
     calls = ((ingest_video, str(videos[video]), video, options) for video in todo)

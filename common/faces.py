@@ -20,7 +20,6 @@ TEMPLATE = np.array(
 )
 CROP_PX = 256
 
-_PHOTOGRAPH_SIDES_PX = (160, 480)
 _TRACK_GAP_FRAMES = 25
 _LINK_IOU = 0.3
 _FILL_SHARE = 0.25  # of the main face's area times score
@@ -66,19 +65,11 @@ def align(image: np.ndarray, landmarks: np.ndarray, size: int = CROP_PX) -> np.n
 
 
 def align_photograph(image: np.ndarray, detector: Detector) -> np.ndarray | None:
-    """Crop the main face of a photograph, uint8 [H, W, 3], or return None where there is none.
-
-    Photographs in face data sets are mostly face: a small copy is searched first, in which
-    CenterFace finds more of them, and then a larger one.
-    """
-    for max_side_px in _PHOTOGRAPH_SIDES_PX:
-        faces = detector.detect(image, max_side_px)
-        if len(faces.scores):
-            main = np.argmax(areas(faces.boxes) * faces.scores)
-            return align(image, faces.landmarks[main])
-        if max(image.shape) <= max_side_px:
-            return None
-    return None
+    """Crop the main face of a photograph, uint8 [H, W, 3], or return None where there is none."""
+    faces = detector.detect(image)
+    if not len(faces.scores):
+        return None
+    return align(image, faces.landmarks[np.argmax(areas(faces.boxes) * faces.scores)])
 
 
 def areas(boxes: np.ndarray) -> np.ndarray:
@@ -152,7 +143,6 @@ def crop_video(
     prepared: Path,
     detector: Detector,
     *,
-    max_side_px: int = 320,
     counts: Counter | None = None,
 ) -> list[FrameRow]:
     """Crop the main face of each frame to prepared/crops/<video>/00001.jpg; return all rows.
@@ -160,7 +150,7 @@ def crop_video(
     Two passes, one to find and follow the faces and one to crop, so that only boxes and landmarks
     are held in memory, whatever the length. Raises UserError for an unreadable video.
     """
-    found = [detector.detect(image, max_side_px) for _, image in frames(path, counts)]
+    found = [detector.detect(image) for _, image in frames(path, counts)]
     chosen = follow_main_face(found)
     folder = Path("crops") / video
     (prepared / folder).mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ These functions run in worker processes.
 from __future__ import annotations
 
 import errno
+import functools
 import io
 import os
 import signal
@@ -38,7 +39,7 @@ class Options:
     min_side_px: int
     detector_file: str
     min_score: float
-    detect_side_px: int
+    detect_sides_px: tuple[int, ...]
 
 
 class Record(NamedTuple):
@@ -73,15 +74,14 @@ def start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-_detectors: dict[tuple, Detector] = {}
-
-
+@functools.lru_cache(maxsize=1)
 def detector_for(options: Options) -> Detector:
     """Return this process's detector, loaded at its first use."""
-    key = (options.detector_file, options.min_score)
-    if key not in _detectors:
-        _detectors[key] = Detector(options.detector_file or None, threshold=options.min_score)
-    return _detectors[key]
+    return Detector(
+        options.detector_file or None,
+        threshold=options.min_score,
+        sides_px=options.detect_sides_px,
+    )
 
 
 def stamp_of(path: str) -> str:
@@ -215,7 +215,7 @@ def template_distances(paths: Sequence[str], options: Options) -> list[float]:
             picture = open_image(path, options.min_side_px)[0]
         except Refused:
             continue
-        faces = detector_for(options).detect(np.asarray(picture), 160)
+        faces = detector_for(options).detect(np.asarray(picture))
         if len(faces.scores):
             offsets = faces.landmarks[0] / np.array(picture.size) - TEMPLATE
             distances.append(float(np.abs(offsets).mean()))
@@ -227,9 +227,7 @@ def ingest_video(path: str, video: str, options: Options) -> dict:
     counts: Counter = Counter()
     complaint, rows = "", []
     try:
-        detector, side = detector_for(options), options.detect_side_px
-        folder = Path(options.prepared)
-        rows = crop_video(path, video, folder, detector, max_side_px=side, counts=counts)
+        rows = crop_video(path, video, Path(options.prepared), detector_for(options), counts=counts)
     except UserError as error:
         complaint = str(error)
     return {"rows": rows, "counts": counts, "complaint": complaint}
