@@ -215,10 +215,13 @@ def _nearest(name: str, known) -> str:
 
 def settings_of(arguments: argparse.Namespace) -> dict:
     """Return the resolved arguments as plain JSON values, for run.json."""
-    return {
-        key: str(value) if isinstance(value, Path) else value
-        for key, value in sorted(vars(arguments).items())
-    }
+
+    def plain(value):
+        if isinstance(value, list):
+            return [plain(item) for item in value]
+        return str(value) if isinstance(value, Path) else value
+
+    return {key: plain(value) for key, value in sorted(vars(arguments).items())}
 
 
 def run_script(main: Callable[[], None]) -> None:

@@ -28,6 +28,7 @@ TEMPLATE = Path(__file__).with_name("report_template.html")
 CODES = tuple("".join(word[0] for word in name.split("_")) for name in CHALLENGE)  # FS, HS, …
 # Okabe & Ito's palette, without black: apart for every kind of colour vision.
 FILLS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
+CIVIDIS = colormaps["cividis"](np.arange(256))[:, :3]  # [256, 3], 0..1
 INKS = tuple("#fff" if fill == "#0072B2" else "#111" for fill in FILLS)
 COLUMNS = 480  # of a timeline; longer videos are thinned, so that the file stays small
 VIDEOS = 300  # shown; the tables beside the report hold all
@@ -164,7 +165,7 @@ def _timeline(
     return {
         "name": video,
         "note": note,
-        "heat": pixels((mean.T * 255).round(), [colormaps["cividis"](i)[:3] for i in range(256)]),
+        "heat": pixels((mean.T * 255).round(), CIVIDIS),
         "strips": strips,
         "marks": marks,
         "first": int(table["frame"].iloc[0]),

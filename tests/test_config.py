@@ -19,6 +19,7 @@ def parser():
     )
     parser.add_argument("--flip-tta", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--shares", nargs="+", type=config.fraction, default=[0.0, 1.0])
+    parser.add_argument("--checkpoints", type=Path, nargs="+")
     parser.add_argument("--rate", type=config.positive_float, default=1e-3)
     return parser
 
@@ -125,9 +126,12 @@ def test_mistake_in_a_flag_is_one_sentence_and_names_the_nearest(parser, argv, n
 
 
 def test_settings_for_the_record_are_plain_json(parser, tmp_path):
-    settings = config.settings_of(read(parser, tmp_path, "[curriculum]\nmodel_options={depth=2}"))
+    settings = config.settings_of(
+        read(parser, tmp_path, "[curriculum]\nmodel_options={depth=2}\ncheckpoints=['a']")
+    )
     assert json.loads(json.dumps(settings)) == settings
     assert settings["run_dir"] == "runs/paper" and settings["model_options"] == {"depth": 2}
+    assert settings["checkpoints"] == ["a"]
 
 
 def test_mistakes_of_the_user_exit_2_without_a_traceback_and_ours_with_1():
