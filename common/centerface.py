@@ -71,7 +71,7 @@ class Detector:
         self,
         path: str | os.PathLike | None = None,
         *,
-        threshold: float = 0.5,
+        threshold: float = 0.4,
         sides_px: Sequence[int] = (160, 480),
         threads: int = 1,
     ):

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold
 
 from common.emotions import ALONE, BASIC
 from common.files import UserError, file_digest, whole_file
@@ -125,6 +124,8 @@ def folds(frame: pd.DataFrame, count: int, seed: int) -> np.ndarray:
     A row without a subject stands for itself. Subjects of the same name in two data sets are two
     subjects. Raises UserError where there are fewer subjects than folds.
     """
+    from sklearn.model_selection import StratifiedGroupKFold  # a second, which only folds are worth
+
     dataset, subject = frame["dataset"].astype("str"), frame["subject"].astype("str")
     own = np.where(subject == "", frame["image"].astype("str"), "\0" + subject)
     groups = pd.factorize((dataset + "\0" + own).to_numpy())[0]

@@ -3,10 +3,10 @@
 A reader is a module with three names:
     ALIGNED                 True where the images come as aligned face crops
     recognises(folder)      says whether a folder below raw/ is of this family
-    read(folder, counts)    yields an `Item` for each usable image and a `Skip` for each other, in
-                            an order that is the same in every run; adds to `counts` what a user
-                            should know and no single image shows; raises UserError where the
-                            folder lacks a file without which nothing can be read
+    read(folder, counts)    returns an iterator of an `Item` for each usable image and a `Skip` for
+                            each other, in an order that is the same in every run; adds to `counts`
+                            what a user should know and no single image shows; raises UserError at
+                            once, not on the way, where the folder lacks a file that it needs
 and, where its owners publish them, OFFICIAL: images by data set, split and label.
 To add a data set, write such a module and add a line to READERS.
 """

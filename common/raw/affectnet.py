@@ -9,6 +9,7 @@ Traps: the scalar is often of string type (never unpickled here); labels 8 None,
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -31,7 +32,14 @@ ALIGNED = True
 
 _SETS = {"train_set": "train", "val_set": "val"}
 _CLASSES = (
-    *("Neutral", "Happiness", "Sadness", "Surprise", "Fear", "Disgust", "Anger", "Contempt"),
+    "Neutral",
+    "Happiness",
+    "Sadness",
+    "Surprise",
+    "Fear",
+    "Disgust",
+    "Anger",
+    "Contempt",
 )
 _DROPPED = {8: "None", 9: "Uncertain", 10: "No-Face"}
 
@@ -50,24 +58,25 @@ def recognises(folder: Path) -> bool:
 
 
 def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
-    """Yield the images of both sets; see common.raw."""
+    """Return the images of both sets; see common.raw."""
     places = {name: subfolder(folder, name) for name in _SETS}
     if not any(places.values()):
         raise UserError(
             f"AffectNet in {folder} has neither train_set/ nor val_set/; unpack it as shipped."
         )
-    for name, split in _SETS.items():
-        if places[name]:
-            yield from _read_set(places[name], split)
+    for place in filter(None, places.values()):
+        for needed in (place / "images", place / "annotations"):
+            if not needed.is_dir():
+                raise UserError(
+                    f"AffectNet lacks the folder {needed}; unpack the owners' archive there."
+                )
+    return itertools.chain.from_iterable(
+        _read_set(places[name], split) for name, split in _SETS.items() if places[name]
+    )
 
 
 def _read_set(folder: Path, split: str) -> Iterator[Item | Skip]:
     images, annotations = folder / "images", folder / "annotations"
-    for place in (images, annotations):
-        if not place.is_dir():
-            raise UserError(
-                f"AffectNet lacks the folder {place}; unpack the owners' archive there."
-            )
     for path in walk_files(images, IMAGE_SUFFIXES):
         relative = os.path.relpath(path, images)
         labels = annotations / (os.path.splitext(relative)[0] + "_exp.npy")

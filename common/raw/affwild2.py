@@ -12,6 +12,7 @@ that its frames are kept without a label; `<video>_left` and `_right` are two pe
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +40,7 @@ def recognises(folder: Path) -> bool:
 
 
 def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
-    """Yield the labelled frames; see common.raw."""
+    """Return the labelled frames; see common.raw."""
     root = subfolder(folder, *_ROOTS, depth=2)
     crops = [place for name in _CROPS if (place := subfolder(folder, name, depth=2))]
     if root is None:
@@ -55,10 +56,15 @@ def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
     sets = {name: subfolder(root, name) for name in _SETS}
     if not any(sets.values()):
         raise UserError(f"{root} has neither Train_Set/ nor Validation_Set/; unpack it again.")
-    for name, split in _SETS.items():
-        for entry in entries(sets[name]) if sets[name] else ():
-            if entry.name.endswith(".txt"):
-                yield from _read_video(Path(entry.path), split, crops, counts)
+    annotations = [
+        (Path(entry.path), split)
+        for name, split in _SETS.items()
+        for entry in (entries(sets[name]) if sets[name] else ())
+        if entry.name.endswith(".txt")
+    ]
+    return itertools.chain.from_iterable(
+        _read_video(path, split, crops, counts) for path, split in annotations
+    )
 
 
 def _read_video(

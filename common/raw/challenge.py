@@ -11,6 +11,7 @@ list itself is read by common.submission. Without a list, every frame that decod
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from common.files import UserError
@@ -57,13 +58,10 @@ def find_videos(folder: Path) -> dict[str, Path]:
 
 def find_frame_list(folder: Path) -> Path | None:
     """Return the frame list beside the videos, or None. Raises UserError if it is not clear."""
-    found = [
-        Path(entry.path)
-        for entry in _files(folder)
-        if entry.name.lower().endswith((".txt", ".csv")) and _looks_like_list(entry.path)
-    ]
-    official = [path for path in found if path.name.lower() in _OFFICIAL_NAMES]
-    best = official or found
+    texts = [Path(e.path) for e in _files(folder) if e.name.lower().endswith((".txt", ".csv"))]
+    # A list of the official name is one, whatever is in it: its reader says what is wrong.
+    official = [path for path in texts if path.name.lower() in _OFFICIAL_NAMES]
+    best = official or [path for path in texts if _looks_like_list(path)]
     if len(best) > 1:
         raise UserError(
             f"{folder} holds several frame lists ({', '.join(p.name for p in best)}); keep one."
@@ -71,10 +69,11 @@ def find_frame_list(folder: Path) -> Path | None:
     return best[0] if best else None
 
 
-def _looks_like_list(path: str) -> bool:
+def _looks_like_list(path: Path) -> bool:
+    """Say whether a file starts with the header of a list, or with a row of one (not headed)."""
     try:
         with open(path, "rb") as file:
             start = file.read(64)
     except OSError:
         return False
-    return start.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(b"image_location")
+    return bool(re.match(rb"(\xef\xbb\xbf)?\s*(image_location|[^/\n]+/\d{5}\.jpg)", start, re.I))

@@ -9,7 +9,6 @@ import errno
 import functools
 import io
 import os
-import signal
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from common.centerface import Detector
 from common.faces import CROP_PX, TEMPLATE, align_photograph, crop_video, write_jpeg
@@ -69,11 +68,6 @@ class Refused(Exception):
     """An image that is not used: (reason, detail)."""
 
 
-def start_worker() -> None:
-    """Leave Ctrl-C to the main process, which then ends its workers in order."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 @functools.lru_cache(maxsize=1)
 def detector_for(options: Options) -> Detector:
     """Return this process's detector, loaded at its first use."""
@@ -91,6 +85,14 @@ def stamp_of(path: str) -> str:
     except OSError:
         return ""
     return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+def is_written(path: str) -> bool:
+    """Say whether a prepared file is there. After a power cut it may be there, but empty."""
+    try:
+        return os.path.getsize(path) > 0
+    except OSError:
+        return False
 
 
 def prepared_image(item: Item) -> str:
@@ -161,8 +163,9 @@ def open_image(path: str, min_side_px: int) -> tuple[Image.Image, bool]:
             warnings.simplefilter("ignore", UserWarning)  # of Pillow, on odd metadata
             with Image.open(io.BytesIO(content)) as image:
                 plain = image.format == "JPEG" and image.mode in ("RGB", "L")
-                upright = image.getexif().get(0x0112, 1) == 1  # EXIF orientation
-                picture = as_rgb(ImageOps.exif_transpose(image))
+                image.load()
+                upright = _orientation(image) == 1
+                picture = as_rgb(image if upright else ImageOps.exif_transpose(image))
     except UnidentifiedImageError:
         raise Refused("not an image", "") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -176,11 +179,19 @@ def open_image(path: str, min_side_px: int) -> tuple[Image.Image, bool]:
     return picture, plain and upright and max(picture.size) <= _KEEP_SIDE_PX
 
 
+def _orientation(image: Image.Image) -> int:
+    """Return the orientation, 1 to 8, that EXIF notes; 1 (upright) where EXIF cannot be read."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # damaged metadata raise nearly anything, and the picture is still good
+        return 1
+    return orientation if orientation in range(1, 9) else 1
+
+
 def as_rgb(image: Image.Image) -> Image.Image:
     """Convert an image of any mode to RGB; 16-bit gray is scaled, not clipped."""
     if image.mode.startswith("I;16"):
-        image = image.convert("I").point(lambda value: value / 256).convert("L")
-    image.load()
+        image = Image.fromarray((np.asarray(image.convert("I")) >> 8).astype(np.uint8))
     return image.convert("RGB")
 
 

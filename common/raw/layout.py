@@ -11,6 +11,7 @@ from PIL import Image
 
 from common.files import UserError
 
+Image.preinit()  # first the common formats, then all: the order in which they are tried
 Image.init()
 # A WebP named .jpg is still an image; a .txt is not worth a try.
 IMAGE_SUFFIXES = frozenset(

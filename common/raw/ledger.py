@@ -8,9 +8,7 @@ import itertools
 import json
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import TypeVar
 
@@ -97,27 +95,3 @@ def _zip_first(lines: Iterable[bytes], items: Iterator[_T]) -> Iterator[tuple[by
             break
         else:
             return
-
-
-def batches(items: Iterator[_T], size: int) -> Iterator[list[_T]]:
-    """Cut a stream into lists of `size`."""
-    while batch := list(itertools.islice(items, size)):
-        yield batch
-
-
-def in_order(pool: Executor | None, calls: Iterable[tuple], ahead: int) -> Iterator:
-    """Yield the results of calls (function, *arguments) in their order, `ahead` at work at once.
-
-    Memory stays flat, because no more are taken from the stream than are at work. Without a pool
-    the calls are made here.
-    """
-    waiting: deque[Future] = deque()
-    for function, *arguments in calls:
-        if pool is None:
-            yield function(*arguments)
-            continue
-        waiting.append(pool.submit(function, *arguments))
-        if len(waiting) >= ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()

@@ -10,6 +10,7 @@ here); only the aligned images are read, `Image/original` is not; the split is t
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,30 +43,32 @@ def recognises(folder: Path) -> bool:
 
 
 def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
-    """Yield the images of both parts; see common.raw."""
+    """Return the images of both parts; see common.raw."""
     parts = {part: subfolder(folder, part) for part in _PARTS}
     if not any(parts.values()):
         raise UserError(
             f"RAF-DB in {folder} has neither basic/ nor compound/; unpack it as its owners ship it."
         )
-    for part, place in parts.items():
-        if place:
-            yield from _read_part(place, *_PARTS[part], counts)
+    places = [
+        (place / "EmoLabel" / _LIST, place / "Image" / "aligned", *_PARTS[part])
+        for part, place in parts.items()
+        if place
+    ]
+    for listing, images, dataset, _ in places:
+        if not listing.is_file():
+            raise UserError(
+                f"{dataset} lacks its labels {listing}; unpack the owners' EmoLabel folder there."
+            )
+        if not images.is_dir():
+            raise UserError(
+                f"{dataset} lacks its images {images}; unpack the owners' aligned.zip there."
+            )
+    return itertools.chain.from_iterable(_read_part(*place) for place in places)
 
 
 def _read_part(
-    folder: Path, dataset: str, classes: tuple[str, ...], counts: Counter
+    listing: Path, images: Path, dataset: str, classes: tuple[str, ...]
 ) -> Iterator[Item | Skip]:
-    listing = (subfolder(folder, "EmoLabel") or folder / "EmoLabel") / _LIST
-    images = subfolder(folder / "Image", "aligned") or folder / "Image" / "aligned"
-    if not listing.is_file():
-        raise UserError(
-            f"{dataset} lacks its labels {listing}; unpack the owners' EmoLabel folder there."
-        )
-    if not images.is_dir():
-        raise UserError(
-            f"{dataset} lacks its images {images}; unpack the owners' aligned.zip there."
-        )
     # `train_00001` -> the file, whether it is called train_00001_aligned.jpg or train_00001.jpg
     found = {Path(e.name).stem.removesuffix("_aligned"): e for e in entries(images) if e.is_file()}
     for number, line in text_lines(listing):

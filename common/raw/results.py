@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from common.faces import FrameRow
-from common.files import whole_file
+from common.files import UserError, whole_file
 from common.manifest import CATEGORICAL, COLUMNS, hashes_from_text, write_manifest
 from common.raw.ledger import plain_text
 
@@ -34,29 +34,22 @@ class Videos(NamedTuple):
     paths: dict[str, Path]
 
 
-def write(prepared: Path, images: list[Images], videos: Videos, frame_list: Path | None) -> None:
-    """Write manifest.csv, frames.csv, skipped.csv, summary.json, frame_list.txt; print a table."""
+def write(
+    prepared: Path, images: list[Images], videos: Videos, frame_list: Path | None, settings: dict
+) -> None:
+    """Write manifest.csv, frames.csv, skipped.csv, summary.json, frame_list.txt; print a table.
+
+    Raises UserError, with only skipped.csv written, where no input at all could be used.
+    """
     tables = [_read_ledger(result.ledger) for result in images]
+    _mark_twins(tables)
+    _write_skipped(prepared / "skipped.csv", tables, videos)
     manifest = _manifest_of(tables)
+    if manifest.empty and not any(result["rows"] for result in videos.found.values()):
+        raise UserError(
+            f"No image or video could be used; {prepared / 'skipped.csv'} says why for each."
+        )
     frames = _frame_rows(videos)
-    summary = {
-        "datasets": {
-            name: part
-            for result, table in zip(images, tables, strict=True)
-            for name, part in _summarise(result, table).items()
-        },
-        "videos": _summarise_videos(videos, frames),
-    }
-    with whole_file(prepared / "skipped.csv", "w") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("path", "dataset", "reason", "detail"))
-        for table in tables:
-            bad = table[(table["reason"] != "").to_numpy()]
-            writer.writerows(bad[["path", "dataset", "reason", "detail"]].itertuples(index=False))
-        for video, result in videos.found.items():
-            if result["complaint"]:
-                row = (videos.paths[video], "videos", "unreadable video", result["complaint"])
-                writer.writerow(map(plain_text, row))
     with whole_file(prepared / "frames.csv", "w") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(FrameRow._fields)
@@ -66,11 +59,36 @@ def write(prepared: Path, images: list[Images], videos: Videos, frame_list: Path
             file.write(frame_list.read_bytes())
     else:
         (prepared / "frame_list.txt").unlink(missing_ok=True)
+    summary = {"settings": settings, "datasets": {}, "videos": _summarise_videos(videos)}
+    for result, table in zip(images, tables, strict=True):
+        summary["datasets"] |= _summarise(result, table)
     with whole_file(prepared / "summary.json", "w") as file:
         json.dump(summary, file, indent=1)
     # The manifest comes last: where it stands, all else does.
     write_manifest(prepared / "manifest.csv", manifest)
-    _print_summary(summary)
+    _print_summary(summary, bool(frame_list))
+
+
+def _mark_twins(tables: list[pd.DataFrame]) -> None:
+    """Refuse the second of two inputs with one prepared name, such as a.png and a.png.jpg."""
+    for table in tables:
+        twin = ((table["reason"] == "") & table["image"].duplicated()).to_numpy()
+        reasons = table["reason"].astype("str")
+        table["reason"] = reasons.mask(twin, "same prepared name as another").astype("category")
+
+
+def _write_skipped(path: Path, tables: list[pd.DataFrame], videos: Videos) -> None:
+    columns = ["path", "dataset", "reason", "detail"]
+    with whole_file(path, "w") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        for table in tables:
+            refused = table.loc[(table["reason"] != "").to_numpy(), columns]
+            writer.writerows(refused.itertuples(index=False))
+        for video, result in videos.found.items():
+            if result["complaint"]:
+                row = (videos.paths[video], "videos", "unreadable video", result["complaint"])
+                writer.writerow([plain_text(value) for value in row])
 
 
 def _read_ledger(path: Path) -> pd.DataFrame:
@@ -120,10 +138,16 @@ def _summarise(result: Images, table: pd.DataFrame) -> dict[str, dict]:
         table.groupby(columns, observed=True, sort=True).size().items()
     ):
         part = summary.setdefault(
-            dataset, {"images": 0, "splits": {}, "skipped": {}, "faces": {}, "official": {}}
+            dataset,
+            {
+                "images": 0,
+                "splits": {},
+                "official": result.official.get(dataset, {}),
+                "faces": {},
+                "remarks": dict(result.remarks),
+                "skipped": {},
+            },
         )
-        part["official"] = result.official.get(dataset, {})
-        part["remarks"] = dict(result.remarks)
         if reason:
             part["skipped"][reason] = part["skipped"].get(reason, 0) + int(count)
             continue
@@ -135,7 +159,7 @@ def _summarise(result: Images, table: pd.DataFrame) -> dict[str, dict]:
     return summary
 
 
-def _summarise_videos(videos: Videos, frames: list[FrameRow]) -> dict:
+def _summarise_videos(videos: Videos) -> dict:
     summary = {}
     for video in sorted(videos.found.keys() | videos.listed.keys()):
         result = videos.found.get(video, {"rows": [], "counts": {}, "complaint": ""})
@@ -149,31 +173,39 @@ def _summarise_videos(videos: Videos, frames: list[FrameRow]) -> dict:
     return summary
 
 
-def _print_summary(summary: dict) -> None:
-    print(f"{'data set':<22}{'split':<7}{'images':>10}{'official':>10}  by label")
+def _print_summary(summary: dict, with_list: bool) -> None:
+    print(f"{'data set':<20} {'split':<6}{'images':>9}{'official':>10}  by label")
     for name, part in summary["datasets"].items():
         for split, by_label in part["splits"].items() or [("", {})]:
             official = part["official"].get(split, "")
             if isinstance(official, dict):
                 official = sum(official.values())
-            labels = ", ".join(f"{k or 'no label'} {v}" for k, v in by_label.items())
-            print(
-                f"{name:<22}{split or '-':<7}{sum(by_label.values()):>10}{official:>10}  {labels}"
-            )
+            labels = ", ".join(f"{label or 'none'} {n}" for label, n in by_label.items())
+            images = sum(by_label.values())
+            print(f"{name:<20} {split or '-':<6}{images:>9}{official:>10}  {labels}")
         if part["faces"]:
-            aligned, none = (part["faces"].get(k, 0) for k in ("aligned", "none found"))
-            print(f"{'':<22}faces aligned {aligned}, none found (kept as they are) {none}")
-        for reason, count in (*part["remarks"].items(), *part["skipped"].items()):
-            mark = "" if reason in part["remarks"] else "skipped: "
-            print(f"{'':<22}{mark}{reason} {count}")
+            aligned, none = (part["faces"].get(key, 0) for key in ("aligned", "none found"))
+            print(f"    photographs aligned: {aligned}; without a face found, kept as is: {none}")
+        for remark, count in part["remarks"].items():
+            print(f"    {remark}: {count}")
+        for reason, count in part["skipped"].items():
+            print(f"    skipped, {reason}: {count}")
     if videos := summary["videos"]:
         listed, decoded, faces = (
-            sum(v[k] for v in videos.values()) for k in ("listed", "decoded", "faces")
+            sum(part[key] for part in videos.values()) for key in ("listed", "decoded", "faces")
         )
         print(
             f"{len(videos)} videos: {listed} frames listed, {decoded} decoded, a face in {faces} "
             f"({faces / max(1, decoded):.1%})"
         )
+        if not with_list:
+            print("    no frame list beside them: every frame that decodes counts")
         for video, part in videos.items():
-            if part["faces"] == 0:
-                print(f"  {video}: no face in {part['decoded']} frames")
+            if "unreadable" in part:
+                print(f"    warning: {part['unreadable']}")
+            elif not part["faces"]:
+                print(f"    {video}: no face in {part['decoded']} frames")
+            if with_list and not part["listed"]:
+                print(f"    warning: the frame list names no frame of {video}")
+            if part.get("videos that end early"):
+                print(f"    warning: {video} breaks off after {part['decoded']} frames")

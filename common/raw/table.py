@@ -10,6 +10,7 @@ shows Aaron_Guiel; a person must never stand on both sides of a split.
 from __future__ import annotations
 
 import csv
+import itertools
 import os
 import re
 from collections import Counter
@@ -28,6 +29,7 @@ _SPLITS = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+_LABELS_TRIED = 1000
 _COLUMNS = ("image", "label", "split", "subject", "kind")
 
 
@@ -41,11 +43,30 @@ def recognises(folder: Path) -> bool:
 
 
 def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
-    """Yield the rows of the table; see common.raw. Raises UserError if no label is known."""
-    path, dataset = _table(folder), folder.name
+    """Return the rows of the table; see common.raw. Raises UserError if no label is known."""
+    path = _table(folder)
+    rows = _rows(path)
+    complaint = ""
+    for number, row in itertools.islice(_rows(path), _LABELS_TRIED):
+        try:
+            parse_labels(row["label"])
+            break
+        except ValueError as error:
+            if not row["label"] and row["kind"].lower() == "unlabelled":
+                break
+            complaint = complaint or f"{path}, line {number}: {error}"
+    else:
+        what = f"No label is known in {complaint}" if complaint else f"{path} has no rows"
+        raise UserError(f"{what}; write labels by name, such as happiness or fear+surprise.")
+    return _read_rows(folder, path, rows)
+
+
+def _read_rows(
+    folder: Path, path: Path, rows: Iterator[tuple[int, dict[str, str]]]
+) -> Iterator[Item | Skip]:
+    dataset = folder.name
     seen: set[str] = set()
-    known, complaint = False, ""
-    for number, row in _rows(path):
+    for number, row in rows:
         where = f"{path}:{number}"
         source = _find(folder, row["image"])
         if source is None:
@@ -57,10 +78,8 @@ def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
             else:
                 fields = labelled(parse_labels(row["label"]))
         except ValueError as error:
-            complaint = complaint or f"{path}, line {number}: {error}"
             yield Skip(source, dataset, "unknown label", str(error))
             continue
-        known = True
         if row["kind"] and row["kind"].lower() != fields["kind"]:
             detail = f"{row['kind']!r} and {row['label']!r}"
             yield Skip(source, dataset, "kind does not fit the label", detail)
@@ -74,8 +93,6 @@ def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
             subject = row["subject"] or re.sub(r"_\d+$", "", Path(source).stem)
             split = _SPLITS[row["split"].lower()]
             yield Item(source, prepared_name(name), dataset, split, subject=subject, **fields)
-    if complaint and not known:
-        raise UserError(f"No label of {path} is known; the first: {complaint}.")
 
 
 def _find(folder: Path, image: str) -> str | None:

@@ -1,0 +1,68 @@
+"""Worker processes, fed and emptied in order and with flat memory."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import TypeVar
+
+from common.files import UserError
+
+_T = TypeVar("_T")
+
+
+@contextlib.contextmanager
+def worker_pool(workers: int | None) -> Iterator[Executor | None]:
+    """Start worker processes, or none for 0 or 1: this process then does the work itself."""
+    if workers is None:
+        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    if workers < 2:
+        yield None
+        return
+    # A fresh interpreter each: a fork would take over the locks of threads that it has not.
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), start_worker)
+    try:
+        yield pool
+    except BrokenProcessPool:
+        raise UserError(
+            "A worker process was killed, perhaps for want of memory; run the same command again, "
+            "with fewer --workers: it goes on where it stopped."
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def start_worker() -> None:
+    """Leave Ctrl-C to the main process, which then ends its workers in order."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def batches(items: Iterator[_T], size: int) -> Iterator[list[_T]]:
+    """Cut a stream into lists of `size`."""
+    while batch := list(itertools.islice(items, size)):
+        yield batch
+
+
+def in_order(pool: Executor | None, calls: Iterable[tuple], ahead: int) -> Iterator:
+    """Yield the results of calls (function, *arguments) in their order, `ahead` at work at once.
+
+    Memory stays flat, because no more are taken from the stream than are at work. Without a pool
+    the calls are made here.
+    """
+    waiting: deque[Future] = deque()
+    for function, *arguments in calls:
+        if pool is None:
+            yield function(*arguments)
+            continue
+        waiting.append(pool.submit(function, *arguments))
+        if len(waiting) >= ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
