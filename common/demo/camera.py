@@ -16,7 +16,7 @@ def sample_light(rng: np.random.Generator, knobs: Difficulty) -> Light:
         y=rng.uniform(-0.8, 0.1),
         z=rng.uniform(0.5, 1.0),
         strength=rng.uniform(*knobs.light),
-        warmth=rng.uniform(-0.5, 0.8),
+        warmth=rng.uniform(-0.5, 0.5),
     )
 
 
@@ -27,12 +27,13 @@ def sample_background(
 
     contrast: standard deviation of the shapes' colours about the wall's, grey levels.
     """
-    wall = rng.uniform(70, 190) + rng.normal(0, 14, 3)
-    corners = np.clip(wall + rng.normal(0, 0.6 * contrast, (3, 4, 3)), 0, 255).astype(np.uint8)
+    wall = rng.uniform(70, 190) + rng.normal(0, 9, 3)
+    tones = rng.normal(0, 0.8 * contrast, (3, 4, 1)) + rng.normal(0, 0.25 * contrast, (3, 4, 3))
+    corners = np.clip(wall + tones, 0, 255).astype(np.uint8)
     image = Image.fromarray(corners).resize((width, height), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(image, "RGBA")
     for _ in range(rng.integers(2, 6)):
-        colour = np.clip(wall + rng.normal(0, contrast) + rng.normal(0, 12, 3), 0, 255)
+        colour = np.clip(wall + rng.normal(0, contrast) + rng.normal(0, 9, 3), 0, 255)
         x, y = rng.uniform(-0.2, 1.0, 2) * (width, height)
         w, h = rng.uniform(0.12, 0.7, 2) * (width, height)
         shape = draw.ellipse if rng.random() < 0.3 else draw.rectangle
@@ -49,10 +50,11 @@ def photograph(
     """
     gain = rng.normal(1.0, 0.07) * (1 + rng.normal(0, 0.025, 3))
     level, sharpness = rng.uniform(*knobs.noise), rng.uniform(*knobs.blur)
+    table = np.clip(np.arange(256) * gain[:, None], 0, 255).astype(int)  # [3, 256]
+    picture = Image.fromarray(image).point(table.ravel().tolist())
     if sharpness > 0.25:
-        picture = Image.fromarray(image).filter(ImageFilter.GaussianBlur(float(sharpness)))
-        image = np.asarray(picture)
+        picture = picture.filter(ImageFilter.GaussianBlur(float(sharpness)))
     if noise is None:
         noise = rng.standard_normal(image.shape, dtype=np.float32)
-    exposed = image * gain.astype(np.float32) + noise * np.float32(level)
-    return Image.fromarray(np.clip(exposed, 0, 255).astype(np.uint8))
+    grainy = noise * np.float32(level) + np.asarray(picture)
+    return Image.fromarray(np.clip(grainy, 0, 255).astype(np.uint8))

@@ -76,10 +76,9 @@ def sample_units(
     if intensity is None:
         intensity = rng.uniform(*knobs.intensity)
     shown = [unit for unit in PROTOTYPES[expression] if unit != 14]
-    if len(shown) > 1:
-        # At most one unit goes missing: two would leave nothing to recognise.
-        if rng.random() < knobs.missing * len(shown):
-            shown.pop(rng.integers(len(shown)))
+    # At most one unit goes missing: two would leave nothing to recognise.
+    if len(shown) > 1 and rng.random() < knobs.missing * len(shown):
+        shown.pop(rng.integers(len(shown)))
     strength = {unit: 1.0 for unit in shown}
     for unit, chance in OPTIONAL.get(expression, {}).items():
         if rng.random() < chance * knobs.optional:

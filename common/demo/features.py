@@ -12,6 +12,7 @@ from common.demo.geometry import Canvas, blend, spline
 from common.demo.people import Person
 
 SIDES = (-1, 1)  # the image's left and right half; index 0 and 1 of `units`
+FROWN_BULGE = np.array([(0.10, -0.36), (0.20, -0.20), (0.13, -0.05), (0.06, -0.15)])
 
 
 def brows(canvas: Canvas, person: Person, units: np.ndarray) -> None:
@@ -36,7 +37,7 @@ def brows(canvas: Canvas, person: Person, units: np.ndarray) -> None:
         canvas.stroke(pixels, bristle * 1.2, colour, 0.35, ends)
         canvas.stroke(pixels, bristle * 0.85, colour, 0.8, ends)
         # The bulge of skin that a frown pushes up beside the nose's root.
-        canvas.shade("fine", canvas.at([(side * 0.10, -0.36), (side * 0.2, -0.2), (side * 0.13, -0.05), (side * 0.06, -0.15)]), 0.55 * frown)  # fmt: skip
+        canvas.shade("fine", canvas.at(FROWN_BULGE * (side, 1)), 0.55 * frown)
 
 
 def eyes(canvas: Canvas, person: Person, units: np.ndarray, gaze: tuple[float, float]) -> None:
@@ -74,7 +75,8 @@ def eyes(canvas: Canvas, person: Person, units: np.ndarray, gaze: tuple[float, f
         canvas.fill(white, blend((240, 236, 232), skin, 0.10))
         wet = np.concatenate([place(t, top), place(t, np.minimum(top + 0.045, bottom))[::-1]])
         centre = side * gaze[0] / half, gaze[1] - 0.012
-        for radius, colour in ((0.118, person.iris * 0.45), (0.100, person.iris), (0.05, (12, 10, 12))):  # fmt: skip
+        rings = ((0.118, person.iris * 0.45), (0.100, person.iris), (0.05, (12, 10, 12)))
+        for radius, colour in rings:
             u = np.clip(centre[0] + radius / half * np.cos(circle), -0.95, 0.95)
             y = np.clip(centre[1] + radius * np.sin(circle), upper(u), lower(u))
             canvas.fill(place(u, y), colour)
@@ -112,19 +114,19 @@ def nose(canvas: Canvas, person: Person, units: np.ndarray) -> None:
     away = 1 if canvas.pose.yaw < 0 else -1  # the side of the bridge that lies in shadow
     bridge = [(0.0, -0.12), (0.05, 0.2), (0.07, tip - 0.08), (-0.07, tip - 0.08), (-0.05, 0.2)]
     canvas.shade("light", canvas.at(bridge, 0.22), 0.55)
-    side_wall = [(away * 0.09, -0.1), (away * 0.10, 0.15), (away * width, tip - 0.06), (away * 0.09, tip - 0.12)]  # fmt: skip
-    canvas.shade("dark", canvas.at(side_wall, 0.12), 0.42)
+    side_wall = [(0.09, -0.1), (0.10, 0.15), (width, tip - 0.06), (0.09, tip - 0.12)]
+    canvas.shade("dark", canvas.at(np.array(side_wall) * (away, 1), 0.12), 0.42)
     base = tip + 0.09 - rise
-    under = [(-width * 0.9, base - 0.01), (0, base + 0.11), (width * 0.9, base - 0.01), (0, base - 0.03)]  # fmt: skip
-    canvas.shade("fine", canvas.at(under, 0.08), 0.65)
+    under = np.array([(-0.9 * width, -0.01), (0, 0.11), (0.9 * width, -0.01), (0, -0.03)])
+    canvas.shade("fine", canvas.at(under + (0, base), 0.08), 0.65)
     canvas.shade("light", canvas.at(_ring(0, tip - 0.03 - rise, 0.09, 0.08), 0.30), 0.6)
     line = spline([(away * 0.11, -0.08), (away * 0.095, 0.16), (away * 0.12, tip - 0.16)], steps=4)
     canvas.stroke(canvas.at(line, 0.14), 0.02, skin * 0.55, 0.35)
     for side, a in zip(SIDES, units, strict=True):
         up = 0.06 * a[9] + 0.03 * a[10]
         wide = width * (1 + 0.14 * a[9] + 0.06 * a[10] + 0.05 * a[12])
-        wing = [(wide * 0.80, tip - 0.11), (wide * 1.03, tip - 0.01), (wide * 0.96, tip + 0.075), (wide * 0.72, tip + 0.085)]  # fmt: skip
-        wing = spline(np.array(wing) * (side, 1) - (0, up), steps=4)
+        wing = [(0.80, -0.11), (1.03, -0.01), (0.96, 0.075), (0.72, 0.085)]
+        wing = spline(np.array(wing) * (side * wide, 1) + (0, tip - up), steps=4)
         canvas.stroke(canvas.at(wing, 0.1), 0.034, skin * 0.46, 0.85)
         hole = canvas.at(_ring(side * wide * 0.42, tip + 0.075 - up, 0.066, 0.028, 10), 0.16)
         canvas.fill(hole, skin * 0.22, 0.85)
@@ -174,7 +176,7 @@ def cheeks(canvas: Canvas, person: Person, units: np.ndarray) -> None:
         canvas.shade("blush", canvas.at(_ring(side * 0.62, 0.55 - up, 0.26, 0.2)), 0.55)
         hollow = [(side * 0.98, 0.45), (side * 0.78, 0.8), (side * 0.62, 1.1), (side * 0.88, 1.0)]
         canvas.shade("dark", canvas.at(hollow), 0.22 + 0.25 * age)
-        depth = min(1.0, 0.30 * age + 0.65 * a[12] + 0.80 * a[10] + 0.35 * a[9] + 0.2 * a[20])
+        depth = min(1.0, 0.30 * age + 0.50 * a[12] + 0.85 * a[10] + 0.35 * a[9] + 0.2 * a[20])
         out, drop = 0.10 * a[12] + 0.07 * a[20] + 0.02 * a[10], -0.10 * a[12] - 0.02 * a[10]
         lift = 0.03 * a[10] + 0.05 * a[9]
         fold = [
@@ -184,6 +186,6 @@ def cheeks(canvas: Canvas, person: Person, units: np.ndarray) -> None:
             (side * (0.53 + out - 0.03 * a[10]), mouth_y + 0.02 + drop + 0.06 * a[10]),
         ]
         path = canvas.at(spline(fold, steps=4), 0.03)
-        canvas.stroke(path, 0.042, skin * 0.46, 0.85 * depth, (0.6, 0.1))
+        canvas.stroke(path, 0.034, skin * 0.48, 0.75 * depth, (0.6, 0.1))
         inner = np.array(fold) - (side * 0.07, -0.03)
         canvas.shade("fine", np.concatenate([path, canvas.at(inner)[::-1]]), 0.40 * depth)

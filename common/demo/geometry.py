@@ -13,8 +13,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 # Half axes of the ellipsoid that gives points of the face their depth, and its centre's height.
-DEPTH_AXES = (1.22, 1.85, 0.80)
+DEPTH_AXES = np.array([1.22, 1.85, 0.80])
 CENTRE_Y = 0.35
+_CENTRE = np.array([0.0, CENTRE_Y])
 
 
 @lru_cache
@@ -41,9 +42,9 @@ def spline(points: np.ndarray, closed: bool = False, steps: int = 5) -> np.ndarr
 
 def surface_depth(xy: np.ndarray) -> np.ndarray:
     """Return z [N] of the face's surface under `xy` [N, 2] (zero beyond its rim)."""
-    a, b, c = DEPTH_AXES
-    inside = 1 - (xy[:, 0] / a) ** 2 - ((xy[:, 1] - CENTRE_Y) / b) ** 2
-    return c * np.sqrt(np.maximum(inside, 0))
+    scaled = (xy - _CENTRE) / DEPTH_AXES[:2]
+    inside = 1 - np.einsum("ij,ij->i", scaled, scaled)
+    return DEPTH_AXES[2] * np.sqrt(np.maximum(inside, 0))
 
 
 @dataclass(frozen=True)
@@ -107,20 +108,24 @@ def mirror(points: list[tuple[float, float]], closed: bool = True) -> np.ndarray
     return np.concatenate([right, left])
 
 
+_NORMAL = np.array([-1.0, 1.0])
+
+
 def taper(path: np.ndarray, widths: np.ndarray) -> np.ndarray:
     """Return the outline [2N, 2] of a stroke along `path` [N, 2] with full `widths` [N]."""
     step = path[1:] - path[:-1]
     along = np.concatenate([step[:1], step[1:] + step[:-1], step[-1:]])  # central differences
-    half = 0.5 * widths / np.maximum(np.hypot(along[:, 0], along[:, 1]), 1e-9)
-    offset = along[:, ::-1] * (-1, 1) * half[:, None]
+    half = 0.5 * widths / np.maximum(np.sqrt(np.einsum("ij,ij->i", along, along)), 1e-9)
+    offset = along[:, ::-1] * _NORMAL * half[:, None]
     return np.concatenate([path + offset, (path - offset)[::-1]])
 
 
 @lru_cache
-def _bulge(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return `count` steps 0..1 along a stroke and a profile that is 1 in its middle."""
+def _profile(count: int, start: float, end: float) -> np.ndarray:
+    """Return the width along a stroke of `count` points: 1 in its middle, less at its ends."""
     t = np.linspace(0, 1, count)
-    return t, 4 * t * (1 - t)
+    ends = start * (1 - t) + end * t
+    return ends + (1 - ends) * 4 * t * (1 - t)
 
 
 class Canvas:
@@ -137,9 +142,12 @@ class Canvas:
         self.pose, self.scale, self.size = pose, scale, (width, height)
         large = (width * scale, height * scale)
         self.image = Image.fromarray(background).resize(large, Image.Resampling.NEAREST)
-        self._draw = ImageDraw.Draw(self.image, "RGBA")
+        self._draw = ImageDraw.Draw(self.image)
+        self._blending = ImageDraw.Draw(self.image, "RGBA")  # much slower than the opaque one
         self.head = Image.new("L", self.size)
-        self.masks = {name: Image.new("L", self.size) for name in self.LAYERS}
+        # Soft layers are kept at half size: they are blurred anyway.
+        half = ((width + 1) // 2, (height + 1) // 2)
+        self.masks = {name: Image.new("L", half) for name in self.LAYERS}
         self._mask_draws = {name: ImageDraw.Draw(mask) for name, mask in self.masks.items()}
         self._head_draw = ImageDraw.Draw(self.head)
 
@@ -152,19 +160,19 @@ class Canvas:
 
     def fill(self, pixels: np.ndarray, colour, alpha: float = 1.0, head: bool = False) -> None:
         """Fill a polygon of final-size pixels [N, 2]; `head` marks it as lit like the head."""
-        self._draw.polygon((pixels * self.scale).ravel().tolist(), fill=_rgba(colour, alpha))
+        draw = self._draw if alpha > 0.99 else self._blending
+        draw.polygon((pixels * self.scale).ravel().tolist(), fill=_ink(colour, alpha))
         if head:
             self._head_draw.polygon(pixels.ravel().tolist(), fill=255)
 
     def stroke(self, pixels, width: float, colour, alpha: float = 1.0, ends=(0.15, 0.15)) -> None:
         """Draw a stroke along pixels [N, 2]: `width` face units at its middle, `ends` thinner."""
-        t, profile = _bulge(len(pixels))
-        rest = ends[0] * (1 - t) + ends[1] * t
-        widths = (rest + (1 - rest) * profile) * width * self.pose.unit
+        widths = _profile(len(pixels), *ends) * (width * self.pose.unit)
         # Below a pixel of the large image, thin strokes fade instead of breaking up.
         least = 1.0 / self.scale
-        if widths.max() < least:
-            alpha, widths = alpha * widths.max() / least, np.full(len(pixels), least)
+        widest = width * self.pose.unit
+        if widest < least:
+            alpha, widths = alpha * widest / least, np.full(len(pixels), least)
         self.fill(taper(pixels, np.maximum(widths, 0.6 * least)), colour, alpha)
 
     def crease(self, points, width: float, colour, alpha: float, lift=0.0, ends=(0.15, 0.15)):
@@ -176,23 +184,27 @@ class Canvas:
         """Draw a disc about one final-size pixel [2]; `radius` in face units."""
         x, y = pixel * self.scale
         r = radius * self.pose.unit * self.scale
-        self._draw.ellipse((x - r, y - r, x + r, y + r), fill=_rgba(colour, alpha))
+        self._blending.ellipse((x - r, y - r, x + r, y + r), fill=_ink(colour, alpha))
 
     def shade(self, layer: str, pixels: np.ndarray, strength: float) -> None:
         """Add a polygon to a soft layer; `strength` 0..1."""
         value = int(255 * min(max(strength, 0.0), 1.0))
         if value > 3:
-            self._mask_draws[layer].polygon(pixels.ravel().tolist(), fill=value)
+            self._mask_draws[layer].polygon((pixels * 0.5).ravel().tolist(), fill=value)
 
     def soft(self, layer: str, radius: float) -> np.ndarray:
-        """Return a blurred layer, float32 [H, W, 1] in 0..1; `radius` in face units."""
-        blurred = self.masks[layer].filter(ImageFilter.GaussianBlur(float(radius * self.pose.unit)))
-        return np.asarray(blurred, dtype=np.float32)[..., None] / 255
+        """Return a blurred layer, float32 [H, W] in 0..1; `radius` in face units."""
+        blur = ImageFilter.GaussianBlur(float(radius * self.pose.unit) / 2)
+        blurred = self.masks[layer].filter(blur).resize(self.size, Image.Resampling.BILINEAR)
+        return np.asarray(blurred, dtype=np.float32) * np.float32(1 / 255)
 
 
-def _rgba(colour, alpha: float) -> tuple[int, int, int, int]:
-    red, green, blue = (int(min(max(channel, 0), 255)) for channel in colour)
-    return red, green, blue, int(255 * min(max(alpha, 0.0), 1.0))
+def _ink(colour, alpha: float) -> tuple[int, ...]:
+    """Return a colour as Pillow takes it: three numbers where opaque, else four."""
+    red, green, blue = (min(max(int(channel), 0), 255) for channel in colour)
+    if alpha > 0.99:
+        return red, green, blue
+    return red, green, blue, int(255 * max(alpha, 0.0))
 
 
 def blend(first, second, share: float) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The mouth and what hangs on it: lips, teeth, chin, beard."""
+"""The mouth and the chin: lips, teeth, tongue, and the dents around them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.demo.geometry import Canvas, blend, spline
+from common.demo.geometry import Canvas, blend
 from common.demo.people import Person
+
+CHIN_DIMPLES = np.array(
+    [(-0.12, 0.02), (-0.04, 0.07), (0.05, 0.0), (0.12, 0.06), (0.0, -0.04), (-0.08, -0.04)]
+)
 
 
 def jaw_drop(units: np.ndarray) -> float:
     """Return how far AU 26 lowers the chin, face units."""
-    return 0.23 * float(units[:, 26].mean())
+    return 0.29 * float(units[:, 26].mean())
 
 
 @dataclass(frozen=True)
 class Lips:
-    """Four curves across the mouth, from the image's left corner to its right: y [15] over x [15]."""
+    """Four curves across the mouth, from the image's left corner to its right: y over x, [15]."""
 
     x: np.ndarray
     upper_out: np.ndarray
@@ -38,16 +42,21 @@ def shape_lips(person: Person, units: np.ndarray) -> Lips:
     jaw = jaw_drop(units)
     # The line on which the lips meet: corners up or down, the middle raised by AU 17 and 10.
     line = -0.21 * a[:, 12] * d**1.7 + 0.17 * a[:, 15] * d**2.6 + 0.035 * a[:, 20] * d**2
-    line += 0.10 * a[:, 10] * d**2 * (1 - 0.6 * a[:, 12]) + 0.30 * jaw * d**2
+    line += 0.06 * a[:, 10] * d**2 * (1 - 0.6 * a[:, 12]) + 0.30 * jaw * d**2
     line += 0.05 * m[17] * d**2 - 0.035 * m[15] * (1 - d**2) + 0.045 * m[12] * (1 - d)
     line += person.mouth_y - 0.045 * m[17] - 0.03 * m[10] - 0.02 * m[9]
     # The opening: stretched lips (20) leave a broad slit, a dropped jaw an upright oval.
     power = 2.0 + 2.2 * m[20] + 0.6 * m[12]
     gap = np.clip(1 - d**power, 0, 1) ** (0.75 - 0.15 * m[26])
     shut = 1 - 0.8 * m[24]
-    part = m[25] * shut
+    # AU 10 alone lifts the upper lip off the teeth; AU 17 presses the lower one back up.
+    part = max(m[25], 0.45 * m[10] * (1 - 0.8 * m[17])) * shut
     up = 0.035 * part + 0.03 * m[26] + part * (0.07 * m[10] + 0.025 * m[12] + 0.02 * m[20])
-    down = 0.075 * part + 0.055 * part * (m[20] + m[12]) + (0.10 + 1.15 * m[25] * 0.8) * jaw
+    down = (
+        0.075 * part * (1 - 0.5 * m[10])
+        + part * (0.055 * m[20] + 0.085 * m[12])
+        + (0.25 + 0.75 * m[25]) * jaw
+    )
     down = max(0.0, down - 0.05 * m[17])
     upper_in, lower_in = line - up * gap, line + down * gap
     thin = (1 - 0.22 * m[12]) * (1 - 0.30 * m[20]) * (1 - 0.62 * m[24]) * (1 - 0.12 * m[26])
@@ -71,7 +80,7 @@ def draw_mouth(canvas: Canvas, person: Person, units: np.ndarray, lips: Lips) ->
         return np.concatenate([curve(first), curve(second)[::-1]])
 
     below = lips.lower_out + 0.02
-    canvas.shade("fine", between(below, below + 0.09 * np.clip(1 - np.linspace(-1, 1, 15) ** 2, 0, 1)), 0.50)  # fmt: skip
+    canvas.shade("fine", between(below, below + 0.09 * (1 - np.linspace(-1, 1, 15) ** 2)), 0.50)
     height = float((lips.lower_in - lips.upper_in).max())
     if height > 0.02:
         canvas.fill(between(lips.upper_in, lips.lower_in), (62, 18, 22))
@@ -90,16 +99,17 @@ def draw_mouth(canvas: Canvas, person: Person, units: np.ndarray, lips: Lips) ->
     canvas.stroke(curve(gloss)[4:-4], 0.035, blend(person.lips, (255, 235, 230), 0.45), 0.45)
     if height <= 0.03:
         dark = blend(skin * 0.25, person.lips * 0.35, 0.5)
-        canvas.stroke(curve((lips.upper_in + lips.lower_in) / 2), 0.034 + 0.014 * m[24], dark, 0.95, (0.5, 0.5))  # fmt: skip
+        closed = curve((lips.upper_in + lips.lower_in) / 2)
+        canvas.stroke(closed, 0.034 + 0.014 * m[24], dark, ends=(0.5, 0.5))
     for k, side in ((0, -1), (-1, 1)):
         a = units[k]
         corner = np.array([lips.x[k], lips.upper_in[k]])
         dent = 0.35 + 0.4 * max(a[12], a[15], a[20], 0.6 * a[24])
         canvas.shade("fine", canvas.at(corner + _disc(0.06, 0.06) + (side * 0.03, 0)), dent)
-        down = [corner + (0, 0.01), corner + (side * 0.06, 0.10), corner + (side * 0.05, 0.24)]
+        down = corner + np.array([(0, 0.01), (0.06, 0.10), (0.05, 0.24)]) * (side, 1)
         strength = max(0.85 * a[15], 0.5 * person.age - 0.2)
         canvas.crease(down, 0.034, skin * 0.48, strength, ends=(0.7, 0.1))
-        bracket = [corner + (side * 0.09, -0.12), corner + (side * 0.14, 0.02), corner + (side * 0.09, 0.16)]  # fmt: skip
+        bracket = corner + np.array([(0.09, -0.12), (0.14, 0.02), (0.09, 0.16)]) * (side, 1)
         stretch = max(0.75 * a[20], 0.35 * a[12])
         canvas.crease(bracket, 0.030, skin * 0.5, stretch)
 
@@ -122,35 +132,5 @@ def draw_chin(canvas: Canvas, person: Person, units: np.ndarray) -> None:
         (0.24, y - 0.06),
     ]
     canvas.crease(crease, 0.04, person.skin * 0.48, 0.75 * rise, lift=0.05)
-    for x, dy in ((-0.12, 0.02), (-0.04, 0.07), (0.05, 0.0), (0.12, 0.06), (0.0, -0.04), (-0.08, -0.04)):  # fmt: skip
-        canvas.dot(canvas.at([(x, y + dy)], 0.05)[0], 0.022, person.skin * 0.5, 0.75 * rise)
-
-
-def draw_beard(canvas: Canvas, person: Person, units: np.ndarray, lips: Lips) -> None:
-    """Draw stubble, goatee or full beard and the moustache; they move with jaw and lips."""
-    drop, hair = jaw_drop(units), blend(person.hair, person.skin * 0.5, 0.12)
-    if person.beard in ("stubble", "beard"):
-        w, jaw = person.face_width * person.cheek, person.jaw
-        outer = [(-w * 0.99, 0.55), (-w * 0.97, 0.85), (-jaw, 1.22 + 0.4 * drop), (-person.chin_width * 1.25, person.chin_y - 0.14 + drop), (0, person.chin_y + drop - 0.01)]  # fmt: skip
-        outer = np.array(outer + [(-x, y) for x, y in outer[-2::-1]])
-        upper = np.array([(0.93, 0.55), (0.82, 0.86), (0.62, 0.92), (0.36, 0.84), (0, 0.80)])
-        upper = np.concatenate([upper, upper[-2::-1] * (-1, 1)])
-        rim = canvas.pose.project_rim(spline(outer), np.linspace(0, 0.4, 21).tolist() + np.linspace(0.4, 0, 20).tolist())  # fmt: skip
-        area = np.concatenate([rim, canvas.at(spline(upper))])
-        alpha = 0.30 if person.beard == "stubble" else 0.96
-        canvas.fill(area, hair, alpha)
-        # Bare skin under the lower lip and beside the mouth would need a second outline; a
-        # lighter patch below the lip is enough at this size.
-    if person.beard == "goatee":
-        y = person.chin_y + drop
-        patch = [(-0.30, y - 0.50), (-0.34, y - 0.22), (-0.2, y + 0.02), (0, y + 0.05), (0.2, y + 0.02), (0.34, y - 0.22), (0.30, y - 0.50), (0, y - 0.34)]  # fmt: skip
-        canvas.fill(canvas.at(spline(np.array(patch), closed=True), 0.04), hair, 0.95)
-    if person.moustache and person.beard != "stubble":
-        t = np.linspace(-1, 1, 15)
-        depth = 0.135 * np.clip(1 - 0.55 * np.abs(t) ** 1.5, 0, 1) - 0.025 * np.exp(-((t / 0.1) ** 2))  # fmt: skip
-        x = lips.x * 1.12
-        low = lips.upper_out + 0.02 + 0.05 * np.abs(t) ** 2
-        points = np.concatenate(
-            [np.column_stack([x, low - depth]), np.column_stack([x, low])[::-1]]
-        )
-        canvas.fill(canvas.at(points, 0.07), hair, 0.96)
+    for pixel in canvas.at(CHIN_DIMPLES + (0, y), 0.05):
+        canvas.dot(pixel, 0.022, person.skin * 0.5, 0.75 * rise)

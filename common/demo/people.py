@@ -107,6 +107,8 @@ def sample_person(rng: np.random.Generator) -> Person:
     if not masculine or age < 0.15:
         beard = ""
     hat = str(rng.choice(["", "beanie", "scarf"], p=[0.92, 0.04, 0.04]))
+    if masculine and hat == "scarf":
+        hat = ""
     brown_eyed = darkness > 0.38 or rng.random() < 0.4
     span = rng.normal  # most features scatter normally about the mean face
     return Person(

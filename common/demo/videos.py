@@ -70,11 +70,8 @@ def plan_videos(settings: Settings) -> list[Video]:
         event = "empty" if number == 12 else events[number % 7]
         length = int(rng.integers(frames // 8 + 1, frames // 4 + 1))
         start = int(rng.integers(1, frames - length))
-        videos.append(
-            Video(
-                f"{number + 1:02d}", segments, frames, frames + more, event, (start, start + length)
-            )  # fmt: skip
-        )
+        span = (start, start + length)
+        videos.append(Video(f"{number + 1:02d}", segments, frames, frames + more, event, span))
     return videos
 
 
@@ -131,7 +128,8 @@ def render_video(settings: Settings, video: Video) -> Iterator[Image.Image]:
     yaw = np.clip(smooth_path(rng, count, knobs.yaw), -2.2 * knobs.yaw, 2.2 * knobs.yaw)
     pitch = np.clip(smooth_path(rng, count, knobs.pitch), -2 * knobs.pitch, 2 * knobs.pitch)
     roll = np.clip(smooth_path(rng, count, 4), -10, 10)
-    gaze = np.clip(np.stack([smooth_path(rng, count, 0.03), smooth_path(rng, count, 0.015)], 1), -0.07, 0.07)  # fmt: skip
+    glances = [smooth_path(rng, count, 0.03), smooth_path(rng, count, 0.015)]
+    gaze = np.clip(np.stack(glances, axis=1), -0.07, 0.07)
     x += _leaving(video, x)
     passer = _Passer.sample(settings, video, rng) if video.event == "passer" else None
     grain = rng.standard_normal((HEIGHT, WIDTH, 3), dtype=np.float32)
@@ -144,7 +142,7 @@ def render_video(settings: Settings, video: Video) -> Iterator[Image.Image]:
             turned = gone and video.event == "turned"
             image = draw_face(image, person, units[k], pose, light, tuple(gaze[k]), turned)
         if gone and video.event == "covered":
-            image = _cover(image, pose, person, (k - video.span[0]) / 3.0)
+            image = _cover(image, pose, person, min(1.0, (k - video.span[0] + 1) / 3))
         # The same exposure and blur in all frames, another grain in each.
         camera = np.random.default_rng()
         camera.bit_generator.state = look
@@ -186,22 +184,20 @@ class _Passer:
 
 
 def _cover(image: np.ndarray, pose: Pose, person: Person, entered: float) -> np.ndarray:
-    """Return the picture with a magazine before the face; it slides up within three frames."""
-    picture = Image.fromarray(image)
+    """Return the picture with a magazine held before the face; `entered` 0..1: how far up it is."""
+    picture, unit = Image.fromarray(image), pose.unit
     draw = ImageDraw.Draw(picture)
-    rise = 4.5 * pose.unit * (1 - min(1.0, entered + 0.34))
-    box = np.array([pose.x - 1.5 * pose.unit, pose.y - 1.35 * pose.unit, pose.x + 1.5 * pose.unit, pose.y + 2.6 * pose.unit])  # fmt: skip
-    box[[1, 3]] += rise
-    paper = np.asarray(person.shirt)[::-1] * 0.6 + 70
-    draw.rectangle(box.tolist(), fill=tuple(int(c) for c in paper))
-    for k in range(5):
-        top = box[1] + (0.3 + 0.7 * k) * pose.unit
-        line = (box[0] + 0.3 * pose.unit, top, box[2] - 0.3 * pose.unit, top + 0.25 * pose.unit)
-        draw.rectangle(line, fill=tuple(int(c * 0.7) for c in paper))
-    for side in (0, 2):  # the hands that hold it
-        hand_x, hand_y = box[side], box[3] - 0.9 * pose.unit
-        r = 0.34 * pose.unit
-        draw.ellipse((hand_x - r, hand_y - r, hand_x + r, hand_y + 1.3 * r), fill=tuple(int(c) for c in person.skin))  # fmt: skip
+    top = pose.y - 1.35 * unit + 4.5 * unit * (1 - entered)
+    left, right = pose.x - 1.5 * unit, pose.x + 1.5 * unit
+    paper = person.shirt[::-1] * 0.6 + 70
+    draw.rectangle((left, top, right, top + 3.95 * unit), fill=tuple(paper.astype(int)))
+    for k in range(5):  # lines of print
+        y = top + (0.3 + 0.7 * k) * unit
+        print_ = (left + 0.3 * unit, y, right - 0.3 * unit, y + 0.25 * unit)
+        draw.rectangle(print_, fill=tuple((paper * 0.7).astype(int)))
+    for x in (left, right):  # the hands that hold it
+        y, r = top + 3.05 * unit, 0.34 * unit
+        draw.ellipse((x - r, y - r, x + r, y + 1.3 * r), fill=tuple(person.skin.astype(int)))
     return np.asarray(picture.filter(ImageFilter.GaussianBlur(0.5)))
 
 
