@@ -144,9 +144,14 @@ def main() -> None:
         except UserError as error:
             truth, complaint = None, error
     record = {
-        "settings": {**settings_of(args), "mixed_precision": precision},
-        "checkpoints": {str(path): file_digest(path) for path in checkpoints},
-        "frame_list": {str(list_path): file_digest(list_path)} if list_path else None,
+        "settings": {
+            **settings_of(args),
+            "checkpoints": list(map(str, checkpoints)),
+            "frame_list": str(list_path) if list_path else None,
+            "mixed_precision": precision,
+        },
+        "weights_sha256": {str(path): file_digest(path) for path in checkpoints},
+        "frame_list_sha256": file_digest(list_path) if list_path else None,
         "frames": len(table),
         "frames_without_face": int((~face).sum()),
         "divergence_nats": divergence(class_counts(table), submission.DATABASE_COUNTS),
@@ -166,9 +171,9 @@ def main() -> None:
         score=score,
         warnings=warnings,
         records={
-            "Settings": record["settings"],
+            "Settings": {k: v for k, v in record["settings"].items() if v not in (None, [])},
             "Made by": {
-                **{f"sha256 {name}": value for name, value in record["checkpoints"].items()},
+                "weights": "; ".join(f"{k} {v}" for k, v in record["weights_sha256"].items()),
                 "device": record["device"],
                 "git commit": record["git_commit"],
                 "command": record["command"],
@@ -200,6 +205,8 @@ def find_list(videos: Path) -> Path | None:
 
 def check(path: Path, frame_list: Path) -> None:
     """Print what is wrong with a submission and exit: 0 where it is valid, else 1."""
+    if not frame_list.is_file():
+        raise UserError(f"There is no frame list {frame_list}; name the challenge's --frame-list.")
     findings = check_submission(path, frame_list)
     for finding in findings:
         print(finding)

@@ -28,7 +28,7 @@ def best_device() -> torch.device:
         return torch.device("cuda")
     if torch.backends.mps.is_available():
         return torch.device("mps")
-    timm.layers.set_fused_attn(False)  # slower than the plain form on CPUs
+    timm.layers.set_fused_attn(False)  # as in training on CPUs, see common.runs
     return torch.device("cpu")
 
 

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import av
 import numpy as np
 import pandas as pd
 import pytest
@@ -137,7 +138,7 @@ def test_checkpoints_are_averaged_and_mirroring_can_be_left_out(world, tmp_path,
         row = table.loc[key, [f"p_{name}" for name in BASIC]].to_numpy(float)
         np.testing.assert_allclose(row, known[key], atol=1e-5)
     record = json.loads((tmp_path / "submission" / "run.json").read_text())
-    assert record["checkpoints"] == {str(path): file_digest(path) for path in files}
+    assert record["weights_sha256"] == {str(path): file_digest(path) for path in files}
 
 
 def test_score_is_scikit_learns_over_listed_frames_with_a_truth(world, tmp_path, capsys):
@@ -214,6 +215,30 @@ def test_no_face_anywhere_still_gives_a_whole_submission(world, tmp_path, capsys
     assert predict(call(capsys), world, tmp_path, "--data-dir", tmp_path / "data")[0] == 0
     lines = (tmp_path / "submission" / "predictions.txt").read_text().splitlines()
     assert lines == [HEADER, "02/00001.jpg,0", "02/00002.jpg,0"]
+
+
+def test_raw_videos_are_predicted_without_a_prepared_folder(world, tmp_path, capsys):
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    with av.open(videos / "07.mp4", "w") as container:
+        stream = container.add_stream("h264", rate=25, width=64, height=64, pix_fmt="yuv420p")
+        for shade in range(4):
+            picture = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 60 * shade, np.uint8))
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    (videos / "08.mp4").write_bytes(b"not a video")
+    more = ["--videos", videos, "--data-dir", tmp_path / "absent"]
+    status, _, complaints = predict(call(capsys), world, tmp_path / "whole", *more)
+    path = tmp_path / "whole" / "submission" / "predictions.txt"
+    assert status == 0 and "08.mp4" in complaints
+    assert path.read_text().splitlines()[1:] == [f"07/{i:05d}.jpg,0" for i in (1, 2, 3, 4)]
+    # a list beside the videos rules, here with one frame more than decodes, and without 08
+    rows = "".join(f"07/{i:05d}.jpg,\n" for i in range(1, 6))
+    (videos / "CER.txt").write_text(f"{HEADER}\n{rows}")
+    status, _, complaints = predict(call(capsys), world, tmp_path / "listed", *more)
+    path = tmp_path / "listed" / "submission" / "predictions.txt"
+    assert status == 0 and "08.mp4" not in complaints
+    assert path.read_text() == HEADER + "\n" + rows.replace(",", ",0")
 
 
 def test_check_accepts_our_file_and_refuses_a_broken_one(world, tmp_path, capsys):

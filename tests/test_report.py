@@ -88,6 +88,7 @@ def test_without_truth_the_report_claims_no_score(tmp_path):
 
 def test_timeline_shows_scores_decision_and_gaps_frame_by_frame(tmp_path):
     table, truth = make_submission(videos=2)
+    truth[:10] = -1
     page, _ = make_report(tmp_path / "report.html", table, truth)
     pictures = {}
     for kind in ("scores of the seven classes", "decision", "truth", "differs", "no face"):

@@ -172,6 +172,16 @@ def test_box_is_the_mean_of_its_window_and_median_its_median():
     )
 
 
+def test_gaussian_is_as_wide_as_the_box_of_the_same_width():
+    impulse = np.zeros((101, 6))
+    impulse[50] = 1.0
+    distance = np.arange(-50, 51)
+    for kind in ("box", "gaussian"):
+        weights = submission.smooth(impulse, kind, 9)[:, 0]
+        deviation = np.sqrt((weights * distance**2).sum())
+        assert deviation == pytest.approx(9 / 12**0.5, rel=0.02)
+
+
 # ---------------------------------------------------------------- listed frames
 
 
