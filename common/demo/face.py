@@ -34,16 +34,21 @@ def no_units() -> np.ndarray:
     return np.zeros((2, 27))
 
 
-def landmarks(person: Person, units: np.ndarray, pose: Pose) -> np.ndarray:
-    """Return pixels [5, 2] of eyes, nose tip and mouth corners (the image's left ones first)."""
+def seen_landmarks(person: Person, units: np.ndarray, pose: Pose) -> np.ndarray:
+    """Return pixels [5, 2] where CenterFace sees the landmarks, as far as one can foretell.
+
+    On drawn faces it reports eyes a little low and close together and a mouth too high, drawn
+    towards its idea of a face; the factors were fitted on 150 scenes. Framed by the true
+    landmarks, stills would show faces 15 % smaller than 01's crops of the videos do.
+    """
     lips = mouth.shape_lips(person, units)
     flat = np.array(
         [
-            (-0.5, 0.0),
-            (0.5, 0.0),
-            (0.0, person.nose_y),
-            (lips.x[0], lips.upper_in[0]),
-            (lips.x[-1], lips.upper_in[-1]),
+            (-0.467, 0.047),
+            (0.467, 0.047),
+            (0.0, 0.63 * person.nose_y + 0.17),
+            (0.93 * lips.x[0], 0.42 * lips.upper_in[0] + 0.525),
+            (0.93 * lips.x[-1], 0.42 * lips.upper_in[-1] + 0.525),
         ]
     )
     depth = surface_depth(flat) + (0.0, 0.0, 0.25, 0.0, 0.0)
@@ -53,15 +58,15 @@ def landmarks(person: Person, units: np.ndarray, pose: Pose) -> np.ndarray:
 def aligned_pose(
     person: Person, units: np.ndarray, size: int, yaw: float = 0.0, pitch: float = 0.0
 ) -> Pose:
-    """Return the pose whose landmarks fit `TEMPLATE` best in a crop of `size` px.
+    """Return the pose whose landmarks, as a detector sees them, fit `TEMPLATE` in a crop of `size`.
 
     A similarity (scale, roll, shift) by least squares, as a face aligner does it.
     """
-    turned = landmarks(person, units, Pose(0, 0, 1, yaw, pitch))
-    source = turned[:, 0] + 1j * turned[:, 1]
-    target = (TEMPLATE[:, 0] + 1j * TEMPLATE[:, 1]) * size
+    turned = seen_landmarks(person, units, Pose(0, 0, 1, yaw, pitch))
+    source = turned @ (1, 1j)
+    target = TEMPLATE @ (1, 1j) * size
     centred = source - source.mean()
-    factor = (np.conj(centred) @ (target - target.mean())) / np.sum(np.abs(centred) ** 2)
+    factor = np.vdot(centred, target - target.mean()) / np.vdot(centred, centred).real
     # Pose turns about the head's middle (0, CENTRE_Y), which the similarity moves along.
     pivot = factor * (1j * CENTRE_Y - source.mean()) + target.mean()
     unit, roll = float(abs(factor)), float(np.degrees(np.angle(factor)))

@@ -59,38 +59,44 @@ def eyes(canvas: Canvas, person: Person, units: np.ndarray, gaze: tuple[float, f
         def lower(u, low=low):
             return low * np.clip(1 - np.abs(u - 0.05) ** 2.2 / 1.1, 0, 1)
 
-        def place(u, y, lift=0.0, side=side, slant=slant):
-            x = side * (0.5 + half * u)
-            return canvas.at(np.column_stack([x, y - slant * u]), lift)
-
         ends = np.clip(1.25 - np.abs(t) ** 6 * 1.25, 0, 1)  # both lids meet in the corners
         top, bottom = upper(t) * ends, lower(t) * ends
+        # The crease of the upper lid closes as the eye opens wide.
+        fold = (0.075 * person.eyelid + 0.03 * a[1] + 0.03 * a[2]) * (1 - 0.4 * a[5])
+        centre_u, centre_y = side * gaze[0] / half, gaze[1] - 0.012
+        radii = np.array([[0.118], [0.100], [0.05]])  # iris with its dark rim, and pupil
+        ring_u = np.clip(centre_u + radii / half * np.cos(circle), -0.95, 0.95)
+        ring_y = np.clip(centre_y + radii * np.sin(circle), upper(ring_u), lower(ring_u))
+        curves = np.stack(
+            [top - fold * ends, top, bottom, np.minimum(top + 0.045, bottom), bottom + 0.05]
+            + [bottom + 0.075 + 0.03 * age]
+        )
+        # All points of the eye are placed at once: many small arrays would take far longer.
+        u = np.concatenate([np.tile(t, len(curves)), ring_u.ravel(), [centre_u - side * 0.15]])
+        y = np.concatenate([curves.ravel(), ring_y.ravel(), [centre_y - 0.035]])
+        pixels = canvas.at(np.column_stack([side * (0.5 + half * u), y - slant * u]))
+        crease, edge, lower_edge, wet, under, bag = pixels[: curves.size].reshape(-1, len(t), 2)
+        rings, spark = pixels[curves.size : -1].reshape(3, -1, 2), pixels[-1]
+
         socket = canvas.at(_ring(side * 0.48, -0.06, 0.36, 0.20))
         canvas.shade("dark", socket, 0.30 + 0.15 * age + 0.25 * a[4] + 0.1 * a[9])
-        # Upper lid between its edge and the crease, which closes as the eye opens wide.
-        crease = top - (0.075 * person.eyelid + 0.03 * a[1] + 0.03 * a[2]) * ends * (1 - 0.4 * a[5])
-        lid = np.concatenate([place(t, crease), place(t, top)[::-1]])
-        canvas.fill(lid, skin * 0.84, 0.7)
-        white = np.concatenate([place(t, top), place(t, bottom)[::-1]])
-        canvas.fill(white, blend((240, 236, 232), skin, 0.10))
-        wet = np.concatenate([place(t, top), place(t, np.minimum(top + 0.045, bottom))[::-1]])
-        centre = side * gaze[0] / half, gaze[1] - 0.012
-        rings = ((0.118, person.iris * 0.45), (0.100, person.iris), (0.05, (12, 10, 12)))
-        for radius, colour in rings:
-            u = np.clip(centre[0] + radius / half * np.cos(circle), -0.95, 0.95)
-            y = np.clip(centre[1] + radius * np.sin(circle), upper(u), lower(u))
-            canvas.fill(place(u, y), colour)
-        canvas.fill(wet, (40, 26, 24), 0.30)
-        spark = place(np.array([centre[0] - side * 0.15]), np.array([centre[1] - 0.035]))[0]
+        canvas.fill(np.concatenate([crease, edge[::-1]]), skin * 0.84, 0.7)
+        white = blend((240, 236, 232), skin, 0.10)
+        canvas.fill(np.concatenate([edge, lower_edge[::-1]]), white)
+        for ring, colour in zip(
+            rings, (person.iris * 0.45, person.iris, (12, 10, 12)), strict=True
+        ):
+            canvas.fill(ring, colour)
+        canvas.fill(np.concatenate([edge, wet[::-1]]), (40, 26, 24), 0.30)  # the lid's shadow
         if up > 0.06:
             canvas.dot(spark, 0.026, (255, 255, 255), 0.9)
-        canvas.stroke(place(t, top), 0.046, lash, 0.95, (0.3, 0.7))
-        canvas.stroke(place(t[1:], bottom[1:]), 0.022, blend(skin * 0.45, lash, 0.3), 0.7)
-        canvas.stroke(place(t[1:-1], crease[1:-1]), 0.024, skin * 0.5, 0.75)
+        canvas.stroke(edge, 0.046, lash, 0.95, (0.3, 0.7))
+        canvas.stroke(lower_edge[1:], 0.022, blend(skin * 0.45, lash, 0.3), 0.7)
+        canvas.stroke(crease[1:-1], 0.024, skin * 0.5, 0.75)
         # Below the eye: a bag in age, a fold under the raised lower lid.
-        fold = 0.25 * age + 0.65 * max(a[6], 0.7 * a[7])
-        canvas.stroke(place(t[2:-1], bottom[2:-1] + 0.075 + 0.03 * age), 0.022, skin * 0.5, fold)
-        canvas.shade("fine", place(t, bottom + 0.05), 0.3 * fold)
+        folded = 0.25 * age + 0.65 * max(a[6], 0.7 * a[7])
+        canvas.stroke(bag[2:-1], 0.022, skin * 0.5, folded)
+        canvas.shade("fine", under, 0.3 * folded)
         _crows_feet(canvas, side, skin, max(0.9 * a[6], 0.6 * age - 0.2))
 
 

@@ -73,34 +73,46 @@ def draw_mouth(canvas: Canvas, person: Person, units: np.ndarray, lips: Lips) ->
     """Draw lips, teeth and tongue, and the dents of AU 12, 15, 17, 20 and 24 around them."""
     m, skin = units.mean(axis=0), person.skin
 
-    def curve(y: np.ndarray, lift: float = 0.06) -> np.ndarray:
-        return canvas.at(np.column_stack([lips.x, y]), lift)
+    height = float((lips.lower_in - lips.upper_in).max())
+    bared = min(0.13, 0.045 + 0.09 * m[12] + 0.07 * m[20] + 0.07 * m[10])  # of the upper teeth
+    below = lips.lower_out + 0.02
+    curves = (
+        lips.upper_out,
+        lips.upper_in,
+        np.minimum(lips.upper_in + bared, lips.lower_in),
+        # Fear stretches the lips off the lower teeth too.
+        np.maximum(lips.lower_in - 0.06 * m[20], lips.upper_in),
+        # The tongue lies on the floor of a wide-open mouth.
+        0.58 * lips.lower_in + 0.42 * lips.upper_in,
+        lips.lower_in,
+        0.55 * lips.lower_in + 0.45 * lips.lower_out,
+        lips.lower_out,
+        below,
+        below + 0.09 * (1 - np.linspace(-1, 1, 15) ** 2),
+        0.5 * (lips.upper_in + lips.lower_in),
+    )
+    points = np.column_stack([np.tile(lips.x, len(curves)), np.concatenate(curves)])
+    (upper_out, upper_in, upper_teeth, lower_teeth, tongue, lower_in, gloss, lower_out, *rest) = (
+        canvas.at(points, 0.06).reshape(len(curves), 15, 2)
+    )
 
     def between(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        return np.concatenate([curve(first), curve(second)[::-1]])
+        return np.concatenate([first, second[::-1]])
 
-    below = lips.lower_out + 0.02
-    canvas.shade("fine", between(below, below + 0.09 * (1 - np.linspace(-1, 1, 15) ** 2)), 0.50)
-    height = float((lips.lower_in - lips.upper_in).max())
+    canvas.shade("fine", between(rest[0], rest[1]), 0.50)
     if height > 0.02:
-        canvas.fill(between(lips.upper_in, lips.lower_in), (62, 18, 22))
-        if height > 0.22:  # the tongue lies on the floor of a wide-open mouth
-            floor = lips.lower_in - 0.42 * (lips.lower_in - lips.upper_in)
-            canvas.fill(between(floor, lips.lower_in)[3:-3], (150, 62, 66), 0.85)
-        bared = min(0.13, 0.045 + 0.09 * m[12] + 0.07 * m[20] + 0.07 * m[10])
-        edge = np.minimum(lips.upper_in + bared, lips.lower_in)
-        canvas.fill(between(lips.upper_in, edge), (236, 230, 216))
-        if m[20] > 0.3:  # fear stretches the lips off the lower teeth too
-            edge = np.maximum(lips.lower_in - 0.06 * m[20], lips.upper_in)
-            canvas.fill(between(edge, lips.lower_in), (222, 214, 200))
-    canvas.fill(between(lips.upper_out, lips.upper_in), person.lips * 0.88)
-    canvas.fill(between(lips.lower_in, lips.lower_out), person.lips)
-    gloss = lips.lower_in + 0.45 * (lips.lower_out - lips.lower_in)
-    canvas.stroke(curve(gloss)[4:-4], 0.035, blend(person.lips, (255, 235, 230), 0.45), 0.45)
+        canvas.fill(between(upper_in, lower_in), (62, 18, 22))
+        if height > 0.22:
+            canvas.fill(between(tongue[3:-3], lower_in[3:-3]), (150, 62, 66), 0.85)
+        canvas.fill(between(upper_in, upper_teeth), (236, 230, 216))
+        if m[20] > 0.3:
+            canvas.fill(between(lower_teeth, lower_in), (222, 214, 200))
+    canvas.fill(between(upper_out, upper_in), person.lips * 0.88)
+    canvas.fill(between(lower_in, lower_out), person.lips)
+    canvas.stroke(gloss[4:-4], 0.035, blend(person.lips, (255, 235, 230), 0.45), 0.45)
     if height <= 0.03:
         dark = blend(skin * 0.25, person.lips * 0.35, 0.5)
-        closed = curve((lips.upper_in + lips.lower_in) / 2)
-        canvas.stroke(closed, 0.034 + 0.014 * m[24], dark, ends=(0.5, 0.5))
+        canvas.stroke(rest[2], 0.034 + 0.014 * m[24], dark, ends=(0.5, 0.5))
     for k, side in ((0, -1), (-1, 1)):
         a = units[k]
         corner = np.array([lips.x[k], lips.upper_in[k]])

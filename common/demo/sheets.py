@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from common.demo.camera import photograph, sample_background, sample_light
 from common.demo.expressions import PROTOTYPES, key_of
 from common.demo.face import ACTION_UNITS, aligned_pose, draw_face, no_units
+from common.demo.geometry import Pose
 from common.demo.people import sample_person
 from common.demo.settings import Difficulty, generator
 from common.demo.stills import sample_turn
@@ -43,7 +45,7 @@ def contact_sheet(path: Path, seed: int = 0) -> None:
             person = sample_person(generator(seed, "person", "sheet", number))
             units = no_units()
             units[:, list(units_of_row)] = rng.uniform(0.8, 1.0)
-            pose = aligned_pose(person, units, SIDE, *sample_turn(rng, knobs))
+            pose = _whole_head(aligned_pose(person, units, SIDE, *sample_turn(rng, knobs)))
             background = sample_background(rng, SIDE, SIDE, knobs.background)
             face = draw_face(background, person, units, pose, sample_light(rng, knobs))
             sheet.paste(photograph(rng, face, knobs), (MARGIN + column * (SIDE + GAP), y))
@@ -58,7 +60,7 @@ def action_unit_sheet(path: Path, seed: int = 0) -> None:
     sheet = Image.new("RGB", (width, top + 3 * (SIDE + GAP)), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
     background = np.full((SIDE, SIDE, 3), (116, 124, 128), dtype=np.uint8)
-    pose = aligned_pose(person, no_units(), SIDE)
+    pose = _whole_head(aligned_pose(person, no_units(), SIDE))
     for column, unit in enumerate(ACTION_UNITS):
         x = column * (SIDE + GAP)
         draw.text((x + 4, 1), f"AU {unit}", fill="black", font=font)
@@ -69,3 +71,10 @@ def action_unit_sheet(path: Path, seed: int = 0) -> None:
             sheet.paste(Image.fromarray(face), (x, top + row * (SIDE + GAP)))
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
+
+
+def _whole_head(pose: Pose) -> Pose:
+    """Return a pose for pictures: smaller than in an aligned crop, so that hair and chin show."""
+    centre, share = SIDE / 2, 0.86
+    x, y = (centre + (at - centre) * share for at in (pose.x, pose.y))
+    return replace(pose, x=x, y=y, unit=pose.unit * share)

@@ -56,7 +56,7 @@ def plan_videos(settings: Settings) -> list[Video]:
     count, frames = settings.counts.videos, settings.counts.video_frames
     # Half of the videos show one compound, half two: each class as often first as second.
     singles = [(k % 7,) for k in range(count // 2)]
-    doubles = [(k % 7, (k + 1 + k // 7 % 6) % 7) for k in range(count - count // 2)]
+    doubles = [(k % 7, (k + 1 + k // 7 % 6) % 7) for k in range(count // 2, count)]
     classes = singles + doubles
     order = rng.permutation(count)
     events = ("covered", "", "passer", "leaves", "", "passer", "turned")

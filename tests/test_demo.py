@@ -1,0 +1,290 @@
+"""The demo world: its layouts are the real data sets', its faces move as they should."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from common.demo import settings as knobs
+from common.demo.__main__ import main
+from common.demo.camera import sample_background
+from common.demo.expressions import OPTIONAL, PROTOTYPES, key_of, sample_units
+from common.demo.face import TEMPLATE, aligned_pose, draw_face, no_units
+from common.demo.geometry import Pose
+from common.demo.layouts import all_layouts
+from common.demo.people import sample_person
+from common.demo.videos import plan_videos
+from common.demo.world import make_world
+from common.emotions import CHALLENGE, RAF11
+from common.files import UserError, file_digest
+
+SCALE = 0.02
+HEADER = (
+    "image_location,Fearfully_Surprised,Happily_Surprised,Sadly_Surprised,Disgustedly_Surprised,"
+    "Angrily_Surprised,Sadly_Fearful,Sadly_Angry"
+)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): file_digest(path) for path in files}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("demo")
+    assert make_world(out, knobs.settings_for(seed=3, scale=SCALE), processes=2)
+    return out
+
+
+def test_same_seed_gives_same_bytes_whatever_the_number_of_processes(world, tmp_path):
+    (tmp_path / "raw.part").mkdir()
+    (tmp_path / "raw.part" / "junk").touch()  # as an interrupted run leaves it
+    make_world(tmp_path, knobs.settings_for(seed=3, scale=SCALE), processes=1)
+    assert digests(tmp_path) == digests(world)
+
+
+def test_another_seed_gives_another_world(world):
+    other = all_layouts(knobs.settings_for(seed=4, scale=SCALE))
+    labels = "RAF-DB/basic/EmoLabel/list_patition_label.txt"
+    assert other.files[labels] != (world / "raw" / labels).read_bytes()
+    first = sample_person(knobs.generator(3, "person", "RAF-DB train", 0))
+    second = sample_person(knobs.generator(4, "person", "RAF-DB train", 0))
+    assert not np.array_equal(first.skin, second.skin)
+
+
+@pytest.mark.parametrize(("part", "classes"), [("basic", 7), ("compound", 11)])
+def test_raf_has_its_owners_layout(world, part, classes):
+    root = world / "raw" / "RAF-DB" / part
+    lines = (root / "EmoLabel" / "list_patition_label.txt").read_text().splitlines()
+    pattern = (
+        r"(train_\d{5}|test_\d{4})\.jpg \d+" if part == "basic" else r"(train|test)_\d{4}\.jpg \d+"
+    )
+    assert all(re.fullmatch(pattern, line) for line in lines)
+    names, labels = zip(*(line.split() for line in lines), strict=True)
+    assert {int(label) for label in labels} <= set(range(1, classes + 1))
+    files = {path.name for path in (root / "Image" / "aligned").iterdir()}
+    assert files == {name.replace(".jpg", "_aligned.jpg") for name in names}
+    assert Image.open(root / "Image" / "aligned" / sorted(files)[0]).size == (100, 100)
+
+
+def test_raf_labels_name_what_is_drawn_but_for_the_noise():
+    settings = knobs.settings_for(0, 1.0)
+    layout = all_layouts(settings)
+    for part, classes in (("basic", None), ("compound", RAF11)):
+        basic = ["Surprise", "Fear", "Disgust", "Happiness", "Sadness", "Anger", "Neutral"]
+        names = [key_of(name) for name in classes or basic]
+        text = layout.files[f"RAF-DB/{part}/EmoLabel/list_patition_label.txt"].decode()
+        drawn = {Path(s.path).name: s.expression for s in layout.stills if f"/{part}/" in s.path}
+        right = [
+            drawn[line.split()[0].replace(".jpg", "_aligned.jpg")]
+            == names[int(line.split()[1]) - 1]
+            for line in text.splitlines()
+        ]
+        assert 0.90 < np.mean(right) < 0.99  # noise 5 %
+
+
+def test_affectnet_stores_strings(world):
+    for split in ("train_set", "val_set"):
+        root = world / "raw" / "AffectNet" / split
+        images = sorted((root / "images").iterdir())
+        assert Image.open(images[0]).size == (224, 224)
+        for image in images:
+            value = np.load(root / "annotations" / f"{image.stem}_exp.npy")
+            assert value.shape == () and value.dtype.kind == "U" and 0 <= int(value) <= 7
+            for name in ("val", "aro"):
+                value = np.load(root / "annotations" / f"{image.stem}_{name}.npy")
+                assert -1 <= float(value) <= 1
+
+
+def test_affwild_has_the_traps_of_the_original(tmp_path):
+    settings = knobs.settings_for(0, 1.0)
+    layout = all_layouts(settings)
+    videos = {}
+    for path, content in layout.files.items():
+        if path.startswith("Aff-Wild2/"):
+            lines = content.decode().splitlines()
+            assert lines[0] == "Neutral,Anger,Disgust,Fear,Happiness,Sadness,Surprise,Other"
+            assert {int(line) for line in lines[1:]} <= set(range(-1, 8))
+            videos[Path(path).stem] = (path, len(lines) - 1, lines.count("-1"))
+    assert len(videos) == 11
+    assert sum("/Train_Set/" in path for path, _, _ in videos.values()) == 8
+    assert sum(count == 41 for _, count, _ in videos.values()) == 1  # one label too many
+    assert sum(count == 40 for _, count, _ in videos.values()) == 10
+    assert sum(dropped for _, _, dropped in videos.values()) > 0
+    stills = [s.path for s in layout.stills if s.path.startswith("Aff-Wild2/")]
+    assert {Path(path).parent.name for path in stills} == set(videos)
+    assert 0.9 < len(stills) / (11 * 40) < 1.0  # some frames have no file
+    left = [name for name in videos if name.endswith("_left")]
+    assert left and left[0].replace("_left", "_right") in videos
+
+
+def test_faces_lie_at_several_depths(world):
+    depths = {len(p.relative_to(world).parts) for p in (world / "raw" / "Faces").rglob("*.jpg")}
+    assert depths == {3, 4, 5}
+
+
+def listed(world: Path) -> list[str]:
+    header, *rows = (world / "raw" / "C-EXPR-DB" / "CER.txt").read_text().splitlines()
+    assert header == HEADER
+    assert all(re.fullmatch(r"\d\d/\d{5}\.jpg,", row) for row in rows)
+    return [row[:-1] for row in rows]
+
+
+def test_videos_decode_and_the_list_differs_from_them_both_ways(world):
+    counts = Counter(name.split("/")[0] for name in listed(world))
+    differences = []
+    for name, count in counts.items():
+        with av.open(str(world / "raw" / "C-EXPR-DB" / "videos" / f"{name}.mp4")) as container:
+            stream = container.streams.video[0]
+            assert stream.codec_context.name == "h264"
+            assert (stream.width, stream.height, stream.average_rate) == (320, 240, 25)
+            differences.append(count - sum(1 for _ in container.decode(stream)))
+    assert set(differences) == {-1, 0, 1}
+
+
+def test_truth_covers_exactly_the_listed_frames(world):
+    header, *rows = (world / "truth.csv").read_text().splitlines()
+    assert header == "image_location,label"
+    assert [row.split(",")[0] for row in rows] == listed(world)
+    assert {row.split(",")[1] for row in rows} == set("0123456")
+
+
+def test_challenge_classes_are_about_even():
+    videos = plan_videos(knobs.settings_for(0, 1.0))
+    frames = Counter(video.class_at(k) for video in videos for k in range(video.listed))
+    assert len(frames) == 7 and max(frames.values()) < 1.2 * min(frames.values())
+    assert Counter(video.event for video in videos)["empty"] == 1
+    assert {"covered", "leaves", "turned", "passer"} <= {video.event for video in videos}
+
+
+def test_nobody_stands_on_both_sides_of_a_split():
+    stills = all_layouts(knobs.settings_for(0, 1.0)).stills
+    sides: dict[tuple, set[str]] = {}
+    for still in stills:
+        top, *rest = still.path.split("/")
+        side = {"RAF-DB": rest[-1].split("_")[0], "AffectNet": rest[0]}.get(
+            top, rest[-2] if rest[1:] else ""
+        )
+        sides.setdefault(still.person, set()).add(top + side if top != "Faces" else top)
+    assert all(len(places) == 1 for places in sides.values())
+    # The same group and number is the same person; different ones look different.
+    skins = [
+        tuple(sample_person(knobs.generator(0, "person", *who)).skin) for who in list(sides)[:300]
+    ]
+    assert len(set(skins)) == len(skins)
+
+
+def test_a_world_is_kept_or_refused_but_never_overwritten(world, tmp_path, capsys):
+    before = {path: path.stat().st_mtime_ns for path in world.rglob("*")}
+    arguments = ["--out", str(world), "--scale", str(SCALE)]
+    assert main([*arguments, "--seed", "3"]) == 0
+    assert "there already" in capsys.readouterr().out
+    assert main([*arguments, "--seed", "2"]) == 2
+    assert "delete" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in world.rglob("*")} == before
+    (tmp_path / "raw" / "RAF-DB").mkdir(parents=True)  # somebody's real data
+    with pytest.raises(UserError, match="no demo world"):
+        make_world(tmp_path, knobs.settings_for(3, SCALE))
+
+
+def test_prototypes_are_those_of_the_paper():
+    table = (  # Du, Tao & Martinez 2014, typed again
+        "Happy 12 25 · Sad 4 15 · Fearful 1 4 20 25 · Angry 4 7 24 · Surprised 1 2 25 26 · "
+        "Disgusted 9 10 17 · Happily surprised 1 2 12 25 · Happily disgusted 10 12 25 · "
+        "Sadly fearful 1 4 15 25 · Sadly angry 4 7 15 · Sadly surprised 1 4 25 26 · "
+        "Sadly disgusted 4 10 · Fearfully angry 4 20 25 · Fearfully surprised 1 2 5 20 25 · "
+        "Angrily surprised 4 25 26 · Angrily disgusted 4 10 17 · Disgustedly surprised 1 2 5 10"
+    )
+    for entry in table.split(" · "):
+        name, units = re.fullmatch(r"([A-Za-z ]+?) ([\d ]+)", entry).groups()
+        assert PROTOTYPES[key_of(name)] == tuple(map(int, units.split())), name
+    for name in (*CHALLENGE, *RAF11):
+        assert key_of(name) in PROTOTYPES
+    # No optional unit makes one challenge compound out of another.
+    compounds = {key_of(name): set(PROTOTYPES[key_of(name)]) for name in CHALLENGE}
+    for name, units in compounds.items():
+        for other, theirs in compounds.items():
+            assert name == other or not theirs - units or theirs - units - set(OPTIONAL[name])
+
+
+def test_sampled_units_scale_with_intensity():
+    clear = knobs.Difficulty(spread=0, missing=0, optional=0, stray=0, asymmetry=0)
+    rng = np.random.default_rng(0)
+    for name, prototype in PROTOTYPES.items():
+        if name in ("Neutral", "Contempt"):
+            continue
+        units = sample_units(rng, name, clear, intensity=0.5)
+        expected = no_units()
+        expected[:, list(prototype)] = 0.5
+        np.testing.assert_allclose(units, expected)
+
+
+# A young person without accessories, on a plain wall, frontal: the face alone changes.
+SIDE = 200
+
+
+def portrait(*units: int, strength: float = 1.0) -> np.ndarray:
+    """Return the face as float [SIDE, SIDE]."""
+    person = sample_person(knobs.generator(0, "person", "sheet", 1))
+    shown = no_units()
+    shown[:, list(units)] = strength
+    wall = np.full((SIDE, SIDE, 3), 120, dtype=np.uint8)
+    return draw_face(wall, person, shown, Pose(0.5 * SIDE, 0.39 * SIDE, 0.3 * SIDE)).mean(axis=2)
+
+
+UPPER, MIDDLE, LOWER = (0.12, 0.48), (0.30, 0.66), (0.60, 1.0)  # heights as shares of the side
+
+
+@pytest.mark.parametrize(
+    ("unit", "region"),
+    [(u, UPPER) for u in (1, 2, 4, 5, 7)]
+    + [(6, (0.3, 0.7)), (9, MIDDLE)]
+    + [(12, (0.5, 1.0))]
+    + [(u, LOWER) for u in (10, 15, 17, 20, 24, 25, 26)],
+)
+def test_an_action_unit_moves_its_part_of_the_face(unit, region):
+    change = np.abs(portrait(unit) - portrait())
+    inside = change[int(region[0] * SIDE) : int(region[1] * SIDE)].sum()
+    assert inside > 600  # grey levels; a pixel or two of difference would be noise
+    assert inside / change.sum() > 0.6
+    assert change.sum() > np.abs(portrait(unit, strength=0.4) - portrait()).sum()
+
+
+def inner_brow_height(*units: int) -> float:
+    """Return how high the inner ends of the brows stand, as a share of the side from above."""
+    face = portrait(*units)
+    rows = slice(int(0.18 * SIDE), int(0.345 * SIDE))
+    dark = np.clip(90 - face[rows, int(0.415 * SIDE) : int(0.44 * SIDE)], 0, None)
+    return float((dark.sum(axis=1) * np.arange(dark.shape[0])).sum() / dark.sum() / SIDE)
+
+
+def test_where_inner_raise_meets_frown_the_raise_wins():
+    assert inner_brow_height(1, 4) < inner_brow_height() < inner_brow_height(4)
+
+
+def test_detector_finds_the_faces_and_crops_them_as_the_stills_are_framed():
+    pytest.importorskip("onnxruntime")
+    detector = pytest.importorskip("common.centerface").Detector()
+    similarity = pytest.importorskip("common.faces").similarity
+    found, sizes = [], []
+    for number in range(24):
+        rng = knobs.generator(0, "scene", number)
+        person = sample_person(rng)
+        units = sample_units(rng, list(PROTOTYPES)[number % len(PROTOTYPES)], knobs.Difficulty())
+        pose = Pose(rng.uniform(120, 200), 98, rng.uniform(31, 42), yaw=rng.uniform(-15, 15))
+        room = sample_background(rng, 320, 240, 22)
+        faces = detector.detect(draw_face(room, person, units, pose))
+        found.append(len(faces.boxes) > 0 and faces.boxes[0, 3] - faces.boxes[0, 1] > 60)
+        if found[-1]:
+            factor, _ = similarity(faces.landmarks[0], TEMPLATE * 100)
+            still = aligned_pose(person, units, 100, yaw=pose.yaw)
+            sizes.append(pose.unit * abs(factor) / still.unit)
+    assert np.mean(found) >= 0.85
+    assert abs(np.mean(sizes) - 1) < 0.04
