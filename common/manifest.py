@@ -110,7 +110,7 @@ def check_manifest(frame: pd.DataFrame, path: str | Path = "manifest.csv") -> No
     for kind, known in (("unlabelled", {""}), ("single", _SINGLE), ("compound", _COMPOUND)):
         wrong = (kinds == kind).to_numpy() & ~frame["labels"].isin(known).to_numpy()
         refuse(wrong, "labels", f"are not those of an image of the kind {kind}")
-    images = frame["image"]
+    images = frame["image"].astype("str")
     refuse(images.duplicated().to_numpy(), "image", "stands in an earlier line already")
     escapes = images.str.contains(r"^$|^[/\\]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:[/\\]|$)|\0", regex=True)
     refuse(escapes.to_numpy(), "image", "points outside the prepared folder")

@@ -6,11 +6,12 @@ import contextlib
 import itertools
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import TypeVar
 
 from common.files import UserError
@@ -40,8 +41,15 @@ def worker_pool(workers: int | None) -> Iterator[Executor | None]:
 
 
 def start_worker() -> None:
-    """Leave Ctrl-C to the main process, which then ends its workers in order."""
+    """Leave Ctrl-C to the main process, which ends its workers in order, and die if it dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    # A worker of a killed process would wait for work for ever: its queue never closes.
+    parent_process().join()
+    os._exit(1)
 
 
 def batches(items: Iterator[_T], size: int) -> Iterator[list[_T]]:

@@ -1,0 +1,189 @@
+"""The manifest: what is written is read, and every fault is named with its line."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image, ImageEnhance
+
+from common.files import UserError
+from common.manifest import (
+    COLUMNS,
+    check_manifest,
+    folds,
+    perceptual_hash,
+    read_manifest,
+    write_manifest,
+)
+
+
+def manifest(count=6, **columns):
+    """A sound manifest; columns override."""
+    frame = pd.DataFrame(
+        {
+            "image": [f"images/A, B/{i:03d}é.jpg" for i in range(count)],
+            "dataset": "A, B",
+            "split": ["train", "val", "test", "", "train", "train"][:count],
+            "kind": ["single", "compound", "unlabelled", "single", "single", "compound"][:count],
+            "labels": ["Fear", "Fear Surprise", "", "Neutral", "Contempt", "Anger Disgust"][:count],
+            "subject": ["x", "", "NA", "null", "1", "1"][:count],
+            "width": 100,
+            "height": range(16, 16 + count),
+            "hash": np.array([0, 1, 2**64 - 1, 2**63, 255, 7][:count], dtype=np.uint64),
+        }
+    )
+    return frame.assign(**columns)
+
+
+def test_what_is_written_is_read_again(tmp_path):
+    path = tmp_path / "manifest.csv"
+    before = manifest()
+    write_manifest(path, before)
+    after = read_manifest(path)
+    assert tuple(after.columns) == COLUMNS
+    for name in COLUMNS:
+        assert after[name].tolist() == before[name].tolist(), name
+    for name in ("dataset", "split", "kind", "labels", "subject"):
+        assert isinstance(after[name].dtype, pd.CategoricalDtype)
+    assert after["hash"].dtype == np.uint64
+    assert after["width"].dtype == after["height"].dtype == np.int32
+    assert path.read_text(encoding="utf-8").splitlines()[3].endswith(",ffffffffffffffff")
+    write_manifest(path, after)
+    assert read_manifest(path).equals(after)
+
+
+def test_an_empty_manifest_is_one(tmp_path):
+    write_manifest(tmp_path / "manifest.csv", manifest(0))
+    assert len(read_manifest(tmp_path / "manifest.csv")) == 0
+
+
+@pytest.mark.parametrize(
+    ("column", "row", "value", "words"),
+    [
+        ("split", 2, "dev", "line 4: the split 'dev'"),
+        ("kind", 0, "double", "line 2: the kind 'double'"),
+        ("labels", 0, "Joy", "line 2: the labels 'Joy'"),
+        ("labels", 0, "Anger Fear", "kind single"),
+        ("labels", 1, "Surprise Fear", "line 3"),  # not alphabetical
+        ("labels", 1, "Fear Neutral", "line 3"),
+        ("labels", 2, "Fear", "kind unlabelled"),
+        ("image", 4, "images/A, B/000é.jpg", "line 6: .* earlier line"),
+        ("image", 5, "../x.jpg", "line 7: .* outside"),
+        ("image", 5, "a/../../x.jpg", "outside"),
+        ("image", 5, "/etc/passwd", "outside"),
+        ("image", 5, r"C:\x.jpg", "outside"),
+        ("image", 5, "", "outside"),
+        ("width", 3, 0, "line 5: the width"),
+    ],
+)
+def test_each_fault_is_named_with_its_line(tmp_path, column, row, value, words):
+    frame = manifest()
+    frame.loc[row, column] = value
+    with pytest.raises(UserError, match=words):
+        check_manifest(frame, tmp_path / "manifest.csv")
+    with pytest.raises(UserError, match=words):
+        write_manifest(tmp_path / "manifest.csv", frame)
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_dots_in_a_name_are_no_escape():
+    check_manifest(manifest(image=[f"images/a..b/..{i}.jpg" for i in range(6)]))
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (lambda text: text.replace("image,", "picture,", 1), "line 1"),
+        (lambda text: text.replace(",100,16,", ",wide,16,"), "damaged"),
+        (lambda text: text.replace("ffffffffffffffff", "ffff"), "damaged.*line 4"),
+        (lambda text: text.replace("ffffffffffffffff", "zzzzzzzzzzzzzzzz"), "damaged"),
+        (lambda text: text + "a,b,c,d,e,f,g,h,i,j,k,l\n", "damaged"),
+    ],
+)
+def test_a_damaged_file_is_a_user_error(tmp_path, edit, words):
+    path = tmp_path / "manifest.csv"
+    write_manifest(path, manifest())
+    path.write_text(edit(path.read_text(encoding="utf-8")), encoding="utf-8")
+    with pytest.raises(UserError, match=words):
+        read_manifest(path)
+
+
+def test_a_missing_manifest_names_the_script_that_makes_it(tmp_path):
+    with pytest.raises(UserError, match=r"01_prepare_data\.py"):
+        read_manifest(tmp_path / "manifest.csv")
+
+
+def test_folds_never_split_a_person_and_balance_the_labels():
+    random = np.random.default_rng(0)
+    person = random.integers(0, 60, 1200)
+    frame = pd.DataFrame(
+        {
+            "image": [f"{i}.jpg" for i in range(1200)],
+            "dataset": np.where(person % 2, "A", "B"),
+            "labels": random.choice(["Fear", "Anger", "Anger Fear"], 1200, p=[0.6, 0.3, 0.1]),
+            "subject": [f"p{p // 2}" for p in person],  # p0 of A is not p0 of B
+        }
+    )
+    result = folds(frame, 5, seed=3)
+    assert result.dtype == np.int64 and set(result) == set(range(5))
+    assert (frame.assign(fold=result).groupby(["dataset", "subject"])["fold"].nunique() == 1).all()
+    shares = frame.assign(fold=result).groupby("fold")["labels"].value_counts(normalize=True)
+    assert (abs(shares.unstack()["Fear"] - 0.6) < 0.08).all()
+    assert (result == folds(frame, 5, seed=3)).all()
+    assert (result != folds(frame, 5, seed=4)).any()
+
+
+def test_images_without_a_subject_stand_for_themselves():
+    frame = pd.DataFrame(
+        {
+            "image": [f"{i}.jpg" for i in range(100)],
+            "dataset": "A",
+            "labels": "Fear",
+            "subject": "",
+        }
+    )
+    assert np.bincount(folds(frame, 4, seed=0)).tolist() == [25] * 4
+    with pytest.raises(UserError, match="fewer folds"):
+        folds(frame.assign(subject="one"), 4, seed=0)
+
+
+def picture(seed):
+    coarse = np.random.default_rng(seed).integers(0, 255, (6, 6, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((120, 120), Image.Resampling.BICUBIC)
+
+
+def hash_of(image):
+    gray = image.convert("L").resize((32, 32), Image.Resampling.BOX)
+    return int(perceptual_hash(np.asarray(gray)))
+
+
+def test_hash_of_similar_pictures_differs_in_few_bits(tmp_path):
+    same, other = [], []
+    for seed in range(8):
+        image = picture(seed)
+        image.save(tmp_path / "x.jpg", quality=30)
+        for variant in (
+            Image.open(tmp_path / "x.jpg"),
+            image.resize((70, 70)),
+            ImageEnhance.Brightness(image).enhance(0.8),
+        ):
+            same.append((hash_of(image) ^ hash_of(variant)).bit_count())
+        other.append((hash_of(image) ^ hash_of(picture(seed + 100))).bit_count())
+    assert max(same) <= 8 and min(other) >= 16
+
+
+def test_hash_of_a_batch_is_that_of_each_picture_by_the_textbook():
+    gray = np.random.default_rng(0).integers(0, 255, (3, 32, 32), dtype=np.uint8)
+    batch = perceptual_hash(gray)
+    assert batch.dtype == np.uint64 and batch.shape == (3,)
+    for image, found in zip(gray, batch, strict=True):
+        low = np.zeros((8, 8))
+        for u in range(8):
+            for v in range(8):
+                across = np.cos(np.pi * (np.arange(32) + 0.5) * u / 32)[:, None]
+                along = np.cos(np.pi * (np.arange(32) + 0.5) * v / 32)[None]
+                low[u, v] = (image * across * along).sum()
+        median = np.median(low.ravel()[1:])
+        bits = "".join("1" if value > median else "0" for value in low.ravel())
+        assert found == int(bits, 2)

@@ -1,0 +1,402 @@
+"""01_prepare_data.py on small trees in the owners' layouts, from raw files to the manifest."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from drawn import scene, write_video
+from PIL import Image
+from test_raw import affectnet_tree, affwild2_tree, image, rafdb_tree, text
+from torchvision.io import ImageReadMode, decode_image
+
+from common.emotions import CHALLENGE
+from common.files import UserError
+from common.manifest import read_manifest
+
+ROOT = Path(__file__).resolve().parents[1]
+REAL = ROOT.parent / "shared" / "real"
+SCRIPT = ROOT / "01_prepare_data.py"
+HEADER = ",".join(("image_location", *CHALLENGE))
+
+
+def prepare(data, *flags):
+    """Run the script in this process."""
+    spec = importlib.util.spec_from_file_location("prepare_data", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    before, sys.argv = sys.argv, ["x", "--data-dir", str(data), "--workers", "0", *flags]
+    try:
+        module.main()
+    finally:
+        sys.argv = before
+    return data / "prepared"
+
+
+def rows_of(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def skipped(prepared):
+    return {os.path.basename(r["path"]): r["reason"] for r in rows_of(prepared / "skipped.csv")}
+
+
+def state_of(folder):
+    """Every file below a folder with its inode, time and content's length."""
+    return {
+        str(path.relative_to(folder)): (s.st_ino, s.st_mtime_ns, s.st_size)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and (s := path.stat())
+    }
+
+
+def videos_tree(place, lengths, extra=0):
+    """Videos of a moving face and the list of their frames, `extra` longer than they are."""
+    (place / "videos").mkdir(parents=True)
+    lines = [HEADER]
+    for video, length in lengths.items():
+        pictures = [scene((90 + 4 * i, 120, 90)) for i in range(length)]
+        pictures[1:2] = [scene()]
+        write_video(place / "videos" / f"{video}.mp4", pictures)
+        lines += [f"{video}/{frame:05d}.jpg," for frame in range(1, length + 1 + extra)]
+    text(place / "CER.txt", "\r\n".join(lines))
+
+
+def test_all_families_go_into_one_manifest(tmp_path, capsys):
+    raw = tmp_path / "raw"
+    rafdb_tree(raw / "RAF-DB")
+    affectnet_tree(raw / "AffectNet")
+    affwild2_tree(raw / "Aff-Wild2")
+    image(raw / "Faces" / "person" / "a.jpg")
+    videos_tree(raw / "C-EXPR-DB", {"01": 4, "02": 3}, extra=1)
+    text(raw / "notes.txt", "loose files do no harm")
+    prepared = prepare(tmp_path)
+    manifest = read_manifest(prepared / "manifest.csv")
+    assert manifest["dataset"].value_counts().to_dict() == {
+        "AffectNet": 6,
+        "Aff-Wild2": 5,
+        "RAF-DB-basic": 3,
+        "RAF-DB-compound": 3,
+        "Faces": 1,
+    }
+    for name in manifest["image"]:
+        assert decode_image(str(prepared / name), mode=ImageReadMode.RGB).shape == (3, 20, 20)
+    frames = rows_of(prepared / "frames.csv")
+    assert [(row["video"], int(row["frame"])) for row in frames] == [
+        *(("01", n) for n in range(1, 6)),
+        *(("02", n) for n in range(1, 5)),
+    ]
+    assert [bool(row["image"]) for row in frames] == [1, 0, 1, 1, 0, 1, 0, 1, 0]
+    for row in frames:
+        if row["image"]:
+            assert Image.open(prepared / row["image"]).size == (256, 256)
+            assert 0.4 <= float(row["score"]) <= 1 and len(row["box"].split()) == 4
+        else:
+            assert row["box"] == row["score"] == ""
+    assert (prepared / "frame_list.txt").read_bytes() == (
+        raw / "C-EXPR-DB" / "CER.txt"
+    ).read_bytes()
+    summary = json.loads((prepared / "summary.json").read_text())
+    assert summary["videos"]["01"] == {"listed": 5, "decoded": 4, "faces": 3}
+    raf = summary["datasets"]["RAF-DB-basic"]
+    assert raf["splits"]["train"] == {"Sadness": 1, "Surprise": 1}
+    assert raf["official"]["train"]["Sadness"] == 1982
+    assert raf["skipped"]["unknown label"] == 1
+    assert "12271" in capsys.readouterr().out
+
+
+def test_a_second_run_does_nothing_and_gives_the_same(tmp_path, capsys):
+    rafdb_tree(tmp_path / "raw" / "RAF-DB")
+    videos_tree(tmp_path / "raw" / "C-EXPR-DB", {"01": 3})
+    prepared = prepare(tmp_path)
+    manifest = (prepared / "manifest.csv").read_bytes()
+    before = {k: v for k, v in state_of(prepared).items() if k.startswith(("images", "crops"))}
+    capsys.readouterr()
+    prepare(tmp_path)
+    assert "Nothing new" in capsys.readouterr().out
+    after = {k: v for k, v in state_of(prepared).items() if k.startswith(("images", "crops"))}
+    assert after == before and (prepared / "manifest.csv").read_bytes() == manifest
+
+
+def test_a_new_data_set_leaves_the_others_alone(tmp_path, capsys):
+    rafdb_tree(tmp_path / "raw" / "RAF-DB")
+    prepare(tmp_path)
+    image(tmp_path / "raw" / "Faces" / "a.jpg")
+    capsys.readouterr()
+    prepared = prepare(tmp_path)
+    assert "1 inputs prepared" in capsys.readouterr().out
+    assert len(read_manifest(prepared / "manifest.csv")) == 7
+
+
+@pytest.mark.parametrize("change", ["label", "content", "prepared", "setting", "ledger"])
+def test_what_has_changed_is_done_again(tmp_path, change, capsys):
+    place = tmp_path / "raw" / "Mine"
+    names = [f"{n}.jpg" for n in range(5)]
+    for name in names:
+        image(place / name, side=30)
+    text(place / "labels.csv", "image,label\n" + "".join(f"{n},fear\n" for n in names))
+    prepared = prepare(tmp_path, "--align", "never")
+    flags = []
+    if change == "label":
+        table = (place / "labels.csv").read_text().replace("2.jpg,fear", "2.jpg,anger")
+        text(place / "labels.csv", table)
+    elif change == "content":
+        image(place / "2.jpg", side=40)
+    elif change == "prepared":
+        (prepared / "images" / "Mine" / "2.jpg").unlink()
+        (prepared / "images" / "Mine" / "2.jpg").touch()  # as after a power cut
+    elif change == "setting":
+        flags = ["--min-side", "35"]
+    else:
+        ledger = prepared / "state" / "Mine.csv"
+        ledger.write_bytes(ledger.read_bytes()[:-40])
+    capsys.readouterr()
+    if change == "setting":
+        with pytest.raises(UserError, match="No image or video could be used"):
+            prepare(tmp_path, "--align", "never", *flags)
+        assert set(skipped(prepared).values()) == {"smaller than --min-side"}
+        return
+    prepare(tmp_path, "--align", "never")
+    done = int(capsys.readouterr().out.splitlines()[-1].split()[0])
+    assert done == (1 if change == "ledger" else 3)
+    manifest = read_manifest(prepared / "manifest.csv").set_index("image")
+    assert manifest.loc["images/Mine/2.jpg", "labels"] == ("Anger" if change == "label" else "Fear")
+    assert manifest.loc["images/Mine/2.jpg", "width"] == (40 if change == "content" else 30)
+    assert len(manifest) == 5
+    for name in manifest.index:
+        assert (prepared / name).stat().st_size > 0
+
+
+def png_of_20000_pixels_square():
+    def chunk(kind, data):
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+def test_bad_images_are_refused_one_by_one_with_a_reason(tmp_path):
+    place = tmp_path / "raw" / "Faces"
+    image(place / "good.jpg")
+    image(place / "cut.jpg", side=200)
+    (place / "cut.jpg").write_bytes((place / "cut.jpg").read_bytes()[:-300])
+    text(place / "empty.jpg", "")
+    text(place / "words.jpg", "these are words")
+    (place / "bomb.png").write_bytes(png_of_20000_pixels_square())
+    image(place / "small.jpg", side=15)
+    (place / "line\nfeed.jpg").write_bytes((place / "good.jpg").read_bytes())
+    (place / os.fsdecode(b"latin-\xe9.jpg")).write_bytes((place / "good.jpg").read_bytes())
+    (place / "gone.jpg").symlink_to(place / "nowhere")
+    prepared = prepare(tmp_path)
+    assert read_manifest(prepared / "manifest.csv")["image"].tolist() == ["images/Faces/good.jpg"]
+    assert skipped(prepared) == {
+        "bomb.png": "too many pixels",
+        "cut.jpg": "damaged image",
+        "empty.jpg": "empty file",
+        "gone.jpg": "cannot be read",
+        "latin-\\udce9.jpg": "unusable file name",
+        "line feed.jpg": "unusable file name",
+        "small.jpg": "smaller than --min-side",
+        "words.jpg": "not an image",
+    }
+    assert [p.name for p in (prepared / "images").rglob("*") if p.is_file()] == ["good.jpg"]
+
+
+def test_whatever_the_format_what_is_prepared_is_an_upright_rgb_jpeg(tmp_path):
+    place = tmp_path / "raw" / "Faces"
+    place.mkdir(parents=True)
+    left_red = np.zeros((60, 100, 3), dtype=np.uint8)
+    left_red[:, :50] = (250, 0, 0)
+    picture = Image.fromarray(left_red)
+    picture.save(place / "webp.jpg", "WEBP", lossless=True)
+    picture.save(place / "rgba.png")
+    picture.convert("P").save(place / "palette.gif")
+    picture.convert("CMYK").save(place / "cmyk.jpg", quality=95)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be turned clockwise: what is left comes up
+    picture.save(place / "turned.jpg", exif=turned, quality=95)
+    deep = np.tile(np.linspace(0, 65535, 100).astype(np.uint16), (60, 1))
+    Image.fromarray(deep).save(place / "deep.png")
+    picture.resize((1000, 600)).save(place / "large.jpg", quality=95)
+    picture.save(place / "plain.jpg", quality=37)
+    prepared = prepare(tmp_path)
+    manifest = read_manifest(prepared / "manifest.csv").set_index("image")
+    assert len(manifest) == 8 and not skipped(prepared)
+    for name, row in manifest.iterrows():
+        decoded = decode_image(str(prepared / name), mode=ImageReadMode.RGB).numpy()
+        kind = Path(name).name.split(".")[0]
+        assert Image.open(prepared / name).format == "JPEG"
+        assert decoded.shape == (3, row["height"], row["width"])
+        if kind == "turned":
+            assert decoded.shape == (3, 100, 60)
+            assert decoded[0, :40].mean() > 200 and decoded[0, 60:].mean() < 50
+        elif kind == "deep":
+            assert abs(decoded[0, :, 95:].mean() - 250) < 8 and decoded[0, :, :5].mean() < 12
+        else:
+            half = decoded.shape[2] // 2
+            assert decoded[0, :, : half - 5].mean() > 180 and decoded[0, :, half + 5 :].mean() < 60
+    assert min(manifest.loc["images/Faces/large.jpg", ["width", "height"]]) == 256
+    # A small JPEG is not compressed a second time.
+    assert (prepared / "images" / "Faces" / "plain.jpg").read_bytes() == (
+        place / "plain.jpg"
+    ).read_bytes()
+
+
+def photographs(place, aligned):
+    """Faces drawn where TEMPLATE has them, or small and aside."""
+    names = [f"Ann_Lee_{n:04d}.jpg" for n in range(4)]
+    (place / "images").mkdir(parents=True)
+    for number, name in enumerate(names):
+        face = (50, 52, 90) if aligned else (30 + 3 * number, 60, 50)
+        Image.fromarray(scene(face, size=(100, 100))).save(place / "images" / name)
+    text(place / "labels.csv", "image,label\n" + "".join(f"{n},fear\n" for n in names))
+
+
+@pytest.mark.parametrize("align", ["auto", "always", "never"])
+def test_photographs_are_aligned_as_asked(tmp_path, align):
+    photographs(tmp_path / "raw" / "Mine", aligned=False)
+    manifest = read_manifest(prepare(tmp_path, "--align", align) / "manifest.csv")
+    assert set(manifest["width"]) == ({100} if align == "never" else {256})
+    assert set(manifest["subject"]) == {"Ann_Lee"}
+
+
+def test_a_photograph_without_a_face_is_kept_and_counted(tmp_path):
+    photographs(tmp_path / "raw" / "Mine", aligned=False)
+    image(tmp_path / "raw" / "Mine" / "images" / "Ann_Lee_0002.jpg", side=70)
+    prepared = prepare(tmp_path)
+    assert sorted(read_manifest(prepared / "manifest.csv")["width"]) == [70, 256, 256, 256]
+    faces = json.loads((prepared / "summary.json").read_text())["datasets"]["Mine"]["faces"]
+    assert faces == {"aligned": 3, "none found": 1}
+
+
+def test_only_and_limit_take_a_part(tmp_path):
+    rafdb_tree(tmp_path / "raw" / "RAF-DB")
+    for n in range(5):
+        image(tmp_path / "raw" / "Faces" / f"{n}.jpg")
+    prepared = prepare(tmp_path, "--only", "Faces", "--limit", "3")
+    assert read_manifest(prepared / "manifest.csv")["image"].tolist() == [
+        f"images/Faces/{n}.jpg" for n in range(3)
+    ]
+    with pytest.raises(UserError, match=r"no folder 'Face' in .*Faces, RAF-DB"):
+        prepare(tmp_path, "--only", "Face")
+
+
+def test_without_a_list_every_frame_counts(tmp_path, capsys):
+    videos_tree(tmp_path / "raw" / "Clips", {"a": 3})
+    (tmp_path / "raw" / "Clips" / "CER.txt").unlink()
+    prepared = prepare(tmp_path)
+    assert len(rows_of(prepared / "frames.csv")) == 3
+    assert not (prepared / "frame_list.txt").exists()
+    assert "no frame list" in capsys.readouterr().out
+    assert len(read_manifest(prepared / "manifest.csv")) == 0
+
+
+def test_videos_and_list_that_do_not_match_are_named(tmp_path, capsys):
+    place = tmp_path / "raw" / "Clips"
+    videos_tree(place, {"a": 2, "b": 2})
+    listing = (place / "CER.txt").read_text()
+    text(place / "CER.txt", "\n".join(x for x in listing.split("\n") if not x.startswith("b/")))
+    prepared = prepare(tmp_path)
+    assert "the frame list names no frame of b" in capsys.readouterr().out
+    assert len(rows_of(prepared / "frames.csv")) == 4
+    text(place / "CER.txt", listing + "\nc/00001.jpg,")
+    with pytest.raises(UserError, match=r"CER\.txt names the video 'c'"):
+        prepare(tmp_path)
+    text(place / "CER.txt", listing.replace(CHALLENGE[2], "Boredom"))
+    with pytest.raises(UserError, match=r"CER\.txt, line 1"):
+        prepare(tmp_path)
+
+
+def test_an_unreadable_video_stops_the_run_if_it_is_listed(tmp_path, capsys):
+    place = tmp_path / "raw" / "Clips"
+    videos_tree(place, {"a": 2, "b": 2})
+    (place / "videos" / "c.mp4").write_bytes(b"no video" * 99)
+    prepared = prepare(tmp_path)
+    assert skipped(prepared) == {"c.mp4": "unreadable video"}
+    assert "warning" in capsys.readouterr().out
+    manifest = state_of(prepared)["manifest.csv"]
+    (place / "videos" / "b.mp4").write_bytes(b"no video" * 99)
+    with pytest.raises(UserError, match=r"b\.mp4 cannot be decoded .*CER\.txt lists its frames"):
+        prepare(tmp_path)
+    assert state_of(prepared)["manifest.csv"] == manifest
+
+
+def test_two_folders_of_one_data_set_are_refused(tmp_path):
+    rafdb_tree(tmp_path / "raw" / "RAF-DB")
+    rafdb_tree(tmp_path / "raw" / "RAF-DB copy")
+    with pytest.raises(UserError, match="both hold RAF-DB-basic"):
+        prepare(tmp_path)
+
+
+def run(data, *flags, **options):
+    return subprocess.run(
+        [sys.executable, SCRIPT, "--data-dir", data, *flags],
+        capture_output=True,
+        text=True,
+        **options,
+    )
+
+
+def test_mistakes_end_in_one_sentence_and_status_2(tmp_path):
+    missing = run(tmp_path / "nowhere")
+    assert missing.returncode == 2 and missing.stdout == ""
+    assert (
+        missing.stderr.startswith("error: There is no folder") and missing.stderr.count("\n") == 1
+    )
+    (tmp_path / "raw").mkdir()
+    empty = run(tmp_path)
+    assert empty.returncode == 2 and "has no folders" in empty.stderr
+    assert list(tmp_path.iterdir()) == [tmp_path / "raw"]
+
+
+def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(tmp_path):
+    raw = tmp_path / "whole" / "raw"
+    for n in range(300):
+        image(raw / "Faces" / f"{n % 7}" / f"{n}.jpg", side=100 + n % 50)
+    videos_tree(raw / "C-EXPR-DB", {"01": 4, "02": 4})
+    shutil.copytree(raw, tmp_path / "killed" / "raw")
+    whole = run(tmp_path / "whole", "--workers", "2", "--align", "never")
+    assert whole.returncode == 0, whole.stderr
+    command = [sys.executable, SCRIPT, "--data-dir", tmp_path / "killed", "--workers", "2"]
+    process = subprocess.Popen([*command, "--align", "never"], start_new_session=True)
+    ledger = tmp_path / "killed" / "prepared" / "state" / "Faces.csv"
+    for _ in range(600):
+        if ledger.exists() and ledger.read_bytes().count(b"\n") > 66:
+            break
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed" / "prepared" / "manifest.csv").exists()
+    again = run(tmp_path / "killed", "--workers", "2", "--align", "never")
+    assert again.returncode == 0, again.stderr
+    done = int(again.stdout.splitlines()[-1].split()[0])
+    assert done <= 302 - 64
+    for name in ("manifest.csv", "frames.csv", "frame_list.txt"):
+        assert (tmp_path / "killed" / "prepared" / name).read_bytes() == (
+            tmp_path / "whole" / "prepared" / name
+        ).read_bytes()
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="no ../shared/real: real photographs are not here")
+def test_real_photographs_are_read_and_their_faces_found(tmp_path):
+    shutil.copytree(REAL / "faces", tmp_path / "raw" / "Photographs")
+    prepared = prepare(tmp_path, "--limit", "60")
+    manifest = read_manifest(prepared / "manifest.csv")
+    assert len(manifest) == 60 and not skipped(prepared)
+    faces = json.loads((prepared / "summary.json").read_text())["datasets"]["Photographs"]["faces"]
+    assert faces["aligned"] >= 57
+    assert decode_image(str(prepared / manifest["image"][0])).shape == (3, 256, 256)
