@@ -18,6 +18,7 @@ from common.demo.expressions import OPTIONAL, PROTOTYPES, key_of, sample_units
 from common.demo.face import TEMPLATE, aligned_pose, draw_face, no_units
 from common.demo.geometry import Pose
 from common.demo.layouts import all_layouts
+from common.demo.mouth import shape_lips
 from common.demo.people import sample_person
 from common.demo.videos import plan_videos
 from common.demo.world import make_world
@@ -257,16 +258,43 @@ def test_an_action_unit_moves_its_part_of_the_face(unit, region):
     assert change.sum() > np.abs(portrait(unit, strength=0.4) - portrait()).sum()
 
 
-def inner_brow_height(*units: int) -> float:
-    """Return how high the inner ends of the brows stand, as a share of the side from above."""
-    face = portrait(*units)
-    rows = slice(int(0.18 * SIDE), int(0.345 * SIDE))
-    dark = np.clip(90 - face[rows, int(0.415 * SIDE) : int(0.44 * SIDE)], 0, None)
-    return float((dark.sum(axis=1) * np.arange(dark.shape[0])).sum() / dark.sum() / SIDE)
+def brow_height(columns: tuple[float, float], *units: int) -> float:
+    """Return the height of the brow's dark pixels in some columns, as a share of the side."""
+    left, right = (int(column * SIDE) for column in columns)
+    rows = portrait(*units)[int(0.18 * SIDE) : int(0.345 * SIDE), left:right]
+    dark = np.clip(90 - rows, 0, None).sum(axis=1)
+    return float((dark * np.arange(len(dark))).sum() / dark.sum() / SIDE)
 
 
-def test_where_inner_raise_meets_frown_the_raise_wins():
-    assert inner_brow_height(1, 4) < inner_brow_height() < inner_brow_height(4)
+def test_brows_rise_and_fall_where_their_units_say():
+    inner, outer = (0.415, 0.44), (0.26, 0.30)
+    assert brow_height(outer, 2) < brow_height(outer) - 0.01
+    assert brow_height(inner, 1) < brow_height(inner) - 0.01
+    assert brow_height(inner, 4) > brow_height(inner) + 0.01
+    # Where the inner raise meets the frown, the raise wins: the brows of sadness and fear.
+    assert brow_height(inner, 1, 4) < brow_height(inner) - 0.01
+
+
+def test_lips_move_as_their_units_say():
+    person = sample_person(knobs.generator(0, "person", "sheet", 1))
+
+    def lips(*units: int) -> tuple[float, float, float, float]:
+        """Return the mouth's width, corners' height (up is positive), opening and thickness."""
+        shown = no_units()
+        shown[:, list(units)] = 1.0
+        curves = shape_lips(person, shown)
+        middle = len(curves.x) // 2
+        rise = (curves.upper_in + curves.lower_in)[[middle, 0]] @ (0.5, -0.5)
+        opening = (curves.lower_in - curves.upper_in)[middle]
+        return np.ptp(curves.x), rise, opening, np.ptp([curves.upper_out, curves.lower_out])
+
+    width, rise, opening, thickness = lips()
+    assert opening == 0
+    assert lips(12)[1] > rise + 0.1 and lips(12)[0] > width
+    assert lips(15)[1] < rise - 0.1
+    assert lips(20)[0] > 1.15 * width
+    assert lips(24)[3] < 0.7 * thickness and lips(24)[0] < width
+    assert 0.05 < lips(25)[2] < 0.5 * lips(25, 26)[2]
 
 
 def test_detector_finds_the_faces_and_crops_them_as_the_stills_are_framed():
