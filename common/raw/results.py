@@ -99,6 +99,7 @@ def _read_ledger(path: Path) -> pd.DataFrame:
         dtype=dict.fromkeys(repeated, "category") | {"width": "str", "height": "str"},
         keep_default_na=False,
         na_filter=False,
+        low_memory=False,
     )
 
 
