@@ -69,6 +69,7 @@ def main() -> None:
     started = time.monotonic()
     prepared = arguments.data_dir / "prepared"
     options = Options(
+        raw=str(arguments.data_dir / "raw"),
         prepared=str(prepared),
         min_side_px=arguments.min_side,
         detector_file=str(arguments.detector_file or ""),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,14 +46,13 @@ def align(image: np.ndarray, landmarks: np.ndarray, size: int = CROP_PX) -> np.n
     """
     a, b = similarity(landmarks, TEMPLATE * size)
     corners = (np.array([0, size, 1j * size, size + 1j * size]) - b) / a  # in the image
-    height, width = image.shape[:2]
     # Bicubic reads 4 x 4 pixels whatever the scale: average first where several become one.
     shrink = max(1, int(1 / abs(a)))
     margin = 2 * shrink + 1  # what bicubic reads beyond the square
     x0, x1 = (int(np.floor(f(corners.real) + s)) for f, s in ((min, -margin), (max, margin + 1)))
     y0, y1 = (int(np.floor(f(corners.imag) + s)) for f, s in ((min, -margin), (max, margin + 1)))
-    rows, columns = np.clip(np.arange(y0, y1), 0, height - 1), np.arange(x0, x1)
-    region = Image.fromarray(image[rows[:, None], np.clip(columns, 0, width - 1)])
+    region = image.take(range(y0, y1), axis=0, mode="clip")
+    region = Image.fromarray(region.take(range(x0, x1), axis=1, mode="clip"))
     if shrink > 1:
         region = region.reduce(shrink)
     back = 1 / (a * shrink)  # crop pixel -> region pixel
@@ -98,7 +98,7 @@ def follow_main_face(found: list[Faces]) -> list[int]:
                 free.discard(int(face))
                 iou[which], iou[:, face] = 0, 0
         for face in sorted(free):
-            tracks.append(_Track([], [], 0.0, faces.boxes[face]))
+            tracks.append(_Track())
             tracks[-1].add(frame, face, faces)
     chosen = [-1] * len(found)
     taken = np.zeros(len(found), dtype=bool)
@@ -114,11 +114,14 @@ def follow_main_face(found: list[Faces]) -> list[int]:
     return chosen
 
 
+@dataclass
 class _Track:
     """One face through time: its frames, its index among each frame's faces, its last box."""
 
-    def __init__(self, frames: list[int], faces: list[int], weight: float, box: np.ndarray):
-        self.frames, self.faces, self.weight, self.box = frames, faces, weight, box
+    frames: list[int] = field(default_factory=list)
+    faces: list[int] = field(default_factory=list)
+    weight: float = 0.0  # sum of area times score
+    box: np.ndarray | None = None
 
     def add(self, frame: int, face: int, faces: Faces) -> None:
         self.frames.append(frame)
@@ -155,10 +158,7 @@ def crop_video(
     folder = Path("crops") / video
     (prepared / folder).mkdir(parents=True, exist_ok=True)
     rows = []
-    for number, image in frames(path):
-        if number > len(found):
-            break
-        face, faces = chosen[number - 1], found[number - 1]
+    for (number, image), faces, face in zip(frames(path), found, chosen, strict=True):
         if face < 0:
             rows.append(FrameRow(video, number, "", "", ""))
             continue

@@ -127,6 +127,10 @@ def test_a_second_run_does_nothing_and_gives_the_same(tmp_path, capsys):
     capsys.readouterr()
     prepare(tmp_path)
     assert "Nothing new" in capsys.readouterr().out
+    moved = tmp_path.rename(tmp_path.with_name("moved"))
+    assert prepare(moved) == moved / "prepared"
+    assert "Nothing new" in capsys.readouterr().out
+    prepared = moved / "prepared"
     after = {k: v for k, v in state_of(prepared).items() if k.startswith(("images", "crops"))}
     assert after == before and (prepared / "manifest.csv").read_bytes() == manifest
 

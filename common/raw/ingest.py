@@ -34,6 +34,7 @@ _KEEP_SIDE_PX = 2 * CROP_PX
 class Options:
     """Settings of a run that a worker needs."""
 
+    raw: str
     prepared: str
     min_side_px: int
     detector_file: str
@@ -44,8 +45,9 @@ class Options:
 class Record(NamedTuple):
     """What became of one input: a line of the ledger, and a row of the manifest or of skipped.csv.
 
-    stamp: size and time of the raw file. reason, detail: empty where the image is used. face:
-    `aligned`, `none found` or empty where no detector looked. The others: as in the manifest.
+    path: below raw/. stamp: size and time of the raw file. reason, detail: empty where the image
+    is used. face: `aligned`, `none found`, or empty where no detector looked. The others: as in
+    the manifest.
     """
 
     path: str
@@ -78,6 +80,11 @@ def detector_for(options: Options) -> Detector:
     )
 
 
+def place_of(path: str, options: Options) -> str:
+    """Return a raw file's path below raw/, which holds wherever the data folder is moved."""
+    return path.removeprefix(options.raw + os.sep)
+
+
 def stamp_of(path: str) -> str:
     """Return size and modification time of a file, to notice that it has changed, or ``."""
     try:
@@ -105,13 +112,15 @@ def ingest(batch: Sequence[Item | Skip], align: bool, options: Options) -> list[
     records = []
     for item in batch:
         if isinstance(item, Skip):
-            records.append(Record(item.path, "", item.reason, item.detail, dataset=item.dataset))
+            place = place_of(item.path, options)
+            records.append(Record(place, "", item.reason, item.detail, dataset=item.dataset))
             continue
         stamp = stamp_of(item.path)
         try:
             records.append(_ingest_one(item, stamp, align, options))
         except Refused as refused:
-            records.append(Record(item.path, stamp, *refused.args, dataset=item.dataset))
+            place = place_of(item.path, options)
+            records.append(Record(place, stamp, *refused.args, dataset=item.dataset))
     return records
 
 
@@ -138,7 +147,7 @@ def _ingest_one(item: Item, stamp: str, align: bool, options: Options) -> Record
     width, height = picture.size
     gray = np.asarray(picture.convert("L").resize((32, 32), Image.Resampling.BOX))
     return Record(
-        item.path, stamp, "", "", face, prepared_image(item),
+        place_of(item.path, options), stamp, "", "", face, prepared_image(item),
         item.dataset, item.split, item.kind, item.labels, item.subject,
         str(width), str(height), f"{int(perceptual_hash(gray)):016x}",
     )  # fmt: skip

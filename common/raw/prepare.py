@@ -22,6 +22,7 @@ from common.raw.ingest import (
     ingest,
     ingest_video,
     is_written,
+    place_of,
     prepared_image,
     stamp_of,
     template_distances,
@@ -94,7 +95,7 @@ def still_holds(row: list[str], item: Item | Skip, options: Options) -> bool:
     if len(row) != len(Record._fields):
         return False
     old = Record(*row)
-    if old.path != plain_text(item.path) or old.dataset != item.dataset:
+    if old.path != plain_text(place_of(item.path, options)) or old.dataset != item.dataset:
         return False
     if isinstance(item, Skip):
         return (old.reason, old.detail) == (item.reason, plain_text(item.detail))
