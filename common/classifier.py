@@ -10,21 +10,22 @@ import safetensors.torch
 import timm
 import torch
 from safetensors import SafetensorError
-from timm.layers import LayerNorm2d, resample_abs_pos_embed
+from timm.layers import resample_abs_pos_embed
 from torch import nn
 
 from common.emotions import BASIC
 from common.files import UserError, whole_file
 
 
-class HMLPStem(nn.Module):
-    """Patch embedding by convolutions that do not overlap (Touvron et al. 2022, hMLP stem).
+class ConvStem(nn.Module):
+    """Patch embedding by 3×3 convolutions of stride 2 (Xiao et al. 2021), for small data sets.
 
-    Each stage halves the patch with a 2×2 convolution of stride 2, so that a token still depends
-    on its own patch alone and a masked patch leaks nothing. LayerNorm over channels in place of the
-    paper's BatchNorm: it does not couple the images of a batch. Same interface as timm's
-    PatchEmbed: [B, 3, H, W] → [B, N, D].
+    Its receptive fields overlap, so a masked autoencoder must blank hidden pixels before it
+    (`overlaps`). GroupNorm, which does not couple the images of a batch as BatchNorm would. Same
+    interface as timm's PatchEmbed: [B, 3, H, W] → [B, N, D].
     """
+
+    overlaps = True
 
     def __init__(
         self, img_size=224, patch_size=16, in_chans=3, embed_dim=768, bias=True, device=None,
@@ -32,28 +33,48 @@ class HMLPStem(nn.Module):
     ):  # fmt: skip
         super().__init__()
         stages = int(math.log2(patch_size))
-        if 2**stages != patch_size or stages < 2:
-            raise UserError(f"The hmlp stem needs a patch of 4, 8, 16 or 32 px, not {patch_size}.")
+        if 2**stages != patch_size or embed_dim % (4 * patch_size):
+            raise UserError(
+                "The conv stem halves the image in each layer: patch_size must be a power of 2 "
+                f"(not {patch_size}) and embed_dim a multiple of 4 times that (not {embed_dim})."
+            )
         factory = {"device": device, "dtype": dtype}
         self.patch_size = (patch_size, patch_size)
         side = img_size if isinstance(img_size, int) else img_size[0]
         self.grid_size = (side // patch_size, side // patch_size)
         self.num_patches = self.grid_size[0] * self.grid_size[1]
         layers, channels = [], in_chans
-        for stage in range(stages):
-            last = stage == stages - 1
-            width = embed_dim if last else max(32, embed_dim // 2 ** (stages - 1 - stage))
-            layers.append(nn.Conv2d(channels, width, 2, 2, bias=bias, **factory))
-            if not last:
-                layers += [LayerNorm2d(width, **factory), nn.GELU()]
+        for stage in range(1, stages + 1):
+            width = embed_dim // 2 ** (stages - stage)
+            layers += [
+                nn.Conv2d(channels, width, 3, 2, 1, bias=False, **factory),
+                nn.GroupNorm(8, width, **factory),
+                nn.GELU(),
+            ]
             channels = width
-        self.proj = nn.Sequential(*layers)
+        self.proj = nn.Sequential(*layers, nn.Conv2d(embed_dim, embed_dim, 1, bias=bias, **factory))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.proj(images).flatten(2).transpose(1, 2)
 
 
-STEMS = {"linear": None, "hmlp": HMLPStem}
+class PositionHead(nn.Module):
+    """Logits from all tokens side by side, each projected to a few features: [B, N, D] → [B, C].
+
+    Keeps what stands where in the face. With a thousand images to learn from, average and
+    attention pooling stayed at chance where this learned.
+    """
+
+    def __init__(self, tokens: int, dim: int, classes: int, features: int = 16):
+        super().__init__()
+        self.project = nn.Linear(dim, features)
+        self.classify = nn.Linear(tokens * features, classes)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.classify(self.project(tokens).flatten(1))
+
+
+STEMS = {"linear": None, "conv": ConvStem}
 
 
 def create_encoder(
@@ -61,13 +82,17 @@ def create_encoder(
 ) -> nn.Module:
     """Return timm's Vision Transformer `model` with random weights.
 
-    options: arguments of timm's VisionTransformer that differ from the named model's, and `stem`
-    (linear or hmlp). Without classes, the network has no pooling: its blocks end in `norm`, as a
-    masked autoencoder's do. Raises UserError for an unknown model or option.
+    options: arguments of timm's VisionTransformer that differ from the named model's; and `stem`
+    (linear or conv), and global_pool=concat for a PositionHead. Without classes, the network has
+    no pooling: its blocks end in `norm`, as a masked autoencoder's do. Raises UserError for an
+    unknown model or option.
     """
     arguments = {"global_pool": "avg", **(options or {})}
-    if not num_classes:
+    concat = arguments["global_pool"] == "concat"
+    if concat or not num_classes:
         arguments.update(global_pool="", fc_norm=False)
+    if concat:
+        arguments["class_token"] = False
     stem = arguments.pop("stem", "linear")
     if stem not in STEMS:
         raise UserError(f"Unknown stem {stem!r} in --model-options: choose {' or '.join(STEMS)}.")
@@ -83,6 +108,8 @@ def create_encoder(
         ) from None
     if not isinstance(encoder, timm.models.VisionTransformer):
         raise UserError(f"The model {model!r} is not a Vision Transformer; choose a timm vit_*.")
+    if concat and num_classes:
+        encoder.head = PositionHead(encoder.patch_embed.num_patches, encoder.embed_dim, num_classes)
     return encoder
 
 
@@ -91,11 +118,13 @@ def create_classifier(
 ) -> nn.Module:
     """Return a Vision Transformer with `classes` logits: [B, 3, S, S] → [B, classes].
 
-    The head starts near zero, so that a pretrained encoder is not shaken by its first gradients.
+    The last layer starts near zero, so that a pretrained encoder is not shaken by its first
+    gradients.
     """
     network = create_encoder(model, image_size, options, num_classes=classes)
-    nn.init.trunc_normal_(network.head.weight, std=2e-5)  # as in the reference MAE fine-tuning
-    nn.init.zeros_(network.head.bias)
+    last = getattr(network.head, "classify", network.head)
+    nn.init.trunc_normal_(last.weight, std=2e-5)  # as in the reference MAE fine-tuning
+    nn.init.zeros_(last.bias)
     return network
 
 
@@ -193,11 +222,15 @@ def load_classifier(checkpoint: str | Path) -> tuple[nn.Module, dict]:
     try:
         settings = json.loads(record.read_text(encoding="utf-8"))["settings"]
         shape = settings["model"], settings["image_size"], settings["model_options"]
-    except (OSError, ValueError, KeyError, TypeError):
+        colours = settings["mean"], settings["std"]
+        assert len(colours[0]) == len(colours[1]) == 3
+    except (OSError, ValueError, KeyError, TypeError, AssertionError):
         raise UserError(
-            f"{checkpoint} needs the run.json of its run beside it, which tells the model's sizes."
+            f"{checkpoint} needs the run.json of its run beside it: it tells the model's sizes "
+            "and colours."
         ) from None
-    classes = len(weights["head.bias"]) if "head.bias" in weights else 0
+    bias = weights.get("head.bias", weights.get("head.classify.bias"))
+    classes = 0 if bias is None else len(bias)
     if classes != len(BASIC):
         raise UserError(
             f"{checkpoint} has {classes} logits, not the {len(BASIC)} of an expression classifier."

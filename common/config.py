@@ -98,7 +98,8 @@ COMMON: dict[str, dict] = {
         default=[],
         metavar="KEY=VALUE",
         help="arguments of timm's VisionTransformer that differ from the named model's; "
-        "stem=hmlp selects the non-overlapping convolutional stem",
+        "stem=conv selects a convolutional stem, "
+        "global_pool=concat a head that keeps positions",
     ),
     "image_size": dict(type=_positive, default=224, help="side of the model's input, pixels"),
     "mean": dict(

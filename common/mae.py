@@ -102,17 +102,22 @@ class MaskedAutoencoder(nn.Module):
         return kept, torch.ones_like(noise).scatter(1, kept, 0.0)
 
     def encode(self, images: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
-        """Embed and encode the visible patches: [B, 3, H, W], [B, V] → [B, prefix + V, D].
-
-        The stem never mixes two patches, so it is run on the visible ones alone, each as an image.
-        """
+        """Embed and encode the visible patches: [B, 3, H, W], [B, V] → [B, prefix + V, D]."""
         encoder, p, g = self.encoder, self.patch_size, self.grid
         batch, visible = kept.shape
-        patches = images.reshape(batch, 3, g, p, g, p).permute(0, 2, 4, 1, 3, 5)
-        patches = patches.reshape(batch, g * g, 3 * p * p)
-        patches = patches.gather(1, kept[:, :, None].expand(-1, -1, 3 * p * p))
-        tokens = encoder.patch_embed.proj(patches.reshape(batch * visible, 3, p, p))
-        tokens = tokens.reshape(batch, visible, -1)  # [B, V, D]
+        if getattr(encoder.patch_embed, "overlaps", False):
+            # Such a stem sees beyond its patch: hidden pixels are blanked before it.
+            shown = torch.zeros((batch, g * g), device=images.device).scatter(1, kept, 1.0)
+            shown = shown.view(batch, 1, g, g).repeat_interleave(p, 2).repeat_interleave(p, 3)
+            tokens = encoder.patch_embed(images * shown)  # [B, L, D]
+            tokens = tokens.gather(1, kept[:, :, None].expand(-1, -1, tokens.shape[-1]))
+        else:
+            # A linear stem never mixes two patches: it is run on the visible ones alone.
+            patches = images.reshape(batch, 3, g, p, g, p).permute(0, 2, 4, 1, 3, 5)
+            patches = patches.reshape(batch, g * g, 3 * p * p)
+            patches = patches.gather(1, kept[:, :, None].expand(-1, -1, 3 * p * p))
+            tokens = encoder.patch_embed.proj(patches.reshape(batch * visible, 3, p, p))
+            tokens = tokens.reshape(batch, visible, -1)  # [B, V, D]
         positions = encoder.pos_embed
         skipped = 0 if encoder.no_embed_class else self.prefix_tokens
         where = kept[:, :, None].expand(-1, -1, positions.shape[-1])

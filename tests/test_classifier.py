@@ -24,7 +24,8 @@ MODEL = ("vit_tiny_patch16_224", 32, OPTIONS)
 
 def save_run(folder, network, **changes):
     save_model(folder, network)
-    settings = {"model": MODEL[0], "image_size": 32, "model_options": OPTIONS, **changes}
+    settings = {"model": MODEL[0], "image_size": 32, "model_options": OPTIONS}
+    settings |= {"mean": [0.5] * 3, "std": [0.2] * 3, **changes}
     (folder / "run.json").write_text(json.dumps({"settings": settings}))
 
 
@@ -37,6 +38,15 @@ def test_a_saved_classifier_gives_the_same_logits(tmp_path):
     loaded, settings = load_classifier(tmp_path / "model.safetensors")
     assert settings["image_size"] == 32
     assert torch.equal(loaded(images), network(images))
+
+
+def test_a_head_that_keeps_positions_is_saved_and_loaded(tmp_path):
+    options = {**OPTIONS, "stem": "conv", "global_pool": "concat"}
+    network = create_classifier(MODEL[0], 32, options).eval()
+    torch.nn.init.normal_(network.head.classify.weight)
+    save_run(tmp_path, network, model_options=options)
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(load_classifier(tmp_path / "model.safetensors")[0](images), network(images))
 
 
 def test_timm_alone_can_load_a_saved_classifier(tmp_path):
@@ -67,7 +77,7 @@ def test_positions_are_resized_to_another_image_size(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"depth": 3}, {"depth": 1}, {"embed_dim": 64}, {"stem": "hmlp"}]
+    "change", [{"depth": 3}, {"depth": 1}, {"embed_dim": 64}, {"stem": "conv"}]
 )
 def test_weights_of_another_model_are_refused(tmp_path, change):
     save_model(tmp_path, create_encoder(*MODEL))
@@ -79,6 +89,12 @@ def test_weights_of_another_model_are_refused(tmp_path, change):
 def test_an_encoder_is_no_classifier(tmp_path):
     save_run(tmp_path, create_encoder(*MODEL))
     with pytest.raises(UserError, match="0 logits"):
+        load_classifier(tmp_path / "model.safetensors")
+
+
+def test_a_record_without_the_face_colours_is_refused(tmp_path):
+    save_run(tmp_path, create_classifier(*MODEL), mean=None)
+    with pytest.raises(UserError, match="colours"):
         load_classifier(tmp_path / "model.safetensors")
 
 
@@ -118,7 +134,7 @@ def test_the_entry_called_model_is_read(tmp_path):
         ("no_such_model", {}, "no_such_model"),
         ("resnet18", {}, "resnet18"),
         ("vit_tiny_patch16_224", {"depht": 2}, "depht"),
-        ("vit_tiny_patch16_224", {"stem": "conv"}, "conv"),
+        ("vit_tiny_patch16_224", {"stem": "fold"}, "fold"),
     ],
 )
 def test_a_model_that_timm_cannot_make_is_a_users_error(name, options, message):

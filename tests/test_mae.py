@@ -33,7 +33,7 @@ def test_patches_are_put_back_where_they_came_from():
     assert torch.equal(model.patchify(images)[0, 1, :6].view(2, 3).T, images[0, :, 0, 8:10])
 
 
-@pytest.mark.parametrize("stem", ["linear", "hmlp"])
+@pytest.mark.parametrize("stem", ["linear", "conv"])
 def test_hidden_patches_do_not_leak_into_the_prediction(stem):
     model = autoencoder(stem)
     images, noise = batch(model)
@@ -46,7 +46,7 @@ def test_hidden_patches_do_not_leak_into_the_prediction(stem):
     assert not torch.allclose(model(seen, noise)[1], predicted)
 
 
-@pytest.mark.parametrize("stem", ["linear", "hmlp"])
+@pytest.mark.parametrize("stem", ["linear", "conv"])
 def test_encoder_without_mask_is_the_timm_network(stem):
     model = autoencoder(stem, mask_ratio=0.0)
     images, noise = batch(model)
