@@ -145,11 +145,18 @@ def test_aligned_landmarks_lie_on_the_template(scale, degrees):
         assert abs(xx[blob].mean() - x) < 0.6 and abs(yy[blob].mean() - y) < 0.6
 
 
-def test_what_lies_outside_the_image_repeats_its_edge():
+def test_what_lies_outside_the_image_repeats_its_nearest_edge():
     image = np.full((100, 80, 3), (200, 100, 50), dtype=np.uint8)
-    landmarks = (TEMPLATE * 150 - 60).astype(np.float32)  # half of the square is outside
+    image[:, 40:] = (0, 0, 255)
+    landmarks = (TEMPLATE * 60 - 30).astype(np.float32)  # half of the square is left and above
     crop = align(image, landmarks)
     assert np.abs(crop.astype(int) - (200, 100, 50)).max() <= 1
+
+
+def test_fine_structure_is_averaged_and_not_sampled():
+    board = (np.indices((2000, 2000)).sum(0) % 2 * 255).astype(np.uint8)
+    crop = align(np.repeat(board[..., None], 3, axis=2), (TEMPLATE * 1600 + 200).astype(np.float32))
+    assert np.abs(crop.astype(int) - 127).max() < 25
 
 
 def faces(*boxes_and_scores):

@@ -134,19 +134,24 @@ def test_affectnet_labels_of_string_type_are_read_and_none_faces_dropped(tmp_pat
 
 
 class _Bomb:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, target):
+        self.target = str(target)
+
     def __reduce__(self):
-        return os.mkdir, ("/tmp/this-must-never-be-made-by-a-data-file",)
+        return os.mkdir, (self.target,)
 
 
 def test_affectnet_never_unpickles(tmp_path):
     place = affectnet_tree(tmp_path / "AffectNet")
-    target = place / "train_set" / "annotations" / "0_exp.npy"
-    np.save(target, np.array(_Bomb(), dtype=object), allow_pickle=True)
-    other = place / "train_set" / "annotations" / "1_exp.npy"
-    other.write_bytes(pickle.dumps(_Bomb()))
-    (place / "train_set" / "annotations" / "2_exp.npy").write_bytes(b"")
+    bomb = _Bomb(tmp_path / "exploded")
+    annotations = place / "train_set" / "annotations"
+    np.save(annotations / "0_exp.npy", np.array(bomb, dtype=object), allow_pickle=True)
+    (annotations / "1_exp.npy").write_bytes(pickle.dumps(bomb))
+    (annotations / "2_exp.npy").write_bytes(b"")
     _, skips, _ = read(affectnet, place)
-    assert not os.path.exists("/tmp/this-must-never-be-made-by-a-data-file")
+    assert not (tmp_path / "exploded").exists()
     assert skips[:3] == [(f"{n}.jpg", "annotation is not a number") for n in range(3)]
 
 
