@@ -102,7 +102,7 @@ def main() -> None:
         epochs=args.epochs,
         plan=plan,
         loss=loss,
-        geometry=Geometry(args.image_size, crop_area=tuple(args.crop_area)),
+        geometry=Geometry(args.image_size, tuple(args.crop_area), crop_ratio=(3 / 4, 4 / 3)),
         randoms=model.patches,
         optimizer=optimizer,
         schedule=cosine(args.epochs * steps_an_epoch, round(args.warmup_epochs * steps_an_epoch)),

@@ -118,13 +118,16 @@ def create_classifier(
 ) -> nn.Module:
     """Return a Vision Transformer with `classes` logits: [B, 3, S, S] → [B, classes].
 
-    The last layer starts near zero, so that a pretrained encoder is not shaken by its first
-    gradients.
+    A linear head starts near zero, so that a pretrained encoder is not shaken by its first
+    gradients. One of two layers would not leave such a start for epochs.
     """
     network = create_encoder(model, image_size, options, num_classes=classes)
-    last = getattr(network.head, "classify", network.head)
-    nn.init.trunc_normal_(last.weight, std=2e-5)  # as in the reference MAE fine-tuning
-    nn.init.zeros_(last.bias)
+    if isinstance(network.head, PositionHead):
+        nn.init.trunc_normal_(network.head.classify.weight, std=0.02)
+        nn.init.zeros_(network.head.classify.bias)
+    else:
+        nn.init.trunc_normal_(network.head.weight, std=2e-5)  # as in the reference fine-tuning
+        nn.init.zeros_(network.head.bias)
     return network
 
 

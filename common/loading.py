@@ -81,7 +81,7 @@ class Geometry:
 
     image_size: int
     crop_area: tuple[float, float] = (0.2, 1.0)  # of the image's area
-    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)  # width over height
+    crop_ratio: tuple[float, float] = (0.9, 1.1)  # width over height: faces are little stretched
     flip: float = 0.5
 
     def apply(self, image: torch.Tensor, random: np.random.Generator) -> torch.Tensor:

@@ -248,7 +248,10 @@ def _report_epoch(run: Run, rows: list[dict], epochs: int) -> None:
         for key, value in row.items()
         if key not in ("phase", "epoch", "learning_rate", "images_per_s", "data_wait", "unreadable")
     }
-    text = "  ".join(f"{key} {value:.4f}" for key, value in figures.items())
+    text = "  ".join(
+        f"{key} {value}" if isinstance(value, int) else f"{key} {value:.4f}"
+        for key, value in figures.items()
+    )
     speed = row["images_per_s"]
     if run.accelerator.trackers:
         run.accelerator.log(figures, step=row["epoch"])

@@ -93,7 +93,7 @@ def test_crops_keep_within_their_ranges():
     across = torch.arange(200).byte().expand(100, 200)
     down = torch.arange(100).byte()[:, None].expand(100, 200)
     image = torch.stack([across, down, down])
-    geometry = Geometry(64, crop_area=(0.25, 0.25), crop_ratio=(1.0, 1.0), flip=0.5)
+    geometry = Geometry(64, crop_area=(0.25, 0.25), crop_ratio=(1.0, 1.0))
     flips, lefts = 0, []
     for seed in range(60):
         crop = geometry.apply(image, np.random.default_rng(seed)).float()
