@@ -21,16 +21,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
-import subprocess
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from common import submission
 from common.checking import check_submission, is_valid
@@ -42,7 +38,7 @@ from common.inference import best_device, crop_videos, predict_probabilities
 from common.loading import ImageStore, default_workers
 from common.metrics import divergence, summarise
 from common.report import write_report
-from common.runs import default_precision
+from common.runs import default_precision, provenance
 
 
 def arguments() -> argparse.Namespace:
@@ -247,20 +243,6 @@ def interval_of(score: dict) -> str:
 
 def class_counts(table: pd.DataFrame) -> np.ndarray:
     return np.bincount(table["decision"], minlength=len(CHALLENGE))
-
-
-def provenance(device: torch.device) -> dict:
-    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-    return {
-        "command": " ".join(sys.argv),
-        "git_commit": commit or None,
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else device.type,
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "timm", "numpy")},
-        },
-    }
 
 
 def write_json(path: Path, content: dict) -> None:

@@ -10,7 +10,8 @@ NAME := demo$(if $(filter-out 0,$(SEED)),-$(SEED))
 DATA := data/$(NAME)
 RUN := runs/$(NAME)
 PY := .venv/bin/python
-RECIPE := --config configs/demo.toml --data-dir $(DATA) --run-dir $(RUN) --seed $(SEED)
+INPUT := --config configs/demo.toml --data-dir $(DATA) --seed $(SEED)
+STAGE := $(INPUT) --run-dir $(RUN)
 
 .PHONY: demo test lint clean-demo help
 help:
@@ -25,11 +26,11 @@ help:
 
 demo: .venv/installed
 	$(PY) -m common.demo --out $(DATA) --seed $(SEED)
-	$(PY) 01_prepare_data.py    $(RECIPE)
-	$(PY) 02_pretrain_mae.py    $(RECIPE)
-	$(PY) 03_finetune_single.py $(RECIPE)
-	$(PY) 04_curriculum.py      $(RECIPE)
-	$(PY) 05_predict_submit.py  $(RECIPE) --truth $(DATA)/truth.csv
+	$(PY) 01_prepare_data.py $(INPUT)
+	$(PY) 02_pretrain_mae.py $(STAGE)
+	$(PY) 03_finetune_single.py $(STAGE)
+	$(PY) 04_curriculum.py $(STAGE)
+	$(PY) 05_predict_submit.py $(STAGE) --truth $(DATA)/truth.csv
 
 test: .venv/installed
 	$(PY) -m pytest

@@ -42,6 +42,13 @@ def _count(text: str) -> int:
     return number
 
 
+def _seed(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < 2**32:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 4294967295")
+    return number
+
+
 def fraction(text: str) -> float:
     """Read a number in 0..1 (argparse type)."""
     number = float(text)
@@ -73,7 +80,7 @@ def _option(text: str) -> tuple[str, object]:
 COMMON: dict[str, dict] = {
     "data_dir": dict(type=Path, default=Path("data"), help="folder holding raw/ and prepared/"),
     "run_dir": dict(type=Path, default=Path("runs/paper"), help="folder of this run's results"),
-    "seed": dict(type=_count, default=0, help="seed of everything random"),
+    "seed": dict(type=_seed, default=0, help="seed of everything random"),
     "epochs": dict(type=_positive, default=10, help="passes over the training images"),
     "global_batch": dict(
         type=_positive, default=256, help="images an optimiser step, over all processes"

@@ -57,7 +57,6 @@ class Run:
     batch_size: int
     workers: int
     save_minutes: float
-    started: float = field(default_factory=time.time)
     notes: dict = field(default_factory=dict)  # what finish_run adds to run.json
 
     @property
@@ -150,27 +149,33 @@ def _read_record(folder: Path) -> dict | None:
 
 
 def _write_record(run: Run, finished: bool) -> None:
-    git = subprocess.run(
-        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     record = {
         "settings": run.settings,
         "finished": finished,
-        "command": " ".join(sys.argv),
-        "git_commit": git.stdout.strip() or None,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else _processor(),
         "processes": run.accelerator.num_processes,
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "timm", "accelerate", "numpy")},
-        },
+        **provenance(run.accelerator.device),
         **run.notes,
     }
     with whole_file(run.folder / "run.json", "w") as file:
         json.dump(record, file, indent=2, default=str)
+
+
+def provenance(device: torch.device) -> dict:
+    """Return what made a result: command, git commit, device and versions, for run.json."""
+    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:  # no git on this machine
+        commit = ""
+    return {
+        "command": " ".join(sys.argv),
+        "git_commit": commit or None,
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else _processor(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "timm", "accelerate", "numpy")},
+        },
+    }
 
 
 def _processor() -> str:
@@ -184,7 +189,6 @@ def _processor() -> str:
 
 def finish_run(run: Run) -> None:
     """Mark the stage as finished, delete its states (its result replaces them), close trackers."""
-    run.notes["wall_s"] = round(run.notes.get("wall_s", 0) + time.time() - run.started, 1)
     if run.main:
         _write_record(run, finished=True)
         for state in (run.folder / "state").glob("*.pt"):
@@ -201,21 +205,28 @@ class States:
         self.run, self.name = run, name
         self.network, self.optimizer = network, optimizer
 
-    def save(self, progress: dict) -> None:
+    def save(self, progress: dict, since: float) -> float:
+        """Write a state; `since` is when the one before was (time.monotonic); return the time."""
+        now = time.monotonic()
+        progress["seconds"] += now - since
         if self.run.main:
             content = {
                 "progress": progress,
                 "network": self.run.accelerator.unwrap_model(self.network).state_dict(),
                 "optimizer": self.optimizer.state_dict(),
             }
+            if self.run.accelerator.scaler:  # of fp16
+                content["scaler"] = self.run.accelerator.scaler.state_dict()
             path = self.run.folder / "state" / f"{self.name}-{progress['steps_done']:09d}.pt"
             with whole_file(path) as file:
                 torch.save(content, file)
             for old in self._paths()[:-2]:
                 old.unlink()
         self.run.accelerator.wait_for_everyone()
+        return now
 
     def load(self) -> dict:
+        """Put the last readable state into network and optimiser; return its progress."""
         for path in reversed(self._paths()):
             try:
                 content = torch.load(path, map_location="cpu", weights_only=True)
@@ -225,18 +236,14 @@ class States:
                 continue
             self.run.accelerator.unwrap_model(self.network).load_state_dict(content["network"])
             self.optimizer.load_state_dict(content["optimizer"])
+            if "scaler" in content:
+                self.run.accelerator.scaler.load_state_dict(content["scaler"])
             self.run.say(
                 f"{self.name}: going on from epoch {progress['epoch'] + 1}, step {progress['step']}"
             )
             return progress
-        return {
-            "epoch": 0,
-            "step": 0,
-            "steps_done": 0,
-            "sums": [0.0, 0.0],
-            "rows": [],
-            "best": None,
-        }
+        start = {"epoch": 0, "step": 0, "steps_done": 0, "sums": [0.0, 0.0]}
+        return {**start, "rows": [], "best": None, "seconds": 0.0}
 
     def _paths(self) -> list[Path]:
         return sorted((self.run.folder / "state").glob(f"{self.name}-*.pt"))

@@ -153,11 +153,8 @@ def fit(
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * schedule(progress["steps_done"])
             # Dropout and its like depend on the step alone, so that a resumed run repeats them.
-            torch.manual_seed(
-                settings["seed"] * 2**40
-                + progress["steps_done"] * world
-                + accelerator.process_index
-            )
+            key = (settings["seed"], progress["steps_done"], accelerator.process_index)
+            torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
             here = torch.zeros(2, device=accelerator.device)
             for index, positions in enumerate(steps[number]):
                 asked = time.monotonic()
@@ -193,8 +190,7 @@ def fit(
             overdue = time.monotonic() - saved > 60 * run.save_minutes
             if not ended and _any_process(run, number, stop.caught or overdue):
                 progress.update(epoch=epoch, step=number + 1, sums=sums.tolist())
-                states.save(progress)
-                saved = time.monotonic()
+                saved = states.save(progress, saved)
                 if _any_process(run, LOOK_EVERY - 1, stop.caught):
                     stop.leave()
         bar.close()
@@ -216,8 +212,7 @@ def fit(
                 keep()
         progress.update(epoch=epoch + 1, step=0, sums=[0.0, 0.0], rows=rows)
         _report_epoch(run, rows, epochs)
-        states.save(progress)
-        saved = time.monotonic()
+        saved = states.save(progress, saved)
         if _any_process(run, LOOK_EVERY - 1, stop.caught):
             stop.leave()
     stop.restore()
@@ -225,6 +220,7 @@ def fit(
     run.notes.setdefault("phases", {})[name] = {
         "epochs": epochs,
         "best": progress["best"],
+        "seconds": round(progress["seconds"], 1),  # over all the processes that had a part in it
         "images_per_s": round(float(table["images_per_s"].mean()), 1),
         "data_wait": round(float(table["data_wait"].mean()), 4),
     }
