@@ -24,7 +24,7 @@ from common.config import fraction, make_parser, parse_arguments, positive_float
 from common.files import file_digest, whole_file
 from common.loading import Geometry, ImageStore, Plan, evaluation_batches
 from common.mae import MaskedAutoencoder, learning_rate_of
-from common.manifest import read_manifest
+from common.manifest import hold_out, read_manifest, thin_out
 from common.runs import finish_run, init_facts, start_run
 from common.training import cosine, fit, make_optimizer
 
@@ -57,8 +57,8 @@ def main() -> None:
     args = arguments()
     prepared = args.data_dir / "prepared"
     manifest = read_manifest(prepared / "manifest.csv")
-    seen = manifest[~manifest.split.isin(["val", "test"])]
-    seen = seen.iloc[: args.limit]
+    held = hold_out(manifest) | manifest.split.isin(["val", "test"])
+    seen = thin_out(manifest[~held], args.limit)
     facts = {"manifest_sha256": file_digest(prepared / "manifest.csv"), **init_facts(args.init)}
     run = start_run(args, "mae", facts)
     if run is None:

@@ -27,7 +27,7 @@ from common.config import fraction, make_parser, parse_arguments, positive_float
 from common.emotions import ADAPTATION, BASIC, multi_hot
 from common.files import UserError, file_digest
 from common.loading import Geometry, ImageStore, Plan
-from common.manifest import hold_out, read_manifest
+from common.manifest import hold_out, read_manifest, thin_out
 from common.metrics import confusion, macro_f1
 from common.report import save_confusion, save_curves
 from common.runs import finish_run, init_facts, start_run
@@ -63,8 +63,9 @@ def main() -> None:
     args.init = args.init or str(args.run_dir / "mae" / "model.safetensors")
     prepared = args.data_dir / "prepared"
     manifest = read_manifest(prepared / "manifest.csv")
-    manifest = manifest[manifest.kind == "single"].iloc[: args.limit].reset_index(drop=True)
-    held = hold_out(manifest, args.seed)
+    held = hold_out(manifest)
+    manifest = thin_out(manifest[manifest.kind == "single"], args.limit)
+    held = held[manifest.index]
     facts = {"manifest_sha256": file_digest(prepared / "manifest.csv"), **init_facts(args.init)}
     # Both phases are checked before either is trained: a night of adaptation must not end in an
     # error that could have been told at once.

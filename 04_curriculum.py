@@ -34,7 +34,7 @@ from common.emotions import (
 )
 from common.files import UserError, file_digest
 from common.loading import Geometry, ImageStore
-from common.manifest import hold_out, read_manifest
+from common.manifest import hold_out, read_manifest, thin_out
 from common.metrics import confusion, macro_f1
 from common.report import save_confusion, save_curves
 from common.runs import finish_run, init_facts, start_run
@@ -92,8 +92,8 @@ def main() -> None:
     single = labels.isin(BASIC) & (manifest.kind == "single")
     single &= manifest.dataset.isin(args.datasets or set(manifest.dataset) - set(args.without))
     natural = (manifest.kind == "compound") & labels.map(lambda text: tuple(text.split()) in valid)
-    used = manifest[single | natural].iloc[: args.limit].reset_index(drop=True)
-    held = hold_out(used, args.seed)
+    used = thin_out(manifest[single | natural], args.limit)
+    held = hold_out(manifest)[used.index]
     facts = {"manifest_sha256": file_digest(prepared / "manifest.csv"), **init_facts(args.init)}
     store = ImageStore(prepared, used.image)
     training = ~held & used.split.isin(["train", ""])

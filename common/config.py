@@ -120,7 +120,7 @@ COMMON: dict[str, dict] = {
         help="weights to start from: a file, or timm:NAME to fetch timm's; "
         "`none` starts from random weights (default: the stage before)",
     ),
-    "limit": dict(type=_positive, default=None, help="use only the first N images (a quick look)"),
+    "limit": dict(type=_positive, default=None, help="use only N images (a quick look)"),
     "save_minutes": dict(
         type=positive_float, default=10.0, help="minutes between saved states within an epoch"
     ),

@@ -6,6 +6,7 @@ that repeat are categoricals and hashes are integers, so that few Python objects
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ __all__ = [
     "hold_out",
     "perceptual_hash",
     "read_manifest",
+    "thin_out",
     "write_manifest",
 ]
 
@@ -142,16 +144,19 @@ def folds(frame: pd.DataFrame, count: int, seed: int) -> np.ndarray:
     result = np.full(len(frame), -1, dtype=np.int64)
     labels = frame["labels"].astype("str").to_numpy()
     splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
-    for fold, (_, rows) in enumerate(splitter.split(groups, labels, groups)):
-        result[rows] = fold
+    with warnings.catch_warnings():  # a label rarer than the folds is no fault
+        warnings.simplefilter("ignore", UserWarning)
+        for fold, (_, rows) in enumerate(splitter.split(groups, labels, groups)):
+            result[rows] = fold
     return result
 
 
-def hold_out(frame: pd.DataFrame, seed: int) -> pd.Series:
+def hold_out(frame: pd.DataFrame) -> pd.Series:
     """Choose the rows to validate on, bool [n]; no subject of theirs is among the others.
 
-    Of each data set: its `val` split, else its `test` split, else, for rows without a split, one
-    of five folds by subject. Rows of `train` are never held out.
+    Of each labelled data set: its `val` split, else its `test` split, else, for rows without a
+    split, one of five folds by subject. To be called with the whole manifest, whatever a stage
+    uses of it, so that all stages hold out the same rows whatever their seeds.
     """
     held = pd.Series(False, index=frame.index)
     for dataset in frame["dataset"].unique():
@@ -160,9 +165,16 @@ def hold_out(frame: pd.DataFrame, seed: int) -> pd.Series:
         name = next((split for split in ("val", "test") if split in splits), None)
         if name:
             held[rows.index[rows["split"] == name]] = True
-        elif "" in splits and "train" not in splits:
-            held[rows.index[folds(rows, 5, seed) == 0]] = True
+        elif splits == {""} and (rows["kind"] != "unlabelled").any():
+            held[rows.index[folds(rows, 5, seed=0) == 0]] = True
     return held
+
+
+def thin_out(frame: pd.DataFrame, limit: int | None) -> pd.DataFrame:
+    """Return `limit` rows, evenly spaced so that every data set keeps its share (`--limit`)."""
+    if limit is None or limit >= len(frame):
+        return frame
+    return frame.iloc[np.linspace(0, len(frame) - 1, limit).astype(np.int64)]
 
 
 _HASH_SIDE = 32

@@ -12,8 +12,10 @@ from common.manifest import (
     COLUMNS,
     check_manifest,
     folds,
+    hold_out,
     perceptual_hash,
     read_manifest,
+    thin_out,
     write_manifest,
 )
 
@@ -187,3 +189,45 @@ def test_hash_of_a_batch_is_that_of_each_picture_by_the_textbook():
         median = np.median(low.ravel()[1:])
         bits = "".join("1" if value > median else "0" for value in low.ravel())
         assert found == int(bits, 2)
+
+
+def datasets():
+    """Owners' splits (A: train, val, test; B: train, test), a table without splits, and faces."""
+    parts = []
+    for name, splits in {"A": ["train", "val", "test"], "B": ["train", "test"], "C": [""]}.items():
+        part = manifest(6, dataset=name, kind="single", labels=["Fear", "Anger"] * 3)
+        parts += [part.assign(split=split, subject=list("uvwxyz")) for split in splits]
+    parts.append(manifest(6, dataset="Faces", split="", kind="unlabelled", labels=""))
+    frame = pd.concat(parts, ignore_index=True)
+    return frame.assign(image=[f"{row}.jpg" for row in range(len(frame))])
+
+
+def test_held_out_rows_are_the_owners_or_one_of_five_folds():
+    frame = datasets()
+    held = hold_out(frame)
+    assert frame[held & (frame.dataset == "A")].split.unique().tolist() == ["val"]
+    assert frame[held & (frame.dataset == "B")].split.unique().tolist() == ["test"]
+    assert held[frame.split.isin(["val"])].all() and not held[frame.split == "train"].any()
+    assert 1 <= held[frame.dataset == "C"].sum() <= 2
+    assert not held[frame.dataset == "Faces"].any()
+
+
+def test_nobody_is_on_both_sides_of_a_split_that_we_make():
+    random = np.random.default_rng(0)
+    people = random.integers(0, 30, 200).astype(str)
+    labels = random.choice(["Fear", "Anger", "Happiness"], 200)
+    names = [f"{row}.jpg" for row in range(200)]
+    frame = pd.DataFrame(
+        {"image": names, "dataset": "C", "split": "", "kind": "single", "labels": labels}
+    ).assign(subject=people)
+    held = hold_out(frame)
+    assert 20 <= held.sum() <= 60
+    assert not set(people[held]) & set(people[~held])
+
+
+def test_a_limit_keeps_every_data_set():
+    frame = datasets()
+    few = thin_out(frame, 12)
+    assert len(few) == 12 and set(few.dataset) == {"A", "B", "C", "Faces"}
+    assert thin_out(frame, None) is frame
+    assert thin_out(frame, 10**6) is frame
