@@ -133,22 +133,28 @@ def folds(frame: pd.DataFrame, count: int, seed: int) -> np.ndarray:
     A row without a subject stands for itself. Subjects of the same name in two data sets are two
     subjects. Raises UserError where there are fewer subjects than folds.
     """
-    from sklearn.model_selection import StratifiedGroupKFold  # a second, which only folds are worth
-
-    dataset, subject = frame["dataset"].astype("str"), frame["subject"].astype("str")
-    own = np.where(subject == "", frame["image"].astype("str"), "\0" + subject)
-    groups = pd.factorize((dataset + "\0" + own).to_numpy())[0]
+    groups = _groups(frame)
     found = int(groups.max(initial=-1)) + 1
     if found < count:
         raise UserError(f"Cannot make {count} folds of {found} subjects; ask for fewer folds.")
     result = np.full(len(frame), -1, dtype=np.int64)
     labels = frame["labels"].astype("str").to_numpy()
-    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():  # a label rarer than the folds is no fault
+    # Balanced as far as a label is frequent enough to be in every fold.
+    rare = pd.Series(labels).value_counts().max() < count
+    splitter = (GroupKFold if rare else StratifiedGroupKFold)(
+        count, shuffle=True, random_state=seed
+    )
+    with warnings.catch_warnings():  # one rare label among frequent ones is no fault
         warnings.simplefilter("ignore", UserWarning)
         for fold, (_, rows) in enumerate(splitter.split(groups, labels, groups)):
             result[rows] = fold
     return result
+
+
+def _groups(frame: pd.DataFrame) -> np.ndarray:
+    dataset, subject = frame["dataset"].astype("str"), frame["subject"].astype("str")
+    own = np.where(subject == "", frame["image"].astype("str"), "\0" + subject)
+    return pd.factorize((dataset + "\0" + own).to_numpy())[0]
 
 
 def hold_out(frame: pd.DataFrame) -> pd.Series:
@@ -166,7 +172,9 @@ def hold_out(frame: pd.DataFrame) -> pd.Series:
         if name:
             held[rows.index[rows["split"] == name]] = True
         elif splits == {""} and (rows["kind"] != "unlabelled").any():
-            held[rows.index[folds(rows, 5, seed=0) == 0]] = True
+            count = min(5, int(_groups(rows).max()) + 1)
+            if count > 1:  # of one person, none can be held out
+                held[rows.index[folds(rows, count, seed=0) == 0]] = True
     return held
 
 

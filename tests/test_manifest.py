@@ -231,3 +231,10 @@ def test_a_limit_keeps_every_data_set():
     assert len(few) == 12 and set(few.dataset) == {"A", "B", "C", "Faces"}
     assert thin_out(frame, None) is frame
     assert thin_out(frame, 10**6) is frame
+
+
+@pytest.mark.parametrize("people", [1, 2, 3])
+def test_a_table_of_few_people_is_divided_as_far_as_it_goes(people):
+    frame = manifest(6, dataset="C", split="", kind="single", labels=["Fear", "Anger"] * 3)
+    held = hold_out(frame.assign(subject=[str(row % people) for row in range(6)]))
+    assert held.sum() == (0 if people == 1 else 6 // people)
