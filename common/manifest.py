@@ -133,6 +133,9 @@ def folds(frame: pd.DataFrame, count: int, seed: int) -> np.ndarray:
     A row without a subject stands for itself. Subjects of the same name in two data sets are two
     subjects. Raises UserError where there are fewer subjects than folds.
     """
+    # Here, because few of the manifest's readers make folds and the import takes a second.
+    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+
     groups = _groups(frame)
     found = int(groups.max(initial=-1)) + 1
     if found < count:
