@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +39,38 @@ def whole_file(path: str | Path, mode: str = "wb") -> Iterator[IO]:
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def only_process(folder: str | Path) -> Iterator[None]:
+    """Keep other processes that ask for the same out of `folder` until this one has left or died.
+
+    The lock is on `folder/.lock`, which stays behind and holds the process's id and script; both
+    the folder and the file are made. Of a distributed run, only the first process may ask. Raises
+    UserError at once where another process is inside.
+    """
+    path = Path(folder) / ".lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - "a": not yet ours to empty
+    except OSError as error:
+        raise UserError(f"Cannot write in {folder}: {error.strerror}.") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            pid, _, script = file.read().strip().partition(" ")
+            raise UserError(
+                f"Another {script or 'process'} (process {pid or 'unknown'}) works in {folder}; "
+                "wait for its end, or name another folder."
+            ) from None
+        except OSError:
+            pass  # some network file systems have no locks; to refuse to work there is no help
+        file.truncate(0)
+        file.write(f"{os.getpid()} {Path(sys.argv[0]).name}\n")
+        file.flush()
+        yield
 
 
 def inside(folder: str | Path, relative: str) -> Path:

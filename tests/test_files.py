@@ -4,10 +4,13 @@ import hashlib
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from common.files import UserError, file_digest, inside, whole_file
+from common.files import UserError, file_digest, inside, only_process, whole_file
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize("old", [None, b"old"])
@@ -58,3 +61,25 @@ def test_names_inside_the_folder_are_joined(tmp_path):
 def test_digest_is_sha256(tmp_path):
     (tmp_path / "f").write_bytes(b"x" * 100_000)
     assert file_digest(tmp_path / "f") == hashlib.sha256(b"x" * 100_000).hexdigest()
+
+
+def test_a_folder_is_one_process_alone(tmp_path):
+    folder = tmp_path / "run"
+    ask = "import sys; from common.files import only_process\nwith only_process(sys.argv[1]): pass"
+    command = [sys.executable, "-c", ask, str(folder)]
+    with only_process(folder):
+        other = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+        assert other.returncode == 1
+        assert f"(process {os.getpid()}) works in {folder}" in other.stderr
+    assert subprocess.run(command, cwd=ROOT).returncode == 0
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path):
+    ask = (
+        "import os, signal, sys; from common.files import only_process\n"
+        "with only_process(sys.argv[1]): os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    killed = subprocess.run([sys.executable, "-c", ask, str(tmp_path)], cwd=ROOT)
+    assert killed.returncode < 0
+    with only_process(tmp_path):
+        assert (tmp_path / ".lock").read_text().startswith(f"{os.getpid()} ")
