@@ -275,7 +275,6 @@ def test_photographs_are_aligned_as_asked(tmp_path, align):
     photographs(tmp_path / "raw" / "Mine", aligned=False)
     manifest = read_manifest(prepare(tmp_path, "--align", align) / "manifest.csv")
     assert set(manifest["width"]) == ({100} if align == "never" else {256})
-    assert set(manifest["subject"]) == {"Ann_Lee"}
 
 
 def test_a_photograph_without_a_face_is_kept_and_counted(tmp_path):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,8 @@ from PIL import Image
 from common.files import UserError
 from common.raw import READERS, affectnet, affwild2, challenge, folder, rafdb, reader_of, table
 from common.raw.layout import Item, Skip
+
+REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
 
 
 def image(path, side=20):
@@ -201,6 +205,19 @@ def test_affwild2_line_i_is_frame_i_from_one(tmp_path, name):
     assert counts["frames one beyond the last label"] == 1
 
 
+def test_affwild2_blank_line_shifts_no_label(tmp_path):
+    place = affwild2_tree(tmp_path / "Aff-Wild2")
+    path = place / "EXPR_Recognition_Challenge" / "Train_Set" / "1-30-1280x720.txt"
+    text(path, f"{HEADER}\n0\n1\n\n7\n4\n\n")
+    items, skips, counts = read(affwild2, place)
+    assert [i.labels for i in items.values() if i.split == "train"] == ["Neutral", "", "Happiness"]
+    assert skips[:2] == [
+        ("00003.jpg", "no label"),
+        ("00006.jpg", "beyond the last label of its video"),
+    ]
+    assert counts["frames one beyond the last label"] == 1
+
+
 def test_affwild2_faults_are_named(tmp_path):
     place = affwild2_tree(tmp_path / "Aff-Wild2")
     text(place / "EXPR_Recognition_Challenge" / "Train_Set" / "gone.txt", f"{HEADER}\n1\n")
@@ -243,10 +260,10 @@ def test_table_reads_labels_by_name_however_written(tmp_path):
     assert reader_of(place) is table
     items, skips, _ = read(table, place)
     assert {name: (i.split, i.kind, i.labels, i.subject) for name, i in items.items()} == {
-        "Mine/Ann_Lee_0001.jpg": ("", "single", "Happiness", "Ann_Lee"),
-        "Mine/Ann_Lee_0012.jpg": ("", "compound", "Fear Surprise", "Ann_Lee"),
-        "Mine/sub/Bo_0001.png.jpg": ("", "compound", "Anger Sadness", "Bo"),
-        "Mine/beside.jpg": ("", "single", "Contempt", "beside"),
+        "Mine/Ann_Lee_0001.jpg": ("", "single", "Happiness", ""),
+        "Mine/Ann_Lee_0012.jpg": ("", "compound", "Fear Surprise", ""),
+        "Mine/sub/Bo_0001.png.jpg": ("", "compound", "Anger Sadness", ""),
+        "Mine/beside.jpg": ("", "single", "Contempt", ""),
     }
     assert skips == [
         ("labels.csv:6", "image is not in the folder"),
@@ -254,6 +271,57 @@ def test_table_reads_labels_by_name_however_written(tmp_path):
         ("labels.csv:8", "image is not in the folder"),
         ("beside.jpg", "unknown label"),
     ]
+
+
+def persons_of(place, names):
+    text(place / "labels.csv", "image,label\n" + "".join(f"{name},fear\n" for name in names))
+    for name in names:
+        image(place / name, side=2)
+    items, _, counts = read(table, place)
+    return [item.subject for item in items.values()], counts["persons guessed from file names"]
+
+
+def test_table_guesses_persons_where_names_look_like_persons(tmp_path):
+    names = [f"Ann_Lee_{n:04d}.jpg" for n in range(4)]
+    names += [f"Person-{n % 19}_{n}.jpg" for n in range(40)]
+    subjects, count = persons_of(tmp_path / "People", names)
+    assert subjects == [re.sub(r"_\d+\.jpg$", "", name) for name in names] and count == 20
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"img_{n:04d}.jpg" for n in range(50)],
+        [f"cam{n % 5}_{n}.jpg" for n in range(50)],
+        [f"Person-{n}_1.jpg" for n in range(50)],  # nobody twice
+        [f"{'Bo' if n < 20 else f'Person-{n % 25}'}_{n}.jpg" for n in range(100)],
+        [f"{'happiness' if n < 4 else f'Person-{n % 25}'}_{n}.jpg" for n in range(100)],
+    ],
+)
+def test_table_guesses_no_persons_from_other_names(tmp_path, names):
+    subjects, count = persons_of(tmp_path / "Things", names)
+    assert set(subjects) == {""} and not count
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="no ../shared/real: real photographs are not here")
+def test_table_guesses_the_persons_of_real_photographs():
+    items, _, counts = read(table, REAL / "faces")
+    subjects = Counter(item.subject for item in items.values())
+    assert subjects["George_W_Bush"] == 63 and not subjects[""]
+    assert counts["persons guessed from file names"] == len(subjects) > 700
+
+
+def test_images_that_would_get_one_name_stay_two(tmp_path):
+    place = tmp_path / "Faces"
+    for name in ("a.png", "a.png.jpg", "a.PNG.jpg.jpg", "b.v2.jpg"):
+        image(place / name)
+    names = {Path(i.path).name: i.name for i in read(folder, place)[0].values()}
+    assert len(set(names.values())) == 4 and names["b.v2.jpg"] == "b.v2.jpg"
+    image(place / "images" / "b.v2.jpg")
+    text(place / "labels.csv", "image,label\nimages/b.v2.jpg,fear\nb.v2.jpg,anger\n")
+    items, skips, _ = read(table, place)
+    assert [item.labels for item in items.values()] == ["Fear"]
+    assert skips == [("labels.csv:3", "same prepared name as another")]
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])

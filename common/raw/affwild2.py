@@ -6,8 +6,9 @@
 
 The root is EXPR_Recognition_Challenge (6th edition on), EXPR_Classification_Challenge (3rd, 5th)
 or EXPR_Set (2nd, 7 classes). Data line i, from 1, belongs to frame i. Traps: frames without a face
-have no file; label counts may be off by one; -1 is no label; Other is none of our expressions, so
-that its frames are kept without a label; `<video>_left` and `_right` are two persons of one video.
+have no file; a line may be blank; label counts may be off by one; -1 is no label; Other is none of
+our expressions, so that its frames are kept without a label; `<video>_left` and `_right` are two
+persons of one video.
 """
 
 from __future__ import annotations
@@ -76,19 +77,24 @@ def _read_video(
         yield Skip(str(annotations), _DATASET, "no folder of face crops for this video")
         return
     lines = text_lines(annotations)
-    names = _classes(annotations, next(lines, (1, ""))[1])
-    labels = dict(enumerate(lines, 1))  # data line from 1 -> (line number, text)
+    head, header = next(lines, (1, ""))
+    names = _classes(annotations, header)
+    labels = {number - head: text for number, text in lines}  # by frame; a blank line is a frame
+    last = max(labels, default=0)
     subject = video.removesuffix("_left").removesuffix("_right")
     files = {e.name: e for folder in folders for e in entries(folder) if e.is_file()}
     frames = {int(Path(n).stem): e for n, e in sorted(files.items()) if Path(n).stem.isdecimal()}
     for frame, entry in frames.items():
-        if frame not in labels:
+        if frame > last:
             # One frame more than labels is known of the official files, and no fault.
-            if frame == len(labels) + 1:
+            if frame == last + 1:
                 counts["frames one beyond the last label"] += 1
             yield Skip(entry.path, _DATASET, "beyond the last label of its video")
             continue
-        number, text = labels[frame]
+        if frame not in labels:
+            yield Skip(entry.path, _DATASET, "no label")
+            continue
+        text = labels[frame]
         try:
             label = int(text)
         except ValueError:
@@ -96,7 +102,7 @@ def _read_video(
         if label == -1:
             yield Skip(entry.path, _DATASET, "label -1: not annotated")
         elif not 0 <= label < len(names):
-            detail = f"{text[:20]!r} in {annotations.name}, line {number}"
+            detail = f"{text[:20]!r} in {annotations.name}, line {head + frame}"
             yield Skip(entry.path, _DATASET, "unknown label", detail)
         else:
             name = prepared_name(f"{video}/{entry.name}")

@@ -23,8 +23,8 @@ VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".m
 class Item(NamedTuple):
     """One image of a data set, before it is looked at.
 
-    path: of the raw file. name: inside images/<dataset>/ of the prepared folder. labels: as in
-    the manifest. aligned: it is a face crop already, and must not be aligned again.
+    path: of the raw file. name: inside images/<dataset>/ of the prepared folder. The others: as in
+    the manifest.
     """
 
     path: str
@@ -58,9 +58,12 @@ def labelled(labels: tuple[str, ...]) -> dict[str, str]:
 def prepared_name(relative: str) -> str:
     """Return the name of a prepared image: the raw one, ending in .jpg or .jpeg.
 
-    Another ending is kept before the new one, so that a.png and a.jpg stay two images.
+    Another ending is kept before the new one, so that a.png and a.jpg stay two images; so is the
+    .jpg of a.png.jpg, for its name would be that of a.png.
     """
-    return relative if relative.lower().endswith((".jpg", ".jpeg")) else relative + ".jpg"
+    rest, ending = os.path.splitext(relative.lower())
+    kept = ending in (".jpg", ".jpeg") and os.path.splitext(rest)[1] not in IMAGE_SUFFIXES
+    return relative if kept else relative + ".jpg"
 
 
 def entries(folder: Path) -> list[os.DirEntry]:

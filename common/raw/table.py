@@ -2,9 +2,9 @@
 
 Optional columns: split (train, val, test), subject, kind (unlabelled, single, compound). Labels
 are names in any case and many spellings (`happy`, `SADNESS`, `Sadly Angry`, `fear+surprise`).
-Images are looked up beside labels.csv and in images/. Without the column subject, an image's
-person is its name up to a trailing number, as in Labeled Faces in the Wild: Aaron_Guiel_0001.jpg
-shows Aaron_Guiel; a person must never stand on both sides of a split.
+Images are looked up beside labels.csv and in images/. Where no row has a subject, persons are
+guessed from names as in Labeled Faces in the Wild, Aaron_Guiel_0001.jpg, if the names look so: a
+person must never stand on both sides of a split.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ _SPLITS = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 _LABELS_TRIED = 1000
+_PERSONS_MIN = 20  # fewer names are rather those of cameras, parts or expressions
+_PERSON_SHARE_MAX = 0.1  # of all images; img_0001.jpg, img_0002.jpg, ... are not one person's
 _COLUMNS = ("image", "label", "split", "subject", "kind")
 
 
@@ -58,14 +60,43 @@ def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
     else:
         what = f"No label is known in {complaint}" if complaint else f"{path} has no rows"
         raise UserError(f"{what}; write labels by name, such as happiness or fear+surprise.")
-    return _read_rows(folder, path, rows)
+    persons = _persons(path)
+    if persons:
+        counts["persons guessed from file names"] = len(persons)
+    return _read_rows(folder, path, rows, persons)
+
+
+def _persons(path: Path) -> frozenset[str]:
+    """Return the persons that the file names of a table tell, none where they tell no persons."""
+    images: Counter = Counter()
+    for _, row in _rows(path):
+        if row["subject"]:
+            return frozenset()
+        images[_person_of(row["image"])] += 1
+    total = images.total()
+    if len(images) < _PERSONS_MIN or len(images) == total:
+        return frozenset()
+    if max(images.values()) > _PERSON_SHARE_MAX * total or any(map(_is_expression, images)):
+        return frozenset()
+    return frozenset(images)
+
+
+def _person_of(image: str) -> str:
+    return re.sub(r"_\d+$", "", Path(image).stem)
+
+
+def _is_expression(name: str) -> bool:
+    try:
+        return bool(parse_labels(name))
+    except ValueError:
+        return False
 
 
 def _read_rows(
-    folder: Path, path: Path, rows: Iterator[tuple[int, dict[str, str]]]
+    folder: Path, path: Path, rows: Iterator[tuple[int, dict[str, str]]], persons: frozenset[str]
 ) -> Iterator[Item | Skip]:
     dataset = folder.name
-    seen: set[str] = set()
+    sources: dict[str, str] = {}  # by prepared name
     for number, row in rows:
         where = f"{path}:{number}"
         source = _find(folder, row["image"])
@@ -83,16 +114,20 @@ def _read_rows(
         if row["kind"] and row["kind"].lower() != fields["kind"]:
             detail = f"{row['kind']!r} and {row['label']!r}"
             yield Skip(source, dataset, "kind does not fit the label", detail)
-        elif row["split"].lower() not in _SPLITS:
+            continue
+        if row["split"].lower() not in _SPLITS:
             yield Skip(source, dataset, "unknown split (train, val, test)", row["split"])
-        elif source in seen:
-            yield Skip(where, dataset, "image stands in an earlier line", row["image"])
-        else:
-            seen.add(source)
-            name = os.path.relpath(source, folder).removeprefix("images" + os.sep)
-            subject = row["subject"] or re.sub(r"_\d+$", "", Path(source).stem)
-            split = _SPLITS[row["split"].lower()]
-            yield Item(source, prepared_name(name), dataset, split, subject=subject, **fields)
+            continue
+        name = prepared_name(os.path.relpath(source, folder).removeprefix("images" + os.sep))
+        if name in sources:
+            twin = sources[name] != source  # as are a.jpg and images/a.jpg
+            reason = "same prepared name as another" if twin else "image stands in an earlier line"
+            yield Skip(where, dataset, reason, row["image"])
+            continue
+        sources[name] = source
+        guessed = _person_of(source)
+        subject = row["subject"] or (guessed if guessed in persons else "")
+        yield Item(source, name, dataset, _SPLITS[row["split"].lower()], subject=subject, **fields)
 
 
 def _find(folder: Path, image: str) -> str | None:
