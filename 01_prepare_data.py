@@ -19,24 +19,30 @@ Examples:
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from pathlib import Path
 
 from common.centerface import Detector
 from common.config import fraction, make_parser, parse_arguments, run_script, settings_of
-from common.files import UserError
+from common.files import UserError, only_process
 from common.raw import challenge, reader_of, results
 from common.raw.ingest import Options
 from common.raw.layout import entries
-from common.raw.prepare import prepare_images, prepare_videos
+from common.raw.prepare import earlier_images, prepare_images, prepare_videos
 from common.raw.workers import worker_pool
 from common.submission import read_frame_list, split_location
 
 
 def parse(argv=None):
     parser = make_parser(__doc__, "data_dir", "seed", "workers", "limit")
-    parser.add_argument("--only", nargs="+", metavar="FOLDER", help="folders below raw/ to read")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        metavar="FOLDER",
+        help="folders below raw/ to read; of the others, what earlier runs prepared is kept",
+    )
     parser.add_argument(
         "--align",
         choices=["auto", "always", "never"],
@@ -66,6 +72,10 @@ def parse(argv=None):
 
 def main() -> None:
     arguments = parse()
+    rank = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
+    if rank > 0 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        print(f"Process {rank} has nothing to do: process 0 prepares the data alone.")
+        return
     started = time.monotonic()
     prepared = arguments.data_dir / "prepared"
     options = Options(
@@ -77,7 +87,7 @@ def main() -> None:
         detect_sides_px=tuple(arguments.detect_sides),
     )
     # First everything that may be wrong with the input as a whole, so that nobody waits for it.
-    folders = find_folders(arguments.data_dir / "raw", arguments.only)
+    folders, others = find_folders(arguments.data_dir / "raw", arguments.only)
     readers = {folder: reader_of(folder) for folder in folders}
     paths, frame_list, listed = find_challenge(readers)
     sources = []
@@ -89,17 +99,27 @@ def main() -> None:
         Detector(arguments.detector_file)
 
     owners: dict[str, Path] = {}
-    with worker_pool(arguments.workers) as pool:
-        images = [prepare_images(*source, owners, arguments, options, pool) for source in sources]
-        videos, new = prepare_videos(paths, frame_list, listed, arguments.limit, options, pool)
-    results.write(prepared, images, videos, frame_list, settings_of(arguments))
+    videos, new = None, 0
+    with only_process(prepared):
+        images = earlier_images(others, prepared, owners)
+        with worker_pool(arguments.workers) as pool:
+            images += [
+                prepare_images(*source, owners, arguments, options, pool) for source in sources
+            ]
+            # The challenge is a whole: folders of it that --only names replace what was there.
+            if challenge in readers.values() or not any(map(challenge.recognises, others)):
+                videos, new = prepare_videos(
+                    paths, frame_list, listed, arguments.limit, options, pool
+                )
+        images.sort(key=lambda result: result.folder)  # as in a run without --only
+        results.write(prepared, images, videos, frame_list, settings_of(arguments))
     done = new + sum(result.done for result in images)
     what = f"{done} inputs prepared" if done else "Nothing new to prepare"
     print(f"{what} in {time.monotonic() - started:.1f} s; the manifest is {prepared}/manifest.csv")
 
 
-def find_folders(raw: Path, only: list[str] | None) -> list[Path]:
-    """Return the data sets' folders below raw/, by name."""
+def find_folders(raw: Path, only: list[str] | None) -> tuple[list[Path], list[Path]]:
+    """Return the data sets' folders below raw/ that are to be read, and the others, by name."""
     if not raw.is_dir():
         raise UserError(
             f"There is no folder {raw}; put each data set in a folder of its own below it, or name "
@@ -111,7 +131,8 @@ def find_folders(raw: Path, only: list[str] | None) -> list[Path]:
     for name in only or ():
         if name not in known:
             raise UserError(f"There is no folder {name!r} in {raw}; it has {', '.join(known)}.")
-    return [folder for name, folder in known.items() if not only or name in only]
+    named = [folder for name, folder in known.items() if not only or name in only]
+    return named, [folder for folder in known.values() if folder not in named]
 
 
 def find_challenge(readers: dict) -> tuple[dict[str, Path], Path | None, dict[str, list[int]]]:

@@ -23,7 +23,7 @@ from test_raw import affectnet_tree, affwild2_tree, image, rafdb_tree, text
 from torchvision.io import ImageReadMode, decode_image
 
 from common.emotions import CHALLENGE
-from common.files import UserError
+from common.files import UserError, only_process
 from common.manifest import read_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -145,7 +145,7 @@ def test_a_new_data_set_leaves_the_others_alone(tmp_path, capsys):
     assert len(read_manifest(prepared / "manifest.csv")) == 7
 
 
-@pytest.mark.parametrize("change", ["label", "content", "prepared", "setting", "ledger"])
+@pytest.mark.parametrize("change", ["label", "content", "prepared", "cut off", "setting", "ledger"])
 def test_what_has_changed_is_done_again(tmp_path, change, capsys):
     place = tmp_path / "raw" / "Mine"
     names = [f"{n}.jpg" for n in range(5)]
@@ -162,6 +162,11 @@ def test_what_has_changed_is_done_again(tmp_path, change, capsys):
     elif change == "prepared":
         (prepared / "images" / "Mine" / "2.jpg").unlink()
         (prepared / "images" / "Mine" / "2.jpg").touch()  # as after a power cut
+    elif change == "cut off":
+        path = prepared / "images" / "Mine" / "2.jpg"
+        content = path.read_bytes()
+        path.unlink()  # it may be a link to the raw file
+        path.write_bytes(content[:-100])
     elif change == "setting":
         flags = ["--min-side", "35"]
     else:
@@ -181,7 +186,7 @@ def test_what_has_changed_is_done_again(tmp_path, change, capsys):
     assert manifest.loc["images/Mine/2.jpg", "width"] == (40 if change == "content" else 30)
     assert len(manifest) == 5
     for name in manifest.index:
-        assert (prepared / name).stat().st_size > 0
+        assert decode_image(str(prepared / name)).shape[1] >= 30
 
 
 def png_of_20000_pixels_square():
@@ -296,6 +301,86 @@ def test_only_and_limit_take_a_part(tmp_path):
     ]
     with pytest.raises(UserError, match=r"no folder 'Face' in .*Faces, RAF-DB"):
         prepare(tmp_path, "--only", "Face")
+
+
+def test_a_limited_run_throws_no_earlier_work_away(tmp_path, capsys):
+    for n in range(5):
+        image(tmp_path / "raw" / "Faces" / f"{n}.jpg")
+    whole = (prepare(tmp_path) / "manifest.csv").read_bytes()
+    prepared = prepare(tmp_path, "--limit", "3")
+    assert len(read_manifest(prepared / "manifest.csv")) == 3
+    capsys.readouterr()
+    prepare(tmp_path)
+    assert "Nothing new" in capsys.readouterr().out
+    assert (prepared / "manifest.csv").read_bytes() == whole
+    (tmp_path / "raw" / "Faces" / "4.jpg").unlink()
+    prepare(tmp_path)
+    assert len(read_manifest(prepared / "manifest.csv")) == 4
+
+
+def test_only_keeps_what_was_prepared_of_the_others(tmp_path, capsys):
+    raw = tmp_path / "raw"
+    rafdb_tree(raw / "RAF-DB")
+    for n in range(3):
+        image(raw / "Faces" / f"{n}.jpg")
+    videos_tree(raw / "Clips", {"a": 2})
+    (raw / "Clips" / "videos" / "c.mp4").write_bytes(b"no video" * 99)
+    prepared = prepare(tmp_path)
+    files = ("manifest.csv", "frames.csv", "frame_list.txt", "skipped.csv")
+    whole = [(prepared / name).read_bytes() for name in files]
+    summary = json.loads((prepared / "summary.json").read_text())
+    for name in ("Faces", "Clips", "RAF-DB"):
+        prepare(tmp_path, "--only", name)
+        assert [(prepared / name).read_bytes() for name in files] == whole
+        again = json.loads((prepared / "summary.json").read_text())
+        assert (again["datasets"], again["videos"]) == (summary["datasets"], summary["videos"])
+    image(raw / "Faces" / "3.jpg")
+    image(raw / "More" / "1.jpg")
+    capsys.readouterr()
+    prepare(tmp_path, "--only", "Faces")
+    assert "More is not prepared yet" in capsys.readouterr().out
+    assert len(read_manifest(prepared / "manifest.csv")) == 6 + 4
+    shutil.rmtree(raw / "RAF-DB")
+    shutil.rmtree(raw / "Clips")
+    prepare(tmp_path, "--only", "More")
+    assert len(read_manifest(prepared / "manifest.csv")) == 4 + 1
+    assert not rows_of(prepared / "frames.csv") and not (prepared / "frame_list.txt").exists()
+
+
+def test_only_does_not_mix_two_folders_of_one_data_set(tmp_path):
+    rafdb_tree(tmp_path / "raw" / "RAF-DB")
+    prepare(tmp_path)
+    rafdb_tree(tmp_path / "raw" / "RAF-DB copy")
+    with pytest.raises(UserError, match="both hold RAF-DB-basic"):
+        prepare(tmp_path, "--only", "RAF-DB copy")
+
+
+def test_a_second_run_at_once_is_refused(tmp_path):
+    image(tmp_path / "raw" / "Faces" / "a.jpg")
+    with only_process(tmp_path / "prepared"):
+        second = run(tmp_path)
+    assert second.returncode == 2 and f"(process {os.getpid()}) works in" in second.stderr
+    assert [path.name for path in (tmp_path / "prepared").iterdir()] == [".lock"]
+
+
+def test_of_a_distributed_launch_one_process_works(tmp_path):
+    image(tmp_path / "raw" / "Faces" / "a.jpg")
+    ranks = {"WORLD_SIZE": "2", "LOCAL_RANK": "1", "RANK": "1"}
+    other = run(tmp_path, env=os.environ | ranks)
+    assert other.returncode == 0 and "nothing to do" in other.stdout
+    assert not (tmp_path / "prepared").exists()
+    first = run(tmp_path, "--workers", "0", env=os.environ | ranks | {"RANK": "0"})
+    assert first.returncode == 0 and (tmp_path / "prepared" / "manifest.csv").exists()
+
+
+def test_a_damaged_crop_of_a_video_is_done_again(tmp_path):
+    videos_tree(tmp_path / "raw" / "Clips", {"a": 3})
+    prepared = prepare(tmp_path)
+    crop = prepared / rows_of(prepared / "frames.csv")[0]["image"]
+    content = crop.read_bytes()
+    crop.write_bytes(content[:-100])
+    prepare(tmp_path)
+    assert crop.read_bytes() == content
 
 
 def test_without_a_list_every_frame_counts(tmp_path, capsys):

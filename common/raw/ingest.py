@@ -46,8 +46,8 @@ class Record(NamedTuple):
     """What became of one input: a line of the ledger, and a row of the manifest or of skipped.csv.
 
     path: below raw/. stamp: size and time of the raw file. reason, detail: empty where the image
-    is used. face: `aligned`, `none found`, or empty where no detector looked. The others: as in
-    the manifest.
+    is used. face: `aligned`, `none found`, or empty where no detector looked. size: of the
+    prepared file, bytes. The others: as in the manifest.
     """
 
     path: str
@@ -55,6 +55,7 @@ class Record(NamedTuple):
     reason: str = ""
     detail: str = ""
     face: str = ""
+    size: str = ""
     image: str = ""
     dataset: str = ""
     split: str = ""
@@ -94,10 +95,10 @@ def stamp_of(path: str) -> str:
     return f"{status.st_size}-{status.st_mtime_ns}"
 
 
-def is_written(path: str) -> bool:
-    """Say whether a prepared file is there. After a power cut it may be there, but empty."""
+def is_written(path: str, size: str) -> bool:
+    """Say whether a prepared file is there, whole: after a power cut it may be there, but empty."""
     try:
-        return os.path.getsize(path) > 0
+        return str(os.path.getsize(path)) == size
     except OSError:
         return False
 
@@ -147,8 +148,8 @@ def _ingest_one(item: Item, stamp: str, align: bool, options: Options) -> Record
     width, height = picture.size
     gray = np.asarray(picture.convert("L").resize((32, 32), Image.Resampling.BOX))
     return Record(
-        place_of(item.path, options), stamp, "", "", face, prepared_image(item),
-        item.dataset, item.split, item.kind, item.labels, item.subject,
+        place_of(item.path, options), stamp, "", "", face, str(os.path.getsize(target)),
+        prepared_image(item), item.dataset, item.split, item.kind, item.labels, item.subject,
         str(width), str(height), f"{int(perceptual_hash(gray)):016x}",
     )  # fmt: skip
 
@@ -250,4 +251,6 @@ def ingest_video(path: str, video: str, options: Options) -> dict:
         rows = crop_video(path, video, Path(options.prepared), detector_for(options), counts=counts)
     except UserError as error:
         complaint = str(error)
-    return {"rows": rows, "counts": counts, "complaint": complaint}
+    images = [os.path.join(options.prepared, row.image) for row in rows if row.image]
+    sizes = [str(os.path.getsize(image)) for image in images]
+    return {"rows": rows, "sizes": sizes, "counts": counts, "complaint": complaint}

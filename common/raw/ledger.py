@@ -31,21 +31,28 @@ class Ledger:
         self._synced = time.monotonic()
         self.kept = 0  # lines of earlier runs that still hold
 
-    def resume(self, inputs: Iterable[_T], holds: Callable[[list[str], _T], bool]) -> Iterator[_T]:
-        """Return the inputs that are still to be done, having cut the file before the first."""
+    def resume(
+        self, inputs: Iterable[_T], holds: Callable[[list[str], _T], bool], limited: bool
+    ) -> Iterator[_T]:
+        """Return the inputs that are still to be done, having cut the file before the first.
+
+        limited: the inputs are the first of more, so that the lines beyond them are left alone.
+        """
         self._file.seek(0)
         end, inputs = 0, iter(inputs)
         head = self._head.encode()
+        beyond = limited
         if self._file.read(len(head)) == head:
             end = len(head)
             for line, item in _zip_first(self._file, inputs):
                 row = _parse(line)
                 if row is None or not holds(row, item):
-                    inputs = itertools.chain([item], inputs)
+                    inputs, beyond = itertools.chain([item], inputs), False
                     break
                 end += len(line)
                 self.kept += 1
-        self._file.truncate(end)
+        if not beyond or not end:
+            self._file.truncate(end)
         self._file.seek(0, os.SEEK_END)
         if not end:
             self._file.write(head)
@@ -68,6 +75,18 @@ class Ledger:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
+
+
+def whole_lines(path: Path, version: int, columns: tuple[str, ...]) -> int:
+    """Return how many inputs a ledger records, 0 where there is none of this version."""
+    try:
+        with open(path, "rb") as file:
+            settings = json.loads(file.readline().removeprefix(b"# "))
+            if settings["version"] != version or _parse(file.readline()) != list(columns):
+                return 0
+            return sum(line.endswith(b"\n") for line in file)
+    except (OSError, ValueError, LookupError, TypeError):
+        return 0
 
 
 def plain_text(value: object) -> str:

@@ -15,7 +15,7 @@ from statistics import median
 from tqdm import tqdm
 
 from common.files import UserError, whole_file
-from common.raw import results
+from common.raw import challenge, results
 from common.raw.ingest import (
     Options,
     Record,
@@ -28,7 +28,7 @@ from common.raw.ingest import (
     template_distances,
 )
 from common.raw.layout import Item, Skip
-from common.raw.ledger import Ledger, plain_text
+from common.raw.ledger import Ledger, plain_text, whole_lines
 from common.raw.workers import batches, in_order
 
 # Change this number where the same input is now prepared otherwise: earlier results are redone.
@@ -51,9 +51,13 @@ def prepare_images(
     settings = {"version": VERSION, "align": align, "min_side": options.min_side_px}
     if align:
         settings |= detection_settings(options)
-    path = Path(options.prepared) / "state" / f"{folder.name}.csv"
+    path = ledger_of(folder, Path(options.prepared))
     with contextlib.closing(Ledger(path, settings, Record._fields)) as ledger:
-        todo = ledger.resume(inputs, lambda row, item: still_holds(row, item, options))
+        todo = ledger.resume(
+            inputs,
+            lambda row, item: still_holds(row, item, options),
+            limited=arguments.limit is not None,
+        )
         calls = ((ingest, batch, align, options) for batch in batches(todo, BATCH))
         done = 0
         with tqdm(desc=folder.name, unit="image", initial=ledger.kept, disable=None) as bar:
@@ -61,17 +65,50 @@ def prepare_images(
                 ledger.append(records)
                 done += len(records)
                 bar.update(len(records))
-    return results.Images(folder.name, path, getattr(reader, "OFFICIAL", {}), counts, done)
+        rows = ledger.kept + done
+    official = getattr(reader, "OFFICIAL", {})
+    return results.Images(folder.name, path, rows, official, counts, done)
+
+
+def ledger_of(folder: Path, prepared: Path) -> Path:
+    """Return the path of a raw folder's ledger."""
+    return prepared / "state" / f"{folder.name}.csv"
+
+
+def earlier_images(
+    folders: list[Path], prepared: Path, owners: dict[str, Path]
+) -> list[results.Images]:
+    """Return what earlier runs prepared of the folders that `--only` does not name."""
+    before = results.earlier_summary(prepared)["datasets"]
+    images = []
+    for folder in folders:
+        path = ledger_of(folder, prepared)
+        rows = whole_lines(path, VERSION, Record._fields)
+        if not rows:
+            if not challenge.recognises(folder):
+                print(f"{folder.name} is not prepared yet and not named by --only: left out")
+            continue
+        official, remarks = {}, Counter()
+        for dataset in results.datasets_of(path, rows):
+            own(dataset, folder, owners)
+            part = before.get(dataset, {})
+            official[dataset] = part.get("official", {})
+            remarks |= part.get("remarks", {})
+        images.append(results.Images(folder.name, path, rows, official, remarks, 0))
+    return images
 
 
 def claim(inputs, folder: Path, owners: dict[str, Path]) -> Iterator[Item | Skip]:
     """Pass inputs on, unless another folder has the same data set: its images would collide."""
     for item in inputs:
-        if owners.setdefault(item.dataset, folder) != folder:
-            raise UserError(
-                f"{folder} and {owners[item.dataset]} both hold {item.dataset}; keep one of them."
-            )
+        own(item.dataset, folder, owners)
         yield item
+
+
+def own(dataset: str, folder: Path, owners: dict[str, Path]) -> None:
+    """Note that a folder holds a data set. Raises UserError where another folder does."""
+    if owners.setdefault(dataset, folder) != folder:
+        raise UserError(f"{folder} and {owners[dataset]} both hold {dataset}; keep one of them.")
 
 
 def detection_settings(options: Options) -> dict:
@@ -106,7 +143,7 @@ def still_holds(row: list[str], item: Item | Skip, options: Options) -> bool:
     same = (old.image, old.split, old.kind, old.labels, old.subject) == (
         *(prepared_image(item), item.split, item.kind, item.labels, item.subject),
     )
-    return same and is_written(os.path.join(options.prepared, old.image))
+    return same and is_written(os.path.join(options.prepared, old.image), old.size)
 
 
 def prepare_videos(
@@ -147,8 +184,8 @@ def load_video(
     try:
         old = json.loads((state / f"{video}.json").read_text(encoding="utf-8"))
         same = old["settings"] == settings and old["stamp"] == stamp_of(path)
-        images = [row[2] for row in old["rows"] if row[2]]
+        images = [os.path.join(options.prepared, row[2]) for row in old["rows"] if row[2]]
+        there = len(images) == len(old["sizes"]) and all(map(is_written, images, old["sizes"]))
     except (OSError, ValueError, LookupError, TypeError):
         return None
-    there = all(is_written(os.path.join(options.prepared, image)) for image in images)
     return old if same and there else None

@@ -17,10 +17,14 @@ from common.raw.ledger import plain_text
 
 
 class Images(NamedTuple):
-    """A folder of images, prepared: its name, ledger, official counts, remarks, new inputs."""
+    """A folder of images, prepared: its name, ledger, official counts, remarks, new inputs.
+
+    rows: lines of the ledger that count, from its first.
+    """
 
     folder: str
     ledger: Path
+    rows: int
     official: dict
     remarks: Counter
     done: int
@@ -35,20 +39,48 @@ class Videos(NamedTuple):
 
 
 def write(
-    prepared: Path, images: list[Images], videos: Videos, frame_list: Path | None, settings: dict
+    prepared: Path,
+    images: list[Images],
+    videos: Videos | None,
+    frame_list: Path | None,
+    settings: dict,
 ) -> None:
     """Write manifest.csv, frames.csv, skipped.csv, summary.json, frame_list.txt; print a table.
 
-    Raises UserError, with only skipped.csv written, where no input at all could be used.
+    videos: None leaves the challenge's frames and its list as an earlier run wrote them. Raises
+    UserError, with only skipped.csv written, where no input at all could be used.
     """
-    tables = [_read_ledger(result.ledger) for result in images]
+    tables = [_read_ledger(result) for result in images]
     _mark_twins(tables)
-    _write_skipped(prepared / "skipped.csv", tables, videos)
+    of_videos = _summarise_videos(videos) if videos else earlier_summary(prepared)["videos"]
+    _write_skipped(prepared / "skipped.csv", tables, of_videos)
     manifest = _manifest_of(tables)
-    if manifest.empty and not any(result["rows"] for result in videos.found.values()):
+    if manifest.empty and not any(part["decoded"] for part in of_videos.values()):
         raise UserError(
             f"No image or video could be used; {prepared / 'skipped.csv'} says why for each."
         )
+    if videos or not of_videos:
+        _write_frames(prepared, videos or Videos({}, {}, {}), frame_list)
+    summary = {"settings": settings, "datasets": {}, "videos": of_videos}
+    for result, table in zip(images, tables, strict=True):
+        summary["datasets"] |= _summarise(result, table)
+    with whole_file(prepared / "summary.json", "w") as file:
+        json.dump(summary, file, indent=1)
+    # The manifest comes last: where it stands, all else does.
+    write_manifest(prepared / "manifest.csv", manifest)
+    _print_summary(summary, (prepared / "frame_list.txt").exists())
+
+
+def earlier_summary(prepared: Path) -> dict:
+    """Return the summary that an earlier run wrote, an empty one where there is none."""
+    try:
+        summary = json.loads((prepared / "summary.json").read_text(encoding="utf-8"))
+        return {"datasets": summary["datasets"], "videos": summary["videos"]}
+    except (OSError, ValueError, LookupError, TypeError):
+        return {"datasets": {}, "videos": {}}
+
+
+def _write_frames(prepared: Path, videos: Videos, frame_list: Path | None) -> None:
     frames = _frame_rows(videos)
     with whole_file(prepared / "frames.csv", "w") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -59,14 +91,6 @@ def write(
             file.write(frame_list.read_bytes())
     else:
         (prepared / "frame_list.txt").unlink(missing_ok=True)
-    summary = {"settings": settings, "datasets": {}, "videos": _summarise_videos(videos)}
-    for result, table in zip(images, tables, strict=True):
-        summary["datasets"] |= _summarise(result, table)
-    with whole_file(prepared / "summary.json", "w") as file:
-        json.dump(summary, file, indent=1)
-    # The manifest comes last: where it stands, all else does.
-    write_manifest(prepared / "manifest.csv", manifest)
-    _print_summary(summary, bool(frame_list))
 
 
 def _mark_twins(tables: list[pd.DataFrame]) -> None:
@@ -77,7 +101,7 @@ def _mark_twins(tables: list[pd.DataFrame]) -> None:
         table["reason"] = reasons.mask(twin, "same prepared name as another").astype("category")
 
 
-def _write_skipped(path: Path, tables: list[pd.DataFrame], videos: Videos) -> None:
+def _write_skipped(path: Path, tables: list[pd.DataFrame], videos: dict[str, dict]) -> None:
     columns = ["path", "dataset", "reason", "detail"]
     with whole_file(path, "w") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -85,17 +109,26 @@ def _write_skipped(path: Path, tables: list[pd.DataFrame], videos: Videos) -> No
         for table in tables:
             refused = table.loc[(table["reason"] != "").to_numpy(), columns]
             writer.writerows(refused.itertuples(index=False))
-        for video, result in videos.found.items():
-            if result["complaint"]:
-                row = (videos.paths[video], "videos", "unreadable video", result["complaint"])
+        for part in videos.values():
+            if "unreadable" in part:
+                row = (part.get("file", ""), "videos", "unreadable video", part["unreadable"])
                 writer.writerow([plain_text(value) for value in row])
 
 
-def _read_ledger(path: Path) -> pd.DataFrame:
+def datasets_of(ledger: Path, rows: int) -> list[str]:
+    """Return the data sets of the first rows of a ledger."""
+    column = pd.read_csv(
+        ledger, skiprows=1, nrows=rows, usecols=["dataset"], dtype="category", na_filter=False
+    )
+    return list(column["dataset"].cat.categories)
+
+
+def _read_ledger(result: Images) -> pd.DataFrame:
     repeated = (*CATEGORICAL, "reason", "detail", "face")
     return pd.read_csv(
-        path,
+        result.ledger,
         skiprows=1,  # the settings
+        nrows=result.rows,
         dtype=dict.fromkeys(repeated, "category") | {"width": "str", "height": "str"},
         keep_default_na=False,
         na_filter=False,
@@ -169,8 +202,12 @@ def _summarise_videos(videos: Videos) -> dict:
             "decoded": len(result["rows"]),
             "faces": sum(1 for row in result["rows"] if row[2]),
             **result["counts"],
-            **({"unreadable": result["complaint"]} if result["complaint"] else {}),
         }
+        if result["complaint"]:
+            summary[video] |= {
+                "unreadable": result["complaint"],
+                "file": str(videos.paths[video]),
+            }
     return summary
 
 
