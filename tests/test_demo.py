@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -21,9 +26,9 @@ from common.demo.layouts import all_layouts
 from common.demo.mouth import shape_lips
 from common.demo.people import sample_person
 from common.demo.videos import plan_videos
-from common.demo.world import make_world
+from common.demo.world import STAMP, make_world
 from common.emotions import CHALLENGE, RAF11
-from common.files import UserError, file_digest
+from common.files import UserError, file_digest, only_process
 
 SCALE = 0.02
 HEADER = (
@@ -34,7 +39,26 @@ HEADER = (
 
 def digests(folder: Path) -> dict[str, str]:
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return {str(path.relative_to(folder)): file_digest(path) for path in files}
+    # The lock names the process that held it last.
+    return {str(f.relative_to(folder)): file_digest(f) for f in files if f.name != ".lock"}
+
+
+def demo(out: Path) -> subprocess.Popen:
+    """Start the command line in a process group of its own, for the world of `world`."""
+    command = [sys.executable, "-m", "common.demo", "--out", str(out), "--workers", "2"]
+    return subprocess.Popen(
+        [*command, "--seed", "3", "--scale", str(SCALE)],
+        cwd=Path(__file__).parent.parent,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def pictures(out: Path) -> dict[Path, int]:
+    """Return the pictures that are drawn, with their times."""
+    whole = (p for kind in ("jpg", "mp4") for p in (out / "raw.part").rglob(f"*.{kind}"))
+    return {path: path.stat().st_mtime_ns for path in whole}
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +70,41 @@ def world(tmp_path_factory) -> Path:
 
 def test_same_seed_gives_same_bytes_whatever_the_number_of_processes(world, tmp_path):
     (tmp_path / "raw.part").mkdir()
-    (tmp_path / "raw.part" / "junk").touch()  # as an interrupted run leaves it
+    (tmp_path / "raw.part" / "junk").touch()  # as an interrupted run of other settings leaves it
+    (tmp_path / "raw.part" / STAMP).write_text("{}\n")
     make_world(tmp_path, knobs.settings_for(seed=3, scale=SCALE), processes=1)
     assert digests(tmp_path) == digests(world)
+
+
+def test_an_interrupted_world_goes_on_where_it_stopped(world, tmp_path):
+    drawn: dict[Path, int] = {}
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)):
+        run, until = demo(tmp_path), time.monotonic() + 60
+        while len(pictures(tmp_path)) == len(drawn) and time.monotonic() < until:
+            time.sleep(0.02)
+        os.killpg(run.pid, number)  # as a terminal or a scheduler does: workers and all
+        errors = run.communicate()[1]
+        assert run.returncode == code
+        assert errors.count("\n") == (code > 0), errors  # one sentence, no traceback
+        before, drawn = drawn, pictures(tmp_path)
+        assert len(drawn) > len(before) and before.items() <= drawn.items()
+        assert not (tmp_path / "raw").exists()
+    lost = max(drawn)
+    lost.write_bytes(b"")  # a power cut
+    make_world(tmp_path, knobs.settings_for(seed=3, scale=SCALE), processes=1)
+    assert digests(tmp_path) == digests(world)
+    finished = [tmp_path / "raw" / path.relative_to(tmp_path / "raw.part") for path in drawn]
+    kept = [p for p, at in zip(finished, drawn.values(), strict=True) if p.stat().st_mtime_ns == at]
+    assert len(kept) == len(drawn) - 1
+
+
+def test_two_runs_never_draw_into_one_folder(tmp_path):
+    with only_process(tmp_path):
+        run = demo(tmp_path)
+        errors = run.communicate()[1]
+    assert run.returncode == 2
+    assert errors.startswith("error: Another") and errors.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_another_seed_gives_another_world(world):
@@ -183,13 +239,13 @@ def test_nobody_stands_on_both_sides_of_a_split():
 
 
 def test_a_world_is_kept_or_refused_but_never_overwritten(world, tmp_path, capsys):
-    before = {path: path.stat().st_mtime_ns for path in world.rglob("*")}
+    before = {path: path.stat().st_mtime_ns for path in world.rglob("*") if path.name != ".lock"}
     arguments = ["--out", str(world), "--scale", str(SCALE)]
-    assert main([*arguments, "--seed", "3"]) == 0
+    main([*arguments, "--seed", "3"])
     assert "there already" in capsys.readouterr().out
-    assert main([*arguments, "--seed", "2"]) == 2
-    assert "delete" in capsys.readouterr().err
-    assert {path: path.stat().st_mtime_ns for path in world.rglob("*")} == before
+    with pytest.raises(UserError, match="delete"):
+        main([*arguments, "--seed", "2"])
+    assert {path: path.stat().st_mtime_ns for path in before} == before
     (tmp_path / "raw" / "RAF-DB").mkdir(parents=True)  # somebody's real data
     with pytest.raises(UserError, match="no demo world"):
         make_world(tmp_path, knobs.settings_for(3, SCALE))

@@ -8,50 +8,61 @@ python -m common.demo --action-units action_units.png
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
+from common.config import COMMON, positive_float, run_script
 from common.demo.settings import settings_for
 from common.demo.sheets import action_unit_sheet, contact_sheet
 from common.demo.world import make_world
-from common.files import UserError
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status (2 for a user's mistake)."""
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line. Raises UserError for a mistake of the user."""
     parser = argparse.ArgumentParser(
         prog="python -m common.demo",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--out", type=Path, help="folder for raw/ and truth.csv")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, another world (0)")
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the pictures (1.0)")
+    parser.add_argument("--seed", **COMMON["seed"] | {"help": "another seed, another world (0)"})
+    parser.add_argument(
+        "--scale", type=positive_float, default=1.0, help="share of the pictures (1.0)"
+    )
     parser.add_argument("--workers", type=int, help="processes (the CPUs this one may use)")
     parser.add_argument("--contact-sheet", type=Path, help="picture of people and expressions")
     parser.add_argument("--action-units", type=Path, help="picture of the single action units")
     arguments = parser.parse_args(argv)
     if not (arguments.out or arguments.contact_sheet or arguments.action_units):
         parser.error("give --out, --contact-sheet or --action-units")
-    if arguments.scale <= 0 or arguments.seed < 0 or (arguments.workers or 1) < 1:
-        parser.error("--scale and --workers must be above 0, --seed 0 or more")
-    try:
-        if arguments.contact_sheet:
-            contact_sheet(arguments.contact_sheet, arguments.seed)
-            print(f"Contact sheet: {arguments.contact_sheet}")
-        if arguments.action_units:
-            action_unit_sheet(arguments.action_units, arguments.seed)
-            print(f"Action units: {arguments.action_units}")
-        if arguments.out:
-            settings = settings_for(arguments.seed, arguments.scale)
-            fresh = make_world(arguments.out, settings, arguments.workers)
-            state = "written" if fresh else "there already"
-            print(f"Demo world {state}: {arguments.out / 'raw'}, {arguments.out / 'truth.csv'}")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    if arguments.workers is not None and arguments.workers < 1:
+        parser.error("--workers must be 1 or more")
+    if arguments.contact_sheet:
+        contact_sheet(arguments.contact_sheet, arguments.seed)
+        print(f"Contact sheet: {arguments.contact_sheet}")
+    if arguments.action_units:
+        action_unit_sheet(arguments.action_units, arguments.seed)
+        print(f"Action units: {arguments.action_units}")
+    if arguments.out:
+        settings = settings_for(arguments.seed, arguments.scale)
+        fresh = make_world(arguments.out, settings, arguments.workers)
+        state = "written" if fresh else "there already"
+        print(f"Demo world {state}: {arguments.out / 'raw'}, {arguments.out / 'truth.csv'}")
+
+
+class _Terminated(BaseException):
+    """SIGTERM has come; like KeyboardInterrupt it passes every `except Exception`."""
+
+
+def _terminate(number, frame) -> None:
+    raise _Terminated
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        run_script(main)
+    except _Terminated:
+        print("Terminated; the same command goes on where it stopped.", file=sys.stderr)
+        sys.exit(128 + signal.SIGTERM)

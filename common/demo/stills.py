@@ -79,8 +79,8 @@ def draw_still(settings: Settings, still: Still) -> Image.Image:
     return image
 
 
-def write_still(settings: Settings, raw: Path, still: Still) -> None:
-    """Draw a picture and write it as JPEG below `raw`, whose folders must exist."""
+def write_still(settings: Settings, path: Path, still: Still) -> None:
+    """Draw a picture and write it as JPEG to `path`, whatever place `still.path` names."""
     knobs: Difficulty = getattr(settings, still.knobs)
     quality = int(generator(settings.seed, "jpeg", still.path).integers(*knobs.jpeg))
-    draw_still(settings, still).save(raw / still.path, quality=quality)
+    draw_still(settings, still).save(path, "JPEG", quality=quality)

@@ -45,6 +45,11 @@ class Video:
     event: str = ""
     span: tuple[int, int] = (0, 0)
 
+    @property
+    def path(self) -> str:
+        """Where the video stands below the raw folder."""
+        return f"{FOLDER}/{self.name}.mp4"
+
     def class_at(self, frame: int) -> int:
         """Return the challenge's class of a frame."""
         return [label for label, first in self.segments if first <= frame][-1]
@@ -201,12 +206,12 @@ def _cover(image: np.ndarray, pose: Pose, person: Person, entered: float) -> np.
     return np.asarray(picture.filter(ImageFilter.GaussianBlur(0.5)))
 
 
-def write_video(settings: Settings, raw: Path, video: Video) -> None:
-    """Draw and encode a video as H.264 below `raw`, whose folders must exist.
+def write_video(settings: Settings, path: Path, video: Video) -> None:
+    """Draw a video and encode it as H.264 in MP4 to `path`, whatever place `video.path` names.
 
     One encoder thread: with more, x264's output would depend on their number.
     """
-    with av.open(str(raw / FOLDER / f"{video.name}.mp4"), "w") as container:
+    with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=Fraction(RATE))
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.codec_context.thread_count = 1
