@@ -265,6 +265,21 @@ def test_whatever_the_format_what_is_prepared_is_an_upright_rgb_jpeg(tmp_path):
     ).read_bytes()
 
 
+def test_a_jpeg_that_only_pillow_reads_is_written_anew(tmp_path):
+    place = tmp_path / "raw" / "Faces"
+    place.mkdir(parents=True)
+    noise = np.random.RandomState(0).randint(0, 255, (40, 40, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(place / "a.jpg", quality=60)
+    content = bytearray((place / "a.jpg").read_bytes())
+    content[685] = 255  # the start of a marker amid the data
+    (place / "a.jpg").write_bytes(content)
+    with pytest.raises(RuntimeError):
+        decode_image(str(place / "a.jpg"))
+    prepared = prepare(tmp_path)
+    image_name = read_manifest(prepared / "manifest.csv")["image"][0]
+    assert decode_image(str(prepared / image_name)).shape == (3, 40, 40)
+
+
 def photographs(place, aligned):
     """Faces drawn where TEMPLATE has them, or small and aside."""
     names = [f"Ann_Lee_{n:04d}.jpg" for n in range(4)]
