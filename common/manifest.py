@@ -13,22 +13,7 @@ import numpy as np
 import pandas as pd
 
 from common.emotions import ALONE, BASIC
-from common.files import UserError, file_digest, whole_file
-
-__all__ = [
-    "CATEGORICAL",
-    "COLUMNS",
-    "KINDS",
-    "SPLITS",
-    "check_manifest",
-    "file_digest",
-    "folds",
-    "hold_out",
-    "perceptual_hash",
-    "read_manifest",
-    "thin_out",
-    "write_manifest",
-]
+from common.files import UserError, whole_file
 
 COLUMNS = (
     "image",  # path relative to the folder of the manifest
@@ -53,7 +38,8 @@ _COMPOUND = {f"{a} {b}" for a in BASIC for b in BASIC if a < b}
 def read_manifest(path: str | Path) -> pd.DataFrame:
     """Read a manifest: image str, five categoricals, width and height int32, hash uint64.
 
-    Raises UserError for a missing file, other columns, or a value that is not of its column's type.
+    Raises UserError for a missing file, a value that is not of its column's type, or what
+    check_manifest refuses.
     """
     path = Path(path)
     types = {name: "category" for name in CATEGORICAL}
@@ -81,6 +67,7 @@ def read_manifest(path: str | Path) -> pd.DataFrame:
             f"The manifest {path} is damaged ({str(error).strip()}); write it again with "
             "01_prepare_data.py."
         ) from None
+    check_manifest(frame, path)
     return frame
 
 
@@ -139,7 +126,7 @@ def folds(frame: pd.DataFrame, count: int, seed: int) -> np.ndarray:
     groups = _groups(frame)
     found = int(groups.max(initial=-1)) + 1
     if found < count:
-        raise UserError(f"Cannot make {count} folds of {found} subjects; ask for fewer folds.")
+        raise UserError(f"Cannot make {count} folds of {found} subjects; more are needed.")
     result = np.full(len(frame), -1, dtype=np.int64)
     labels = frame["labels"].astype("str").to_numpy()
     # Balanced as far as a label is frequent enough to be in every fold.
@@ -181,6 +168,23 @@ def hold_out(frame: pd.DataFrame) -> pd.Series:
     return held
 
 
+def training_rows(frame: pd.DataFrame, held: pd.Series) -> pd.Series:
+    """Choose the rows that training may see, bool [n], given those of hold_out.
+
+    Rows of the split train or of none that are not held out, show no subject of a held row, and
+    have no held row's perceptual hash: data sets share photographs, and owners' splits persons.
+    """
+    chosen = frame["split"].isin(("train", "")) & ~held
+    subject = frame["subject"].astype("category").cat
+    dataset = frame["dataset"].astype("category").cat
+    known = (frame["subject"] != "").to_numpy()
+    person = dataset.codes.to_numpy(np.int64) * len(subject.categories) + subject.codes.to_numpy()
+    seen = known & np.isin(person, np.unique(person[held & known]))
+    hashes = frame["hash"].to_numpy(np.uint64)
+    telling = np.setdiff1d(hashes[held], _FLAT)
+    return chosen & ~seen & ~np.isin(hashes, telling)
+
+
 def thin_out(frame: pd.DataFrame, limit: int | None) -> pd.DataFrame:
     """Return `limit` rows, evenly spaced so that every data set keeps its share (`--limit`)."""
     if limit is None or limit >= len(frame):
@@ -188,6 +192,8 @@ def thin_out(frame: pd.DataFrame, limit: int | None) -> pd.DataFrame:
     return frame.iloc[np.linspace(0, len(frame) - 1, limit).astype(np.int64)]
 
 
+# Hashes of pictures of one gray, which tell nothing: without a bit, with all, with the mean's.
+_FLAT = np.array([0, 2**64 - 1, 2**63], dtype=np.uint64)
 _HASH_SIDE = 32
 _FREQUENCIES = 8
 # Rows of the discrete cosine transform (type II): float [8, 32].

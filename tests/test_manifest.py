@@ -16,6 +16,7 @@ from common.manifest import (
     perceptual_hash,
     read_manifest,
     thin_out,
+    training_rows,
     write_manifest,
 )
 
@@ -116,6 +117,14 @@ def test_a_missing_manifest_names_the_script_that_makes_it(tmp_path):
         read_manifest(tmp_path / "manifest.csv")
 
 
+def test_what_is_read_is_checked(tmp_path):
+    path = tmp_path / "manifest.csv"
+    write_manifest(path, manifest())
+    path.write_text(path.read_text(encoding="utf-8").replace("images/A, B/001", "../001"), "utf-8")
+    with pytest.raises(UserError, match=r"manifest\.csv, line 3: the image .* points outside"):
+        read_manifest(path)
+
+
 def test_folds_never_split_a_person_and_balance_the_labels():
     random = np.random.default_rng(0)
     person = random.integers(0, 60, 1200)
@@ -146,7 +155,7 @@ def test_images_without_a_subject_stand_for_themselves():
         }
     )
     assert np.bincount(folds(frame, 4, seed=0)).tolist() == [25] * 4
-    with pytest.raises(UserError, match="fewer folds"):
+    with pytest.raises(UserError, match="more are needed"):
         folds(frame.assign(subject="one"), 4, seed=0)
 
 
@@ -223,6 +232,39 @@ def test_nobody_is_on_both_sides_of_a_split_that_we_make():
     held = hold_out(frame)
     assert 20 <= held.sum() <= 60
     assert not set(people[held]) & set(people[~held])
+
+
+@pytest.mark.parametrize("categorical", [True, False])
+def test_training_sees_no_held_person_and_no_held_picture(categorical):
+    rows = [
+        # dataset, split, subject, hash, held, may be seen by training
+        ("A", "val", "ann", 5, True, False),
+        ("A", "train", "ann", 6, False, False),
+        ("B", "train", "ann", 7, False, True),  # another ann
+        ("A", "train", "bob", 5, False, False),
+        ("B", "", "", 5, False, False),
+        ("B", "", "", 8, False, True),
+        ("A", "val", "", 0, True, False),
+        ("A", "val", "", 2**64 - 1, True, False),
+        ("A", "train", "", 0, False, True),  # flat pictures are not the same picture
+        ("A", "train", "", 2**64 - 1, False, True),
+        ("A", "test", "eve", 9, False, False),
+        ("A", "train", "eve", 10, False, True),
+        ("B", "train", "", 2**64 - 2, False, True),
+        ("B", "", "", 2**64 - 3, True, False),
+        ("B", "train", "", 2**64 - 3, False, False),
+    ]
+    columns = dict(
+        zip(("dataset", "split", "subject", "hash"), zip(*rows, strict=True), strict=False)
+    )
+    frame = pd.DataFrame(columns | {"hash": np.array(columns["hash"], dtype=np.uint64)})
+    if categorical:
+        frame = frame.astype({name: "category" for name in ("dataset", "split", "subject")})
+    frame.index += 100
+    held = pd.Series([row[4] for row in rows], index=frame.index)
+    seen = training_rows(frame, held)
+    assert seen.dtype == bool and seen.index.equals(frame.index)
+    assert seen.tolist() == [row[5] for row in rows]
 
 
 def test_a_limit_keeps_every_data_set():
