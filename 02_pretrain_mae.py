@@ -12,6 +12,8 @@ Examples
 
 from __future__ import annotations
 
+import argparse
+
 import numpy as np
 import safetensors.torch
 import torch
@@ -20,11 +22,18 @@ from torchvision.utils import make_grid
 
 from common.augment import normalise
 from common.classifier import create_encoder, save_model, start_from
-from common.config import fraction, make_parser, parse_arguments, positive_float, run_script
-from common.files import file_digest, whole_file
+from common.config import (
+    fraction,
+    make_parser,
+    parse_arguments,
+    positive,
+    positive_float,
+    run_script,
+)
+from common.files import UserError, file_digest, whole_file
 from common.loading import Geometry, ImageStore, Plan, evaluation_batches
 from common.mae import MaskedAutoencoder, learning_rate_of
-from common.manifest import hold_out, read_manifest, thin_out
+from common.manifest import hold_out, read_manifest, thin_out, training_rows
 from common.runs import finish_run, init_facts, start_run
 from common.training import cosine, fit, make_optimizer
 
@@ -42,14 +51,20 @@ def arguments():
     add = parser.add_argument
     add("--mask-ratio", type=fraction, default=0.75, help="share of hidden patches")  # paper §3.2
     add("--blr", type=positive_float, default=1.5e-4, help="learning rate for a batch of 256")
-    add("--weight-decay", type=float, default=0.05, help="of AdamW")
+    add("--weight-decay", type=fraction, default=0.05, help="of AdamW")
     add("--warmup-epochs", type=float, default=2.0, help="epochs of rising learning rate")
     add("--crop-area", type=fraction, nargs=2, default=[0.2, 1.0], help="range of the random crop")
-    add("--norm-pix-loss", action="store_true", help="target: each patch normalised by itself")
-    add("--decoder-dim", type=int, default=512, help="features of the decoder")
-    add("--decoder-depth", type=int, default=8, help="blocks of the decoder")
-    add("--decoder-heads", type=int, default=16, help="attention heads of the decoder")
-    add("--picture-every", type=int, default=5, help="epochs between pictures of reconstructions")
+    add("--norm-pix-loss", action=argparse.BooleanOptionalAction, default=False,
+        help="target: each patch normalised by itself")  # fmt: skip
+    add("--decoder-dim", type=positive, default=512, help="features of the decoder")
+    add("--decoder-depth", type=positive, default=8, help="blocks of the decoder")
+    add("--decoder-heads", type=positive, default=16, help="attention heads of the decoder")
+    add(
+        "--picture-every",
+        type=positive,
+        default=5,
+        help="epochs between pictures of reconstructions",
+    )
     return parse_arguments(parser, "pretrain_mae")
 
 
@@ -57,8 +72,9 @@ def main() -> None:
     args = arguments()
     prepared = args.data_dir / "prepared"
     manifest = read_manifest(prepared / "manifest.csv")
-    held = hold_out(manifest) | manifest.split.isin(["val", "test"])
-    seen = thin_out(manifest[~held], args.limit)
+    seen = thin_out(manifest[training_rows(manifest, hold_out(manifest))], args.limit)
+    if seen.empty:
+        raise UserError(f"{prepared} has no image that is not held out for validation or test.")
     facts = {"manifest_sha256": file_digest(prepared / "manifest.csv"), **init_facts(args.init)}
     run = start_run(args, "mae", facts)
     if run is None:

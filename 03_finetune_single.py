@@ -18,18 +18,26 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import torch
 from torch.nn import functional
 
-from common.augment import RANDOMS, augment, normalise
+from common.augment import RANDOMS
 from common.classifier import create_classifier, read_weights, save_model, start_from
-from common.config import fraction, make_parser, parse_arguments, positive_float, run_script
+from common.config import count, make_parser, parse_arguments, positive_float, run_script
 from common.emotions import ADAPTATION, BASIC, multi_hot
 from common.files import UserError, file_digest
+from common.finetuning import (
+    ADAPTATION_SETS,
+    add_flags,
+    choose_sets,
+    evaluation_input,
+    expression_loss,
+    model_options,
+    network_input,
+)
 from common.loading import Geometry, ImageStore, Plan
-from common.manifest import hold_out, read_manifest, thin_out
-from common.metrics import confusion, macro_f1
-from common.report import save_confusion, save_curves
+from common.manifest import hold_out, read_manifest, thin_out, training_rows
+from common.metrics import confusion, macro_f1, single_emotion_f1
+from common.pictures import save_confusion, save_curves
 from common.runs import finish_run, init_facts, start_run
 from common.training import cosine, fit, make_optimizer, predict
 
@@ -42,19 +50,12 @@ def arguments():
         *("limit", "save_minutes", "report_to"),
         epochs=20,
     )
+    add_flags(parser, warmup_epochs=1.0)
     add = parser.add_argument
-    add("--datasets", nargs="+", help="sets of the single phase (default: all but those to adapt)")
-    add("--adapt-datasets", nargs="*", default=["AffectNet", "Aff-Wild2"], help="sets to adapt on")
-    add("--adapt-epochs", type=int, default=5, help="epochs of the adaptation, 0 for none")
-    add("--adapt-lr", type=positive_float, default=1e-5, help="learning rate of the adaptation")
-    add("--lr", type=positive_float, default=1e-5, help="learning rate of the single phase")
-    add("--weight-decay", type=float, default=0.05, help="of AdamW")
-    add("--layer-decay", type=fraction, default=1.0, help="factor of the rate, block by block")
-    add("--warmup-epochs", type=float, default=1.0, help="epochs of rising learning rate")
-    add("--drop-path", type=fraction, default=0.0, help="share of skipped blocks in the last block")
-    add("--crop-area", type=fraction, nargs=2, default=[0.6, 1.0], help="range of the random crop")
-    add("--jitter", type=fraction, default=0.3, help="strength of the colour jitter")
-    add("--cutout", type=fraction, default=0.5, help="share of images with a square cut out")
+    add("--adapt-datasets", nargs="+",
+        help=f"sets to adapt on (default: {' and '.join(ADAPTATION_SETS)})")  # fmt: skip
+    add("--adapt-epochs", type=count, default=5, help="epochs of the adaptation, 0 for none")
+    add("--adapt-lr", type=positive_float, default=1e-5, help="its highest learning rate")
     return parse_arguments(parser, "finetune_single")
 
 
@@ -64,42 +65,55 @@ def main() -> None:
     prepared = args.data_dir / "prepared"
     manifest = read_manifest(prepared / "manifest.csv")
     held = hold_out(manifest)
+    training = training_rows(manifest, held)
     manifest = thin_out(manifest[manifest.kind == "single"], args.limit)
-    held = held[manifest.index]
-    facts = {"manifest_sha256": file_digest(prepared / "manifest.csv"), **init_facts(args.init)}
+    held, training = held[manifest.index], training[manifest.index]
     # Both phases are checked before either is trained: a night of adaptation must not end in an
     # error that could have been told at once.
-    adapting = manifest.dataset.isin(args.adapt_datasets)
-    named = manifest.dataset.isin(args.datasets) if args.datasets else ~adapting
+    if args.adapt_datasets:
+        adapting = choose_sets(manifest, args.adapt_datasets, "--adapt-datasets")
+    else:
+        adapting = manifest.dataset.isin(ADAPTATION_SETS)
+    chosen = choose_sets(manifest, args.datasets, "--datasets")
+    if args.adapt_datasets and not args.datasets:
+        chosen &= ~adapting
     emotional = manifest.labels.isin(BASIC)  # paper §3.3: without Neutral
-    chosen, neutral = named & emotional, int((named & ~emotional).sum())
-    counts = len(trainable(manifest[chosen], held[chosen])), int(held[chosen].sum())
+    chosen, neutral = chosen & emotional, int((chosen & ~emotional).sum())
+    counts = int((chosen & training).sum()), int((chosen & held).sum())
     if not all(counts):
         raise UserError(
             f"The single phase finds {counts[0]} images to train on and {counts[1]} to validate on "
-            f"in {', '.join(args.datasets or ['all data sets but those to adapt on'])}; labelled "
-            f"sets prepared are: {', '.join(sorted(set(manifest.dataset))) or 'none'}."
+            f"in {', '.join(sorted(set(manifest.dataset))) or 'no labelled set'}; a fifth of the "
+            "persons of a table without a `split` is held out, so it needs several (`subject`)."
         )
-    run = start_run(args, "single", facts)
+    run = start_run(args, "single", facts(args, prepared))
     if run is None:
         return
     start = None if args.init == "none" else args.init
-    if adapting.any() and args.adapt_epochs:
-        start = adapt(run, args, start, prepared, manifest[adapting], held[adapting])
+    if args.adapt_epochs and (adapting & training).any():
+        parts = (part[adapting] for part in (manifest, training, held))
+        start = adapt(run, args, start, prepared, *parts)
     elif args.adapt_epochs:
-        run.say(f"adapt: none of {', '.join(args.adapt_datasets)} prepared; phase left out")
+        run.say(f"adapt: no image of {' or '.join(ADAPTATION_SETS)} to train on; left out")
     run.say(f"single: {neutral:,} images of no basic emotion left out")
-    train_single(run, args, start, prepared, manifest[chosen], held[chosen])
+    parts = (part[chosen] for part in (manifest, training, held))
+    train_single(run, args, start, prepared, *parts)
     finish_run(run)
     run.say(f"single: classifier in {run.folder / 'model.safetensors'}")
 
 
-def adapt(run, args, start, prepared, rows: pd.DataFrame, held: pd.Series) -> str:
+def facts(args, prepared) -> dict:
+    """Return what else the result depends on, to compare when a run goes on."""
+    return {"manifest_sha256": file_digest(prepared / "manifest.csv"), **init_facts(args.init)}
+
+
+def adapt(run, args, start, prepared, rows: pd.DataFrame, training, held) -> str:
     """Train the encoder on the eight classes of AffectNet, and return the file it is kept in."""
     path = run.folder / "adapted" / "model.safetensors"
     labels = np.array([ADAPTATION.index(label) for label in rows.labels])
     checking = np.flatnonzero(held)
-    network = create_classifier(args.model, args.image_size, options(args), classes=len(ADAPTATION))
+    options = model_options(args)
+    network = create_classifier(args.model, args.image_size, options, classes=len(ADAPTATION))
     if start:
         start_from(network, start)
     one_hot = np.eye(len(ADAPTATION), dtype=np.float32)[labels]
@@ -113,8 +127,8 @@ def adapt(run, args, start, prepared, rows: pd.DataFrame, held: pd.Series) -> st
 
     store = ImageStore(prepared, rows.image)
     phase(
-        run, args, network, store, "adapt", trainable(rows, held), checking, one_hot, loss, score,
-        args.adapt_epochs, args.adapt_lr,
+        run, args, network, store, "adapt", np.flatnonzero(training), checking, one_hot, loss,
+        score, args.adapt_epochs, args.adapt_lr,
     )  # fmt: skip
     if run.main:
         save_model(path.parent, network)
@@ -122,28 +136,22 @@ def adapt(run, args, start, prepared, rows: pd.DataFrame, held: pd.Series) -> st
     return str(path)
 
 
-def train_single(run, args, start, prepared, rows: pd.DataFrame, held: pd.Series) -> None:
+def train_single(run, args, start, prepared, rows: pd.DataFrame, training, held) -> None:
     """Train six sigmoid logits with binary cross-entropy (eq. 1); keep the best epoch."""
     checking = np.flatnonzero(held)
     targets = np.stack([multi_hot(label) for label in rows.labels])
     truth = targets.argmax(1)
-    network = create_classifier(args.model, args.image_size, options(args))
+    network = create_classifier(args.model, args.image_size, model_options(args))
     if start:
         start_from(network, start)
 
-    def loss(network, batch):
-        logits = network(network_input(args, batch))
-        return functional.binary_cross_entropy_with_logits(
-            logits, batch["targets"], reduction="none"
-        ).sum(1)  # eq. 1: summed over classes, averaged over images
-
     def score(logits):
-        return macro_f1(truth[checking], logits.argmax(1), len(BASIC))
+        return single_emotion_f1(truth[checking], logits)
 
     store = ImageStore(prepared, rows.image)
     table, validation = phase(
-        run, args, network, store, "single", trainable(rows, held), checking, targets, loss, score,
-        args.epochs, args.lr, keep=True,
+        run, args, network, store, "single", np.flatnonzero(training), checking, targets,
+        expression_loss(args), score, args.epochs, args.lr, keep=True,
     )  # fmt: skip
     network.load_state_dict(read_weights(run.folder / "model.safetensors"))
     matrix = confusion(truth[checking], validation().argmax(1), len(BASIC))
@@ -167,10 +175,8 @@ def phase(
         return Plan(order, targets[order])
 
     def validation() -> np.ndarray:
-        return predict(
-            run, network, store, checking, targets.shape[1],
-            lambda images: normalise(images, args.mean, args.std),
-        )  # fmt: skip
+        shown = evaluation_input(args)
+        return predict(run, network, store, checking, targets.shape[1], shown)
 
     def validate(_: int) -> dict:
         return {"val_macro_f1": score(validation())} if len(checking) else {}
@@ -192,23 +198,6 @@ def phase(
         keep=lambda: save_model(run.folder, network),
     )
     return table, validation
-
-
-def trainable(rows: pd.DataFrame, held: pd.Series) -> np.ndarray:
-    """Return the positions of the rows to train on."""
-    return np.flatnonzero(~held & rows.split.isin(["train", ""]))
-
-
-def network_input(args, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Augment and normalise a batch on the device (paper §3.3: flip, crop, jitter, cutout)."""
-    return augment(
-        batch, jitter=args.jitter, cutout_probability=args.cutout, mean=args.mean, std=args.std
-    )
-
-
-def options(args) -> dict:
-    """Return the model's options with the drop rate that training adds."""
-    return {**args.model_options, "drop_path_rate": args.drop_path}
 
 
 if __name__ == "__main__":

@@ -17,11 +17,11 @@ Examples
 from __future__ import annotations
 
 import numpy as np
-from torch.nn import functional
+from scipy.special import expit
 
-from common.augment import RANDOMS, augment, normalise
+from common.augment import RANDOMS
 from common.classifier import create_classifier, read_weights, save_model, start_from
-from common.config import fraction, make_parser, parse_arguments, positive_float, run_script
+from common.config import fraction, make_parser, parse_arguments, positive, run_script
 from common.curriculum import MIXES, Sources, draw_epoch, stage_of
 from common.emotions import (
     BASIC,
@@ -33,10 +33,17 @@ from common.emotions import (
     multi_hot,
 )
 from common.files import UserError, file_digest
+from common.finetuning import (
+    add_flags,
+    choose_sets,
+    evaluation_input,
+    expression_loss,
+    model_options,
+)
 from common.loading import Geometry, ImageStore
-from common.manifest import hold_out, read_manifest, thin_out
+from common.manifest import hold_out, read_manifest, thin_out, training_rows
 from common.metrics import confusion, macro_f1
-from common.report import save_confusion, save_curves
+from common.pictures import save_confusion, save_curves
 from common.runs import finish_run, init_facts, start_run
 from common.training import fit, make_optimizer, plateau, predict
 
@@ -50,39 +57,26 @@ def arguments():
         *("mixed_precision", "model", "model_options", "image_size", "mean", "std", "init"),
         *("limit", "save_minutes", "report_to"),
     )
+    add_flags(parser, warmup_epochs=0.5)
     add = parser.add_argument
-    add("--stage-epochs", type=int, nargs="+", default=[5, 5, 3, 3], help="of each sub-stage")
-    add(
-        "--compound-shares",
-        type=fraction,
-        nargs="+",
-        default=[0.0, 0.2, 0.4, 1.0],
-        help="share of compound images in each sub-stage's batches",
-    )
+    add("--stage-epochs", type=positive, nargs="+", default=[5, 5, 3, 3], help="of each sub-stage")
+    add("--compound-shares", type=fraction, nargs="+", default=[0.0, 0.2, 0.4, 1.0],
+        help="share of compound images in each sub-stage's batches")  # fmt: skip
     add("--natural-share", type=fraction, default=0.5, help="of natural among compound images")
     add("--mixes", nargs="*", choices=MIXES, default=["mixup", "cutmix"], help="generators")
     add("--mixup-weight", type=fraction, default=0.1, help="of the first image")  # table 1
     add("--pairs", choices=PAIRS, default="challenge7", help="compounds that are valid")
-    add("--datasets", nargs="+", help="sets of single expressions (default: all but those below)")
-    add("--without", nargs="*", default=["AffectNet", "Aff-Wild2"], help="sets to leave out")
-    add("--epoch-images", type=int, help="images an epoch (default: the single training images)")
-    add("--lr", type=positive_float, default=1e-5, help="learning rate of the plateau")
-    add("--weight-decay", type=float, default=0.05, help="of AdamW")
-    add("--layer-decay", type=fraction, default=1.0, help="factor of the rate, block by block")
-    add("--warmup-epochs", type=float, default=0.5, help="epochs of rising learning rate")
-    add("--drop-path", type=fraction, default=0.0, help="share of skipped blocks in the last block")
-    add("--crop-area", type=fraction, nargs=2, default=[0.6, 1.0], help="range of the random crop")
-    add("--jitter", type=fraction, default=0.3, help="strength of the colour jitter")
-    add("--cutout", type=fraction, default=0.5, help="share of images with a square cut out")
+    add("--epoch-images", type=positive,
+        help="images an epoch (default: the single training images)")  # fmt: skip
     return parse_arguments(parser, "curriculum")
 
 
 def main() -> None:
     args = arguments()
-    if len(args.stage_epochs) != len(args.compound_shares) or min(args.stage_epochs) < 1:
+    if len(args.stage_epochs) != len(args.compound_shares):
         raise UserError(
             f"--stage-epochs ({args.stage_epochs}) and --compound-shares ({args.compound_shares}) "
-            "must name the same number of sub-stages, of one epoch or more."
+            "must name the same number of sub-stages."
         )
     args.init = args.init or str(args.run_dir / "single" / "model.safetensors")
     prepared = args.data_dir / "prepared"
@@ -90,13 +84,14 @@ def main() -> None:
     valid = {tuple(sorted((BASIC[a], BASIC[b]))) for a, b in PAIRS[args.pairs]}
     labels = manifest.labels.astype(str)
     single = labels.isin(BASIC) & (manifest.kind == "single")
-    single &= manifest.dataset.isin(args.datasets or set(manifest.dataset) - set(args.without))
+    single &= choose_sets(manifest, args.datasets, "--datasets")
     natural = (manifest.kind == "compound") & labels.map(lambda text: tuple(text.split()) in valid)
     used = thin_out(manifest[single | natural], args.limit)
-    held = hold_out(manifest)[used.index]
+    held = hold_out(manifest)
+    training = training_rows(manifest, held)[used.index]
+    held = held[used.index]
     facts = {"manifest_sha256": file_digest(prepared / "manifest.csv"), **init_facts(args.init)}
     store = ImageStore(prepared, used.image)
-    training = ~held & used.split.isin(["train", ""])
     sources = Sources(
         targets=np.array([multi_hot(text) for text in used.labels]).reshape(-1, len(BASIC)),
         single=np.flatnonzero(training & (used.kind == "single")),
@@ -117,8 +112,7 @@ def main() -> None:
         f"{len(checking):,} compounds to validate"
     )
 
-    options = {**args.model_options, "drop_path_rate": args.drop_path}
-    network = create_classifier(args.model, args.image_size, options)
+    network = create_classifier(args.model, args.image_size, model_options(args))
     if args.init != "none":
         start_from(network, args.init, keep_head=True)
     network.to(run.accelerator.device)
@@ -139,25 +133,9 @@ def main() -> None:
         )
         return drawn
 
-    def loss(network, batch):
-        images = augment(
-            batch,
-            jitter=args.jitter,
-            cutout_probability=args.cutout,
-            mean=args.mean,
-            std=args.std,
-            mixup_weight=args.mixup_weight,
-        )
-        return functional.binary_cross_entropy_with_logits(
-            network(images), batch["targets"], reduction="none"
-        ).sum(1)  # eq. 1: summed over classes, averaged over images
-
     def validation() -> np.ndarray:
-        logits = predict(
-            run, network, store, checking, len(BASIC),
-            lambda images: normalise(images, args.mean, args.std),
-        )  # fmt: skip
-        return compound_scores(1 / (1 + np.exp(-logits))).argmax(1)
+        logits = predict(run, network, store, checking, len(BASIC), evaluation_input(args))
+        return compound_scores(expit(logits)).argmax(1)
 
     def validate(epoch: int) -> dict:
         figures = {"stage": stage_of(epoch, args.stage_epochs) + 1, **accounts[epoch]}
@@ -172,7 +150,7 @@ def main() -> None:
         name="curriculum",
         epochs=epochs,
         plan=plan,
-        loss=loss,
+        loss=expression_loss(args),
         geometry=Geometry(args.image_size, crop_area=tuple(args.crop_area)),
         randoms=RANDOMS,
         optimizer=make_optimizer(network, args.lr, args.weight_decay, args.layer_decay),

@@ -35,10 +35,10 @@ from common.config import make_parser, parse_arguments, run_script, settings_of
 from common.emotions import CHALLENGE
 from common.files import UserError, file_digest, whole_file
 from common.inference import best_device, crop_videos, predict_probabilities
-from common.loading import ImageStore, default_workers
+from common.loading import ImageStore, default_batch_size, default_workers
 from common.metrics import divergence, summarise
 from common.report import write_report
-from common.runs import default_precision, provenance
+from common.runs import default_precision, provenance, refuse_unfinished
 
 
 def arguments() -> argparse.Namespace:
@@ -76,6 +76,8 @@ def main() -> None:
         raise UserError(f"There is no truth table {args.truth}.")
     device = best_device()
     checkpoints = args.checkpoints or [args.run_dir / "curriculum" / "model.safetensors"]
+    for path in checkpoints:
+        refuse_unfinished(path)
     models = [load_classifier(path) for path in checkpoints]
 
     if args.videos:
@@ -102,7 +104,7 @@ def main() -> None:
         device,
         flip=args.flip_tta,
         precision=precision,
-        batch_size=args.batch_size,
+        batch_size=args.batch_size or default_batch_size(),
         workers=default_workers() if args.workers is None else args.workers,
     )
     images_per_s = len(crops) / (time.time() - begun)

@@ -41,6 +41,8 @@ class ConvStem(nn.Module):
         factory = {"device": device, "dtype": dtype}
         self.patch_size = (patch_size, patch_size)
         side = img_size if isinstance(img_size, int) else img_size[0]
+        if side % patch_size:
+            raise UserError(f"--image-size {side} is not a multiple of patch_size {patch_size}.")
         self.grid_size = (side // patch_size, side // patch_size)
         self.num_patches = self.grid_size[0] * self.grid_size[1]
         layers, channels = [], in_chans
@@ -180,6 +182,11 @@ def start_from(network: nn.Module, init: str, keep_head: bool = False) -> list[s
             position,
             network.patch_embed.grid_size,
             num_prefix_tokens=0 if network.no_embed_class else network.num_prefix_tokens,
+        )
+    if keep_head and not any(key.startswith("head.") for key in weights):
+        raise UserError(
+            f"{init} holds an encoder without a head; 04 goes on from a classifier of 03 (or from "
+            "nothing, with --init none)."
         )
     if not keep_head:
         weights = {key: value for key, value in weights.items() if not key.startswith("head.")}

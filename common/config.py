@@ -28,14 +28,16 @@ TABLES = (
 )
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """Read a whole number of 1 or more (argparse type)."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
     return number
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """Read a whole number of 0 or more (argparse type)."""
     number = int(text)
     if number < 0:
         raise argparse.ArgumentTypeError(f"{text} is negative")
@@ -81,17 +83,18 @@ COMMON: dict[str, dict] = {
     "data_dir": dict(type=Path, default=Path("data"), help="folder holding raw/ and prepared/"),
     "run_dir": dict(type=Path, default=Path("runs/paper"), help="folder of this run's results"),
     "seed": dict(type=_seed, default=0, help="seed of everything random"),
-    "epochs": dict(type=_positive, default=10, help="passes over the training images"),
+    "epochs": dict(type=positive, default=10, help="passes over the training images"),
     "global_batch": dict(
-        type=_positive, default=256, help="images an optimiser step, over all processes"
+        type=positive, default=256, help="images an optimiser step, over all processes"
     ),
     "batch_size": dict(
-        type=_positive,
-        default=64,
-        help="images a process computes at once; the rest of the global batch is accumulated",
+        type=positive,
+        default=None,
+        help="images a process computes at once; the rest of the global batch is accumulated "
+        "(default: by the memory)",
     ),
     "workers": dict(
-        type=_count, default=None, help="loader processes a training process (default: by cores)"
+        type=count, default=None, help="loader processes a training process (default: by cores)"
     ),
     "mixed_precision": dict(
         choices=["no", "bf16", "fp16"],
@@ -108,19 +111,22 @@ COMMON: dict[str, dict] = {
         "stem=conv selects a convolutional stem, "
         "global_pool=concat a head that keeps positions",
     ),
-    "image_size": dict(type=_positive, default=224, help="side of the model's input, pixels"),
+    "image_size": dict(type=positive, default=224, help="side of the model's input, pixels"),
     "mean": dict(
         type=fraction, nargs=3, default=list(FACE_MEAN), help="mean colour of faces, R G B in 0..1"
     ),
     "std": dict(
-        type=fraction, nargs=3, default=list(FACE_STD), help="deviation of face colours, R G B"
+        type=positive_float,
+        nargs=3,
+        default=list(FACE_STD),
+        help="deviation of face colours, R G B",
     ),
     "init": dict(
         default=None,
         help="weights to start from: a file, or timm:NAME to fetch timm's; "
         "`none` starts from random weights (default: the stage before)",
     ),
-    "limit": dict(type=_positive, default=None, help="use only N images (a quick look)"),
+    "limit": dict(type=positive, default=None, help="use only N images (a quick look)"),
     "save_minutes": dict(
         type=positive_float, default=10.0, help="minutes between saved states within an epoch"
     ),
@@ -177,7 +183,7 @@ def parse_arguments(
     arguments, unknown = parser.parse_known_args(from_file + argv)
     if unknown:
         flags = [flag for action in parser._actions for flag in action.option_strings]
-        raise UserError(f"Unknown argument {unknown[0]}{_nearest(unknown[0], flags)}")
+        raise UserError(f"Unknown argument {unknown[0]}{nearest(unknown[0], flags)}")
     if hasattr(arguments, "model_options"):
         arguments.model_options = dict(arguments.model_options)
     return arguments
@@ -193,7 +199,7 @@ def _recipe_flags(parser: argparse.ArgumentParser, path: Path, table: str) -> li
         raise UserError(f"The recipe {path} is not valid TOML: {error}.") from None
     for name, value in recipe.items():
         if name not in TABLES or not isinstance(value, dict):
-            raise UserError(f"{path} has an unknown table [{name}]{_nearest(name, TABLES)}")
+            raise UserError(f"{path} has an unknown table [{name}]{nearest(name, TABLES)}")
     actions = {action.dest: action for action in parser._actions}
     own = {**recipe.get("common", {}), **recipe.get(table, {})}
     flags = []
@@ -201,7 +207,7 @@ def _recipe_flags(parser: argparse.ArgumentParser, path: Path, table: str) -> li
         if key not in actions or key in ("help", "config"):
             if key in COMMON and key not in recipe.get(table, {}):
                 continue  # a common flag that this script has no use for
-            raise UserError(f"{path} has an unknown key {key!r}{_nearest(key, actions)}")
+            raise UserError(f"{path} has an unknown key {key!r}{nearest(key, actions)}")
         action = actions[key]
         if isinstance(action, argparse.BooleanOptionalAction):
             if not isinstance(value, bool):
@@ -216,7 +222,8 @@ def _recipe_flags(parser: argparse.ArgumentParser, path: Path, table: str) -> li
     return flags
 
 
-def _nearest(name: str, known) -> str:
+def nearest(name: str, known) -> str:
+    """Return the end of a sentence that names the known word most like `name`."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; the nearest known is {close[0]}." if close else "; see --help."
 
@@ -233,7 +240,7 @@ def settings_of(arguments: argparse.Namespace) -> dict:
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Run a script's main: a UserError becomes one sentence and exit status 2."""
+    """Run a script's main: what a user can mend becomes one sentence and exit status 2."""
     try:
         main()
     except UserError as error:
@@ -246,3 +253,12 @@ def run_script(main: Callable[[], None]) -> None:
         # The reader of our output has gone (`| head`): not an error worth a traceback.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # of torch, which is not imported here
+            raise
+        print("error: The GPU's memory is too small; lower --batch-size.", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:  # disk full, no permission, a folder that is a file
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}.", file=sys.stderr)
+        sys.exit(2)

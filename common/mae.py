@@ -12,6 +12,8 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import nn
 
+from common.files import UserError
+
 
 def sine_cosine_positions(dim: int, side: int, prefix_tokens: int = 0) -> torch.Tensor:
     """Return fixed 2-D positions, float32 [prefix + side², dim], zeros for prefix tokens.
@@ -47,11 +49,21 @@ class MaskedAutoencoder(nn.Module):
         norm_pix_loss: bool = False,
     ):
         super().__init__()
+        if decoder_dim % 4 or decoder_dim % decoder_heads:
+            raise UserError(
+                f"--decoder-dim {decoder_dim} is not a multiple of 4 and of --decoder-heads "
+                f"{decoder_heads}."
+            )
         self.encoder = encoder
         self.mask_ratio, self.norm_pix_loss = mask_ratio, norm_pix_loss
         self.patch_size = encoder.patch_embed.patch_size[0]
         self.grid = encoder.patch_embed.grid_size[0]
         self.prefix_tokens = encoder.num_prefix_tokens
+        if not 0 < self.visible < self.patches:
+            raise UserError(
+                f"--mask-ratio {mask_ratio} hides {self.patches - self.visible} of "
+                f"{self.patches} patches; some must be hidden and some seen."
+            )
         width = encoder.embed_dim
         encoder.pos_embed.data[0] = sine_cosine_positions(
             width, self.grid, 0 if encoder.no_embed_class else self.prefix_tokens
@@ -79,6 +91,11 @@ class MaskedAutoencoder(nn.Module):
         """L, the number of patches of an image, and of random numbers its mask takes."""
         return self.grid**2
 
+    @property
+    def visible(self) -> int:
+        """V, the number of patches the encoder sees."""
+        return int(self.patches * (1 - self.mask_ratio))
+
     def patchify(self, images: torch.Tensor) -> torch.Tensor:
         """[B, 3, H, W] → [B, L, p·p·3], pixels of a patch row by row, colours last."""
         batch, p, g = len(images), self.patch_size, self.grid
@@ -97,7 +114,7 @@ class MaskedAutoencoder(nn.Module):
         noise: [B, L]. Returns kept int64 [B, V] (indices, V = L·(1 − mask_ratio)) and mask float
         [B, L], 1 where the patch is removed.
         """
-        visible = int(self.patches * (1 - self.mask_ratio))
+        visible = self.visible
         kept = noise.argsort(dim=1)[:, :visible]
         return kept, torch.ones_like(noise).scatter(1, kept, 0.0)
 

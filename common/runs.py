@@ -1,13 +1,13 @@
-"""The run folder of a training stage: settings that must agree, record, saved states, signals."""
+"""The run folder of a training stage: settings that must agree, and the record of the run."""
 
 from __future__ import annotations
 
 import json
+import os
 import platform
-import signal
 import subprocess
 import sys
-import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -15,13 +15,15 @@ from pathlib import Path
 import timm.layers
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
 from accelerate.utils import set_seed
-from torch import nn
 from tqdm import tqdm
 
 from common.config import settings_of
-from common.files import UserError, file_digest, whole_file
-from common.loading import default_workers
+from common.files import UserError, file_digest, only_process, whole_file
+from common.loading import default_batch_size, default_workers
+
+TRACKERS = [str(tracker.value) for tracker in get_available_trackers()]
 
 # Settings that change how a result is computed but not which result it is: a run may be resumed
 # with other values of these.
@@ -57,6 +59,7 @@ class Run:
     batch_size: int
     workers: int
     save_minutes: float
+    lock: ExitStack = field(default_factory=ExitStack)  # held until the process ends
     notes: dict = field(default_factory=dict)  # what finish_run adds to run.json
 
     @property
@@ -86,6 +89,12 @@ def start_run(arguments, stage: str, facts: dict) -> Run | None:
     settings = {**settings_of(arguments), **facts}
     settings["mixed_precision"] = settings["mixed_precision"] or default_precision()
     # Threads and kernels: a run on the CPU is reproducible bit for bit, on CUDA to float error.
+    for name in arguments.report_to:
+        if name not in TRACKERS:
+            raise UserError(
+                f"--report-to {name}: Accelerate finds no such tracker here (it finds "
+                f"{', '.join(TRACKERS) or 'none'}); install it, or leave the flag out."
+            )
     accelerator = Accelerator(
         mixed_precision=settings["mixed_precision"],
         log_with=arguments.report_to or None,
@@ -101,6 +110,11 @@ def start_run(arguments, stage: str, facts: dict) -> Run | None:
     if before:
         _refuse_other_settings(folder, before["settings"], settings)
     if before and before.get("finished"):
+        if not (folder / "model.safetensors").is_file():
+            raise UserError(
+                f"{folder} is marked as finished, but its model.safetensors is gone; delete that "
+                "folder to train this stage again."
+            )
         if accelerator.is_main_process:
             print(f"{stage}: finished already, in {folder}")
         return None
@@ -108,14 +122,16 @@ def start_run(arguments, stage: str, facts: dict) -> Run | None:
         folder,
         settings,
         accelerator,
-        batch_size=arguments.batch_size,
-        workers=default_workers(accelerator.num_processes)
+        batch_size=arguments.batch_size or default_batch_size(),
+        # Of this machine's processes alone: other nodes have their own cores.
+        workers=default_workers(int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
         if arguments.workers is None
         else arguments.workers,
         save_minutes=arguments.save_minutes,
     )
     if run.main:
-        (folder / "state").mkdir(parents=True, exist_ok=True)
+        run.lock.enter_context(only_process(folder))
+        (folder / "state").mkdir(exist_ok=True)
         if not before:
             _write_record(run, finished=False)
     if arguments.report_to:
@@ -143,9 +159,11 @@ def _read_record(folder: Path) -> dict | None:
     if not path.exists():
         return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        record["settings"].keys()
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{path} is damaged; delete {folder} to start this stage anew.") from None
+    return record
 
 
 def _write_record(run: Run, finished: bool) -> None:
@@ -193,92 +211,29 @@ def finish_run(run: Run) -> None:
         _write_record(run, finished=True)
         for state in (run.folder / "state").glob("*.pt"):
             state.unlink()
-    if run.accelerator.trackers:
-        run.accelerator.end_training()
     run.accelerator.wait_for_everyone()
-
-
-class States:
-    """The saved states of one phase: whole files, the last two kept."""
-
-    def __init__(self, run: Run, name: str, network: nn.Module, optimizer):
-        self.run, self.name = run, name
-        self.network, self.optimizer = network, optimizer
-
-    def save(self, progress: dict, since: float) -> float:
-        """Write a state; `since` is when the one before was (time.monotonic); return the time."""
-        now = time.monotonic()
-        progress["seconds"] += now - since
-        if self.run.main:
-            content = {
-                "progress": progress,
-                "network": self.run.accelerator.unwrap_model(self.network).state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-            }
-            if self.run.accelerator.scaler:  # of fp16
-                content["scaler"] = self.run.accelerator.scaler.state_dict()
-            path = self.run.folder / "state" / f"{self.name}-{progress['steps_done']:09d}.pt"
-            with whole_file(path) as file:
-                torch.save(content, file)
-            for old in self._paths()[:-2]:
-                old.unlink()
-        self.run.accelerator.wait_for_everyone()
-        return now
-
-    def load(self) -> dict:
-        """Put the last readable state into network and optimiser; return its progress."""
-        for path in reversed(self._paths()):
-            try:
-                content = torch.load(path, map_location="cpu", weights_only=True)
-                progress = content["progress"]
-            except Exception as error:  # a damaged state, however it shows
-                self.run.say(f"warning: {path} is damaged ({error}); going back to the one before")
-                continue
-            self.run.accelerator.unwrap_model(self.network).load_state_dict(content["network"])
-            self.optimizer.load_state_dict(content["optimizer"])
-            if "scaler" in content:
-                self.run.accelerator.scaler.load_state_dict(content["scaler"])
-            self.run.say(
-                f"{self.name}: going on from epoch {progress['epoch'] + 1}, step {progress['step']}"
-            )
-            return progress
-        start = {"epoch": 0, "step": 0, "steps_done": 0, "sums": [0.0, 0.0]}
-        return {**start, "rows": [], "best": None, "seconds": 0.0}
-
-    def _paths(self) -> list[Path]:
-        return sorted((self.run.folder / "state").glob(f"{self.name}-*.pt"))
-
-
-class StopSignal:
-    """Notes SIGTERM and the first Ctrl-C, so that the loop can write a state at its next step."""
-
-    def __init__(self):
-        self.caught = 0
-        self._before = {
-            number: signal.signal(number, self._catch) for number in (signal.SIGTERM, signal.SIGINT)
-        }
-
-    def _catch(self, number: int, _) -> None:
-        if self.caught == signal.SIGINT == number:
-            raise KeyboardInterrupt  # the user insists
-        self.caught = number
-
-    def restore(self) -> None:
-        """Put the handlers back that were there before."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def leave(self) -> None:
-        """Exit as a process ended by this signal does: 143 for SIGTERM, 130 for Ctrl-C."""
-        number = self.caught or signal.SIGTERM  # another process may have caught it
-        print("Stopped; the same command goes on from here.", file=sys.stderr)
-        sys.exit(128 + number)
+    run.accelerator.end_training()  # also leaves the process group: none dies waiting for another
 
 
 def init_facts(init: str) -> dict[str, str]:
-    """Return the digest of the weights a stage starts from, as a setting that must agree."""
+    """Return the digest of the weights a stage starts from, as a setting that must agree.
+
+    Raises UserError where the file is missing, or belongs to a run that has not ended.
+    """
     if init == "none" or init.startswith("timm:"):
         return {}
     if not Path(init).is_file():
         raise UserError(f"There is no file of weights {init}; run the stage before, or set --init.")
+    refuse_unfinished(init)
     return {"init_sha256": file_digest(init)}
+
+
+def refuse_unfinished(weights: str | Path) -> None:
+    """Raise UserError where weights lie in the folder of a run that has not ended."""
+    folder = Path(weights).parent
+    record = _read_record(folder)
+    if record and record.get("finished") is False:
+        raise UserError(
+            f"{weights} is of a run that has not ended; run that stage to its end, or copy the "
+            "file (and, for 05, its run.json without `finished`) elsewhere to use it as it is."
+        )

@@ -1,7 +1,7 @@
 """The training loop on Accelerate: schedules, optimiser, steps, evaluation.
 
 What a script adds is its experiment: the plan of each epoch, the loss, the validation. The run
-folder and the saved states are those of `common.runs`.
+folder is that of `common.runs`, the saved states those of `common.states`.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from common.loading import (
     split_batches,
     training_passes,
 )
-from common.runs import Run, States, StopSignal
+from common.runs import Run
+from common.states import States, StopSignal
 
-# Steps between two looks at the loss and, with several processes, at their stop signals: a look
-# makes the processor wait for the GPU.
+# Steps between two looks at the loss: a look makes the processor wait for the GPU.
 LOOK_EVERY = 10
 
 
@@ -70,7 +70,9 @@ def make_optimizer(
     layer_decay: a block's rate is this power of its distance from the head (1: all alike).
     """
     if layer_decay < 1.0:
-        groups = param_groups_layer_decay(network, weight_decay, layer_decay=layer_decay)
+        groups = param_groups_layer_decay(
+            network, weight_decay, network.no_weight_decay(), layer_decay=layer_decay
+        )
     else:
         decayed, free = [], []
         for name, parameter in network.named_parameters():
@@ -102,7 +104,6 @@ def fit(
     validate: Callable[[int], dict[str, float]] | None = None,
     best: str | None = None,
     keep: Callable[[], None] | None = None,
-    clip: float | None = None,
 ) -> pd.DataFrame:
     """Train for `epochs` epochs, going on from the last saved state of the phase `name`.
 
@@ -171,8 +172,6 @@ def fit(
                     accelerator.backward(summed * (world / size))
                 here[0] += summed.detach()
                 here[1] += len(positions) - batch["weight"].sum()
-            if clip:
-                accelerator.clip_grad_norm_(network.parameters(), clip)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             progress["steps_done"] += 1
@@ -188,10 +187,10 @@ def fit(
                         "learning rate or choose --mixed-precision no."
                     )
             overdue = time.monotonic() - saved > 60 * run.save_minutes
-            if not ended and _any_process(run, number, stop.caught or overdue):
+            if not ended and _any_process(run, stop.caught or overdue):
                 progress.update(epoch=epoch, step=number + 1, sums=sums.tolist())
                 saved = states.save(progress, saved)
-                if _any_process(run, LOOK_EVERY - 1, stop.caught):
+                if _any_process(run, stop.caught):
                     stop.leave()
         bar.close()
         spent = time.monotonic() - begun
@@ -213,7 +212,7 @@ def fit(
         progress.update(epoch=epoch + 1, step=0, sums=[0.0, 0.0], rows=rows)
         _report_epoch(run, rows, epochs)
         saved = states.save(progress, saved)
-        if _any_process(run, LOOK_EVERY - 1, stop.caught):
+        if _any_process(run, stop.caught):
             stop.leave()
     stop.restore()
     table = pd.DataFrame(progress["rows"])
@@ -227,12 +226,10 @@ def fit(
     return table
 
 
-def _any_process(run: Run, number: int, here: bool) -> bool:
+def _any_process(run: Run, here: bool) -> bool:
     """Tell whether any process asks for a state; all must write it at the same step."""
     if run.accelerator.num_processes == 1:
         return bool(here)
-    if (number + 1) % LOOK_EVERY:
-        return False
     asked = torch.tensor(float(bool(here)), device=run.accelerator.device)
     return bool(run.accelerator.reduce(asked, "sum") > 0)
 
@@ -250,7 +247,8 @@ def _report_epoch(run: Run, rows: list[dict], epochs: int) -> None:
     )
     speed = row["images_per_s"]
     if run.accelerator.trackers:
-        run.accelerator.log(figures, step=row["epoch"])
+        named = {f"{row['phase']}/{key}": value for key, value in figures.items()}
+        run.accelerator.log(named)
     lost = f"  {row['unreadable']} unreadable" if row["unreadable"] else ""
     run.say(f"{row['phase']} {row['epoch']}/{epochs}  {text}  {speed:.0f} img/s{lost}")
     if run.main:

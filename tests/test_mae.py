@@ -48,7 +48,8 @@ def test_hidden_patches_do_not_leak_into_the_prediction(stem):
 
 @pytest.mark.parametrize("stem", ["linear", "conv"])
 def test_encoder_without_mask_is_the_timm_network(stem):
-    model = autoencoder(stem, mask_ratio=0.0)
+    model = autoencoder(stem)
+    model.mask_ratio = 0.0
     images, noise = batch(model)
     kept, _ = model.random_masking(noise)
     latent = model.encode(images, kept)

@@ -1,6 +1,9 @@
 """Training as a user runs it: stages that join, survive interruption, and agree on any machine."""
 
+import json
+import os
 import re
+import shutil
 import signal
 import time
 
@@ -11,7 +14,9 @@ import safetensors.torch
 import torch
 from toy_world import TINY, call, make_prepared, record, run, script
 
-from common.training import cosine, plateau
+from common.classifier import create_classifier
+from common.files import only_process
+from common.training import cosine, make_optimizer, plateau
 
 DECODER = ["--decoder-dim", "16", "--decoder-depth", "1", "--decoder-heads", "2"]
 
@@ -130,6 +135,16 @@ def test_two_processes_agree_with_one(world, whole, tmp_path):
         ("04_curriculum.py", "--data-dir {world} --stage-epochs 1", "sub-stages"),
         ("04_curriculum.py", "--data-dir {world} --datasets Faces --init none", "single"),
         ("04_curriculum.py", "--data-dir {world} --init {image}", "weights"),
+        ("02_pretrain_mae.py", "--data-dir {world} --mask-ratio 1", "--mask-ratio"),
+        ("02_pretrain_mae.py", "--data-dir {world} --decoder-dim 30", "--decoder-dim"),
+        ("02_pretrain_mae.py", "--data-dir {world} --picture-every 0", "--picture-every"),
+        ("02_pretrain_mae.py", "--data-dir {world} --report-to nosuch", "nosuch"),
+        ("02_pretrain_mae.py", "--data-dir {world} --run-dir {image}", "Not a directory"),
+        (
+            "03_finetune_single.py",
+            "--data-dir {world} --init none --adapt-datasets AfectNet",
+            "the nearest known is AffectNet",
+        ),
     ],
 )
 def test_a_mistake_is_one_sentence_and_writes_no_result(
@@ -137,11 +152,58 @@ def test_a_mistake_is_one_sentence_and_writes_no_result(
 ):
     image = next((world / "prepared").rglob("*.png"))
     filled = arguments.format(world=world, empty=tmp_path, image=image).split()
-    status, _, complaints = call(capsys)(script_name, *filled, "--run-dir", tmp_path / "run")
+    status, _, complaints = call(capsys)(script_name, "--run-dir", tmp_path / "run", *TINY, *filled)
     assert status == 2
     assert expected in complaints
     assert complaints.count("\n") == 1 and complaints.startswith("error: ")
     assert not list(tmp_path.rglob("model.safetensors"))
+
+
+def test_weights_that_do_not_suit_a_stage_are_refused(world, whole, tmp_path, capsys):
+    arguments = ["--data-dir", world, "--run-dir", tmp_path / "run", *TINY, "--init"]
+    encoder = whole / "mae" / "model.safetensors"
+    status, _, complaints = call(capsys)("04_curriculum.py", *arguments, encoder)
+    assert status == 2 and "without a head" in complaints
+    shutil.copytree(whole / "single", tmp_path / "single")
+    unfinished = json.dumps({**record(whole / "single"), "finished": False})
+    (tmp_path / "single" / "run.json").write_text(unfinished)
+    weights = tmp_path / "single" / "model.safetensors"
+    status, _, complaints = call(capsys)("04_curriculum.py", *arguments, weights)
+    assert status == 2 and "has not ended" in complaints
+
+
+def test_a_run_folder_is_one_runs_alone(world, tmp_path, capsys):
+    with only_process(tmp_path / "mae"):
+        status, _, complaints = pretrain(world, tmp_path, "--epochs", 1, start=call(capsys))
+    assert status == 2 and str(os.getpid()) in complaints
+
+
+@pytest.mark.parametrize("layer_decay", [1.0, 0.75])
+def test_positions_tokens_and_biases_are_not_decayed(layer_decay):
+    network = create_classifier("vit_tiny_patch16_224", 32, {"depth": 2})
+    optimizer = make_optimizer(network, 1e-3, 0.05, layer_decay)
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    decay = {
+        names[id(p)]: group["weight_decay"]
+        for group in optimizer.param_groups
+        for p in group["params"]
+    }
+    assert set(decay) == set(names.values())
+    for name, value in decay.items():
+        free = name in ("pos_embed", "cls_token") or name.endswith("bias") or "norm" in name
+        assert value == (0.0 if free else 0.05), name
+    rates = {group["base_lr"] for group in optimizer.param_groups}
+    assert len(rates) == (1 if layer_decay == 1 else 4)
+
+
+def test_every_switch_can_be_set_in_a_recipe(world, tmp_path, capsys):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("[pretrain_mae]\nnorm_pix_loss = true\nepochs = 1\n")
+    status, _, complaints = pretrain(
+        world, tmp_path, "--config", recipe, "--limit", 12, start=call(capsys)
+    )
+    assert status == 0, complaints
+    assert record(tmp_path / "mae")["settings"]["norm_pix_loss"] is True
 
 
 def test_schedules_warm_up_and_end_at_zero():
