@@ -80,7 +80,7 @@ def _option(text: str) -> tuple[str, object]:
 
 # Flags that mean the same in every script. A script picks those that it uses.
 COMMON: dict[str, dict] = {
-    "data_dir": dict(type=Path, default=Path("data"), help="folder holding raw/ and prepared/"),
+    "data_dir": dict(type=Path, default=Path("data"), help="folder of raw/ and prepared/"),
     "run_dir": dict(type=Path, default=Path("runs/paper"), help="folder of this run's results"),
     "seed": dict(type=_seed, default=0, help="seed of everything random"),
     "epochs": dict(type=positive, default=10, help="passes over the training images"),
@@ -124,7 +124,7 @@ COMMON: dict[str, dict] = {
     "init": dict(
         default=None,
         help="weights to start from: a file, or timm:NAME to fetch timm's; "
-        "`none` starts from random weights (default: the stage before)",
+        "`none` starts from random weights; unnamed, 03 and 04 start from the stage before",
     ),
     "limit": dict(type=positive, default=None, help="use only N images (a quick look)"),
     "save_minutes": dict(

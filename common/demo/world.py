@@ -107,6 +107,8 @@ def _draw_everything(
     batches = [[picture] for picture in todo if isinstance(picture, Video)]
     batches += [stills[k : k + 16] for k in range(0, len(stills), 16)]
     processes = processes or len(os.sched_getaffinity(0))
+    if left:  # said also where no terminal shows the bar
+        print(f"Drawing the demo world: {left:,} of {total:,} faces to go.", flush=True)
     bar = tqdm(
         desc="drawing the demo world",
         unit="face",
