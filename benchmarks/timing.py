@@ -1,0 +1,123 @@
+"""What the benchmarks share: interleaved repetitions, ratios with their spread, the machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = ("torch", "torchvision", "timm", "transformers", "onnxruntime", "av", "pillow", "pandas")
+
+
+@dataclass
+class Line:
+    """One comparison: rates of ours and of a peer, in turns within one run.
+
+    ours, theirs: one rate a repetition, in `unit`; theirs is empty where there is no peer.
+    goal: the ratio asked for. facts: what else was read, by name.
+    """
+
+    what: str
+    unit: str
+    ours: list[float]
+    peer: str = ""
+    theirs: list[float] = field(default_factory=list)
+    goal: float | None = None
+    facts: dict[str, float | str] = field(default_factory=dict)
+
+    @property
+    def ratios(self) -> list[float]:
+        """Ours over the peer's in each repetition: what slows the machine slows both."""
+        return [a / b for a, b in zip(self.ours, self.theirs, strict=True)] if self.theirs else []
+
+
+def in_turns(
+    calls: dict[str, Callable[[], float]], repetitions: int, warmups: int = 1
+) -> dict[str, list[float]]:
+    """Time each call `repetitions` times, one after the other, and return its rates.
+
+    A call does its work and returns how much that was (images, frames); its rate is that over the
+    seconds it took. The order turns round in every second repetition, so that neither side always
+    runs in the other's warm cache. On a GPU a call must end in a synchronisation.
+    """
+    rates: dict[str, list[float]] = {name: [] for name in calls}
+    for repetition in range(-warmups, repetitions):
+        order = list(calls) if repetition % 2 else list(reversed(calls))
+        for name in order:
+            start = time.perf_counter()
+            amount = calls[name]()
+            if repetition >= 0:
+                rates[name].append(amount / (time.perf_counter() - start))
+    return rates
+
+
+def spread(values: list[float], digits: int = 2) -> str:
+    """Return `median (least–most)`, or the value alone where there is but one."""
+    if not values:
+        return "–"
+    middle = f"{statistics.median(values):,.{digits}f}"
+    if len(values) == 1:
+        return middle
+    return f"{middle} ({min(values):,.{digits}f}–{max(values):,.{digits}f})"
+
+
+def machine() -> dict[str, str]:
+    """Return the machine and the versions that figures stand with."""
+    import torch
+
+    names = [
+        line.split(":", 1)[1].strip()
+        for line in _lines("/proc/cpuinfo")
+        if line.startswith("model name")
+    ]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    load = os.getloadavg()[0]
+    found = {
+        "processor": f"{names[0] if names else platform.machine()}, {cores} cores",
+        "threads": str(torch.get_num_threads()),
+        "load before": f"{load:.1f}",
+        "python": platform.python_version(),
+    }
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def matmul_peak(dtype, device: str = "cpu", seconds: float = 1.0) -> float:
+    """Measure the machine's best FLOP/s in square matrix products of a type.
+
+    2·n³ floating-point operations each; the best of three sides n and of many repetitions, because
+    a peak is what the machine can do, not what it does on average.
+    """
+    import torch
+
+    best = 0.0
+    for side in (1024, 2048, 4096) if device == "cpu" else (4096, 8192):
+        a = torch.randn(side, side, device=device).to(dtype)
+        b = torch.randn(side, side, device=device).to(dtype)
+        a @ b
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            start = time.perf_counter()
+            a @ b
+            if device != "cpu":
+                torch.cuda.synchronize()
+            best = max(best, 2 * side**3 / (time.perf_counter() - start))
+    return best
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return []
