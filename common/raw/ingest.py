@@ -45,9 +45,10 @@ class Options:
 class Record(NamedTuple):
     """What became of one input: a line of the ledger, and a row of the manifest or of skipped.csv.
 
-    path: below raw/. stamp: size and time of the raw file. reason, detail: empty where the image
-    is used. face: `aligned`, `none found`, or empty where no detector looked. size: of the
-    prepared file, bytes. The others: as in the manifest.
+    path: below raw/, with `#part` where the file holds several pictures. stamp: size and time of
+    the raw file. reason, detail: empty where the image is used. face: `aligned`, `none found`, or
+    empty where no detector looked. size: of the prepared file, bytes. The others: as in the
+    manifest.
     """
 
     path: str
@@ -81,9 +82,9 @@ def detector_for(options: Options) -> Detector:
     )
 
 
-def place_of(path: str, options: Options) -> str:
-    """Return a raw file's path below raw/, which holds wherever the data folder is moved."""
-    return path.removeprefix(options.raw + os.sep)
+def place_of(source: str, options: Options) -> str:
+    """Return a raw input's path below raw/, which holds wherever the data folder is moved."""
+    return source.removeprefix(options.raw + os.sep)
 
 
 def stamp_of(path: str) -> str:
@@ -113,14 +114,14 @@ def ingest(batch: Sequence[Item | Skip], align: bool, options: Options) -> list[
     records = []
     for item in batch:
         if isinstance(item, Skip):
-            place = place_of(item.path, options)
+            place = place_of(item.source, options)
             records.append(Record(place, "", item.reason, item.detail, dataset=item.dataset))
             continue
         stamp = stamp_of(item.path)
         try:
             records.append(_ingest_one(item, stamp, align, options))
         except Refused as refused:
-            place = place_of(item.path, options)
+            place = place_of(item.source, options)
             records.append(Record(place, stamp, *refused.args, dataset=item.dataset))
     return records
 
@@ -128,18 +129,20 @@ def ingest(batch: Sequence[Item | Skip], align: bool, options: Options) -> list[
 def _ingest_one(item: Item, stamp: str, align: bool, options: Options) -> Record:
     if not item.name.isprintable():  # a line feed, or bytes that are not UTF-8
         raise Refused("unusable file name", "")
-    picture, keep = open_image(item.path, options.min_side_px)
+    picture, kept = open_image(item, options.min_side_px)
     face = ""
     if align:
         crop = align_photograph(np.asarray(picture), detector_for(options))
         face = "none found" if crop is None else "aligned"
         if crop is not None:
-            picture, keep = Image.fromarray(crop), False
+            picture, kept = Image.fromarray(crop), None
+        elif item.scene:
+            raise Refused("no face found", "")
     target = Path(options.prepared, prepared_image(item))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        if keep and training_reads(item.path):
-            _link_or_copy(item.path, target)
+        if kept and training_reads(kept):
+            _link_or_write(None if item.opener else item.path, kept, target)
         else:
             picture = shrink(picture)
             write_jpeg(picture, target)
@@ -148,23 +151,45 @@ def _ingest_one(item: Item, stamp: str, align: bool, options: Options) -> Record
     width, height = picture.size
     gray = np.asarray(picture.convert("L").resize((32, 32), Image.Resampling.BOX))
     return Record(
-        place_of(item.path, options), stamp, "", "", face, str(os.path.getsize(target)),
+        place_of(item.source, options), stamp, "", "", face, str(os.path.getsize(target)),
         prepared_image(item), item.dataset, item.split, item.kind, item.labels, item.subject,
         str(width), str(height), f"{int(perceptual_hash(gray)):016x}",
     )  # fmt: skip
 
 
-def open_image(path: str, min_side_px: int) -> tuple[Image.Image, bool]:
-    """Decode an image wholly: upright, RGB. Also say whether its file may be kept as it is.
+def open_image(item: Item, min_side_px: int) -> tuple[Image.Image, bytes | None]:
+    """Read an item's picture: upright, RGB. Also return its file's bytes if they may be kept as is.
 
     Whatever its name says, any format that Pillow reads will do. Raises Refused for a file that is
     no image, is cut off, is smaller than min_side_px or so large that it must be an attack.
     """
     try:
-        with open(path, "rb") as file:
-            content = file.read()
+        if item.opener:
+            content = item.opener(item.path, item.part)
+        else:
+            with open(item.path, "rb") as file:
+                content = file.read()
     except OSError as error:
         raise Refused("cannot be read", error.strerror or "") from None
+    except ValueError as error:
+        raise Refused("damaged image", str(error)[:200]) from None
+    if isinstance(content, np.ndarray):
+        picture, plain = as_rgb(Image.fromarray(content)), False
+    else:
+        picture, plain = decode(content)
+    if item.box:
+        (x0, y0, x1, y1), (width, height) = item.box, picture.size
+        x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
+        if x1 <= x0 or y1 <= y0:
+            raise Refused("face box lies outside the picture", "{},{},{},{}".format(*item.box))
+        picture, plain = picture.crop((x0, y0, x1, y1)), False
+    if min(picture.size) < min_side_px:
+        raise Refused("smaller than --min-side", "{} x {} px".format(*picture.size))
+    return picture, content if plain and max(picture.size) <= _KEEP_SIDE_PX else None
+
+
+def decode(content: bytes) -> tuple[Image.Image, bool]:
+    """Decode an image file wholly: upright, RGB. Also say whether it is an upright plain JPEG."""
     if not content:
         raise Refused("empty file", "")
     try:
@@ -174,8 +199,9 @@ def open_image(path: str, min_side_px: int) -> tuple[Image.Image, bool]:
             with Image.open(io.BytesIO(content)) as image:
                 plain = image.format == "JPEG" and image.mode in ("RGB", "L")
                 image.load()
-                upright = _orientation(image) == 1
-                picture = as_rgb(image if upright else ImageOps.exif_transpose(image))
+                if _orientation(image) != 1:
+                    image, plain = ImageOps.exif_transpose(image), False
+                return as_rgb(image), plain
     except UnidentifiedImageError:
         raise Refused("not an image", "") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -184,12 +210,9 @@ def open_image(path: str, min_side_px: int) -> tuple[Image.Image, bool]:
         raise Refused("too many pixels", "") from None
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         raise Refused("damaged image", str(error)[:200]) from None
-    if min(picture.size) < min_side_px:
-        raise Refused("smaller than --min-side", "{} x {} px".format(*picture.size))
-    return picture, plain and upright and max(picture.size) <= _KEEP_SIDE_PX
 
 
-def training_reads(path: str) -> bool:
+def training_reads(content: bytes) -> bool:
     """Say whether the decoder of training reads an image; it refuses some JPEGs that Pillow reads.
 
     What Pillow has written needs no such check, which takes a quarter of the time of a copy.
@@ -197,10 +220,12 @@ def training_reads(path: str) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         # Here, because a run that finds nothing new would import torch for nothing.
+        import torch
         from torchvision.io import ImageReadMode, decode_image
 
         try:
-            decode_image(path, mode=ImageReadMode.RGB)
+            data = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+            decode_image(data, mode=ImageReadMode.RGB)
         except (RuntimeError, OSError, ValueError):
             return False
     return True
@@ -231,26 +256,28 @@ def shrink(picture: Image.Image) -> Image.Image:
     return picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
 
 
-def _link_or_copy(source: str, target: Path) -> None:
-    """Make `target` the same file as `source`; copy where a link is not allowed or not possible."""
+def _link_or_write(source: str | None, content: bytes, target: Path) -> None:
+    """Make `target` the same file as `source`; write it where no link is allowed or possible."""
     aside = target.with_name(f".{target.name}.{os.getpid()}.part")
     aside.unlink(missing_ok=True)
     try:
+        if source is None:
+            raise OSError
         os.link(os.path.realpath(source), aside)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        aside.write_bytes(Path(source).read_bytes())
+        aside.write_bytes(content)
     os.replace(aside, target)
     aside.unlink(missing_ok=True)  # renaming a link over another link to its file leaves both
 
 
-def template_distances(paths: Sequence[str], options: Options) -> list[float]:
+def template_distances(items: Sequence[Item], options: Options) -> list[float]:
     """Return the landmarks' mean distance from TEMPLATE, in sides of the image, for each face."""
     distances = []
-    for path in paths:
+    for item in items:
         try:
-            picture = open_image(path, options.min_side_px)[0]
+            picture = open_image(item, options.min_side_px)[0]
         except Refused:
             continue
         faces = detector_for(options).detect(np.asarray(picture))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from PIL import Image
 
 from common.files import UserError
@@ -23,8 +24,15 @@ VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".m
 class Item(NamedTuple):
     """One image of a data set, before it is looked at.
 
-    path: of the raw file. name: inside images/<dataset>/ of the prepared folder. The others: as in
-    the manifest.
+    path: of the raw file. name: inside images/<dataset>/ of the prepared folder. dataset to
+    subject: as in the manifest.
+    part: which picture of the file it is, where the file holds several: a row, a frame, a face.
+    opener: returns that picture for (path, part), as the bytes of an image file or as uint8
+    [H, W] or [H, W, 3] in RGB; None: the file is the picture. It is a function of a module, for it
+    is called in worker processes, and raises OSError, or ValueError with what is wrong.
+    box: the pixels x0, y0, x1, y1 of the picture that are to be used; what lies outside the picture
+    is cut away. scene: a picture that is of no use where no face is found in it, as most frames of
+    a film; of other pictures their owners say that they show a face.
     """
 
     path: str
@@ -34,19 +42,36 @@ class Item(NamedTuple):
     kind: str = "unlabelled"
     labels: str = ""
     subject: str = ""
+    part: str = ""
+    opener: Callable[[str, str], bytes | np.ndarray] | None = None
+    box: tuple[int, int, int, int] | None = None
+    scene: bool = False
+
+    @property
+    def source(self) -> str:
+        """The raw file, and what of it is used: `file`, `file#part`, `file#x0,y0,x1,y1`."""
+        part = self.part or ",".join(map(str, self.box or ()))
+        return f"{self.path}#{part}" if part else self.path
 
 
 class Skip(NamedTuple):
     """One input that is not used, and why.
 
-    path: a file, or `file:line`. reason: a fixed phrase, by which skips are counted. detail: what
-    is particular to this one.
+    path: a file, `file:line` or `file#part`. reason: a fixed phrase, by which skips are counted.
+    detail: what is particular to this one. fault: False where nothing is wrong with the input and
+    its owners' own rules leave it out (label -1, no face): such skips are no loss.
     """
 
     path: str
     dataset: str
     reason: str
     detail: str = ""
+    fault: bool = True
+
+    @property
+    def source(self) -> str:
+        """Where the input is: as of an Item."""
+        return self.path
 
 
 def labelled(labels: tuple[str, ...]) -> dict[str, str]:

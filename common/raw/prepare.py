@@ -122,8 +122,8 @@ def detection_settings(options: Options) -> dict:
 
 def come_aligned(first: list[Item | Skip], options: Options) -> bool:
     """Say whether a data set's faces lie as in our crops already, by its first images."""
-    paths = [item.path for item in first if isinstance(item, Item)]
-    distances = template_distances(paths, options)
+    items = [item for item in first if isinstance(item, Item)]
+    distances = template_distances(items, options)
     return bool(distances) and median(distances) < ALIGNED_WITHIN
 
 
@@ -132,7 +132,7 @@ def still_holds(row: list[str], item: Item | Skip, options: Options) -> bool:
     if len(row) != len(Record._fields):
         return False
     old = Record(*row)
-    if old.path != plain_text(place_of(item.path, options)) or old.dataset != item.dataset:
+    if old.path != plain_text(place_of(item.source, options)) or old.dataset != item.dataset:
         return False
     if isinstance(item, Skip):
         return (old.reason, old.detail) == (item.reason, plain_text(item.detail))
