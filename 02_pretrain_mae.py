@@ -31,11 +31,13 @@ from common.config import (
     run_script,
 )
 from common.files import UserError, file_digest, whole_file
-from common.loading import Geometry, ImageStore, Plan, evaluation_batches
+from common.images import Geometry, ImageStore
+from common.loading import Plan, evaluation_batches
 from common.mae import MaskedAutoencoder, learning_rate_of
 from common.manifest import hold_out, read_manifest, thin_out, training_rows
+from common.optimization import cosine, make_optimizer
 from common.runs import finish_run, init_facts, start_run
-from common.training import cosine, fit, make_optimizer
+from common.training import fit
 
 
 def arguments():
@@ -43,7 +45,7 @@ def arguments():
         __doc__,
         *("data_dir", "run_dir", "seed", "epochs", "global_batch", "batch_size", "workers"),
         *("mixed_precision", "model", "model_options", "image_size", "mean", "std", "init"),
-        *("limit", "save_minutes", "report_to"),
+        *("ema", "compile", "grad_checkpointing", "limit", "save_minutes", "report_to"),
         epochs=20,  # the authors' code loads an encoder named model-20
         global_batch=4096,  # paper §4.3
         init="none",
@@ -72,7 +74,8 @@ def main() -> None:
     args = arguments()
     prepared = args.data_dir / "prepared"
     manifest = read_manifest(prepared / "manifest.csv")
-    seen = thin_out(manifest[training_rows(manifest, hold_out(manifest))], args.limit)
+    held = hold_out(manifest)
+    seen = thin_out(manifest[training_rows(manifest, held)], args.limit)
     if seen.empty:
         raise UserError(f"{prepared} has no image that is not held out for validation or test.")
     facts = {"manifest_sha256": file_digest(prepared / "manifest.csv"), **init_facts(args.init)}
@@ -80,7 +83,9 @@ def main() -> None:
     if run is None:
         return
     store = ImageStore(prepared, seen.image)
-    run.say(f"mae: {len(store):,} images, {run.accelerator.device}, {run.precision}")
+    run.say(
+        f"mae: {len(store):,} images on {run.hardware} ({held.sum():,} held out for validation)"
+    )
 
     encoder = create_encoder(args.model, args.image_size, args.model_options)
     model = MaskedAutoencoder(

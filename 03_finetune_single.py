@@ -34,12 +34,14 @@ from common.finetuning import (
     model_options,
     network_input,
 )
-from common.loading import Geometry, ImageStore, Plan
+from common.images import Geometry, ImageStore
+from common.loading import Plan
 from common.manifest import hold_out, read_manifest, thin_out, training_rows
 from common.metrics import confusion, macro_f1, single_emotion_f1
+from common.optimization import cosine, make_optimizer
 from common.pictures import save_confusion, save_curves
 from common.runs import finish_run, init_facts, start_run
-from common.training import cosine, fit, make_optimizer, predict
+from common.training import fit, predict
 
 
 def arguments():
@@ -47,7 +49,7 @@ def arguments():
         __doc__,
         *("data_dir", "run_dir", "seed", "epochs", "global_batch", "batch_size", "workers"),
         *("mixed_precision", "model", "model_options", "image_size", "mean", "std", "init"),
-        *("limit", "save_minutes", "report_to"),
+        *("ema", "compile", "grad_checkpointing", "limit", "save_minutes", "report_to"),
         epochs=20,
     )
     add_flags(parser, warmup_epochs=1.0)
@@ -166,7 +168,10 @@ def phase(
     keep=False,
 ):  # fmt: skip
     """Fit one phase, validating after each epoch; return its table and the validation function."""
-    run.say(f"{name}: {len(training):,} images, {len(checking):,} to validate")
+    run.say(
+        f"{name}: {len(training):,} images on {run.hardware} ({len(checking):,} held out for "
+        "validation)"
+    )
     network.to(run.accelerator.device)
     steps_an_epoch = -(-len(training) // args.global_batch)
 

@@ -40,12 +40,13 @@ from common.finetuning import (
     expression_loss,
     model_options,
 )
-from common.loading import Geometry, ImageStore
+from common.images import Geometry, ImageStore
 from common.manifest import hold_out, read_manifest, thin_out, training_rows
 from common.metrics import confusion, macro_f1
+from common.optimization import make_optimizer, plateau
 from common.pictures import save_confusion, save_curves
 from common.runs import finish_run, init_facts, start_run
-from common.training import fit, make_optimizer, plateau, predict
+from common.training import fit, predict
 
 PAIRS = {"challenge7": CHALLENGE_PAIRS, "raf11": RAF11_PAIRS}
 
@@ -55,7 +56,7 @@ def arguments():
         __doc__,
         *("data_dir", "run_dir", "seed", "global_batch", "batch_size", "workers"),
         *("mixed_precision", "model", "model_options", "image_size", "mean", "std", "init"),
-        *("limit", "save_minutes", "report_to"),
+        *("ema", "compile", "grad_checkpointing", "limit", "save_minutes", "report_to"),
     )
     add_flags(parser, warmup_epochs=0.5)
     add = parser.add_argument
@@ -108,8 +109,8 @@ def main() -> None:
     if run is None:
         return
     run.say(
-        f"curriculum: {len(sources.single):,} singles, {len(sources.natural):,} natural compounds, "
-        f"{len(checking):,} compounds to validate"
+        f"curriculum: {len(sources.single):,} singles and {len(sources.natural):,} natural "
+        f"compounds on {run.hardware} ({len(checking):,} held out for validation)"
     )
 
     network = create_classifier(args.model, args.image_size, model_options(args))

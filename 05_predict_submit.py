@@ -34,8 +34,9 @@ from common.classifier import load_classifier
 from common.config import make_parser, parse_arguments, run_script, settings_of
 from common.emotions import CHALLENGE
 from common.files import UserError, file_digest, whole_file
+from common.images import ImageStore
 from common.inference import best_device, crop_videos, predict_probabilities
-from common.loading import ImageStore, default_batch_size, default_workers
+from common.loading import default_batch_size, default_workers
 from common.metrics import divergence, summarise
 from common.report import write_report
 from common.runs import default_precision, provenance, refuse_unfinished

@@ -59,6 +59,14 @@ def fraction(text: str) -> float:
     return number
 
 
+def below_one(text: str) -> float:
+    """Read a number from 0 to below 1 (argparse type)."""
+    number = fraction(text)
+    if number == 1:
+        raise argparse.ArgumentTypeError(f"{text} is not below 1")
+    return number
+
+
 def positive_float(text: str) -> float:
     """Read a number above 0 (argparse type)."""
     number = float(text)
@@ -125,6 +133,22 @@ COMMON: dict[str, dict] = {
         default=None,
         help="weights to start from: a file, or timm:NAME to fetch timm's; "
         "`none` starts from random weights; unnamed, 03 and 04 start from the stage before",
+    ),
+    "ema": dict(
+        type=below_one,
+        default=0.0,
+        help="decay of a moving average of the weights, which is validated and saved in their "
+        "place, such as 0.9999; 0: none",
+    ),
+    "compile": dict(
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="compile the network (default: on CUDA)",
+    ),
+    "grad_checkpointing": dict(
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="compute each block twice instead of keeping it: less memory, a third slower",
     ),
     "limit": dict(type=positive, default=None, help="use only N images (a quick look)"),
     "save_minutes": dict(

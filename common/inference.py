@@ -16,7 +16,8 @@ from tqdm import tqdm
 from common.augment import normalise
 from common.emotions import BASIC
 from common.files import UserError
-from common.loading import ImageStore, evaluation_batches
+from common.images import ImageStore
+from common.loading import evaluation_batches
 from common.submission import split_location
 
 PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

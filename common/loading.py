@@ -9,47 +9,20 @@ resumed at any batch.
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
-from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms.v2 import functional as transforms
 
+from common.images import Geometry, ImageStore
 
-class ImageStore:
-    """The paths of a set of images in two arrays, so that workers share them without copies.
-
-    A list of 4.5 million Python strings would be copied page by page into each worker as its
-    reference counts are touched; two NumPy arrays are not.
-    """
-
-    def __init__(self, root: str | Path, images: Sequence[str]):
-        encoded = [name.encode() for name in images]
-        self.root = str(root)
-        self._bytes = np.frombuffer(b"".join(encoded), dtype=np.uint8)
-        self._ends = np.cumsum([len(name) for name in encoded], dtype=np.int64)
-
-    def __len__(self) -> int:
-        return len(self._ends)
-
-    def path(self, index: int) -> str:
-        """Return the path of image `index`."""
-        start = self._ends[index - 1] if index else 0
-        return os.path.join(self.root, self._bytes[start : self._ends[index]].tobytes().decode())
-
-    def read(self, index: int) -> torch.Tensor | None:
-        """Return image `index` as uint8 [3, H, W], or None where it cannot be read."""
-        try:
-            return decode_image(self.path(index), mode=ImageReadMode.RGB)
-        except (RuntimeError, OSError, ValueError):
-            return None
+# Other rows that are tried in the place of one that cannot be read.
+REPLACEMENTS = 5
 
 
 @dataclass
@@ -73,42 +46,6 @@ class Plan:
 
     def __len__(self) -> int:
         return len(self.first)
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Random resized crop and flip: side of the result in pixels, ranges, probability."""
-
-    image_size: int
-    crop_area: tuple[float, float] = (0.2, 1.0)  # of the image's area
-    crop_ratio: tuple[float, float] = (0.9, 1.1)  # width over height: faces are little stretched
-    flip: float = 0.5
-
-    def apply(self, image: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
-        """Crop, resize (bicubic, antialiased) and flip uint8 [3, H, W] to [3, size, size]."""
-        height, width = image.shape[-2:]
-        area, shape, left, top, flip = random.random(5)
-        area = height * width * (self.crop_area[0] + area * np.ptp(self.crop_area))
-        low, high = np.log(self.crop_ratio)
-        ratio = math.exp(low + shape * (high - low))
-        # A crop that would not fit is narrowed to the image: no rejection, so every image
-        # consumes the same number of random numbers.
-        crop_width = min(width, max(1, round(math.sqrt(area * ratio))))
-        crop_height = min(height, max(1, round(math.sqrt(area / ratio))))
-        box = (
-            int(top * (height - crop_height + 1)),
-            int(left * (width - crop_width + 1)),
-            crop_height,
-            crop_width,
-        )
-        image = transforms.resized_crop(
-            image,
-            *box,
-            size=[self.image_size, self.image_size],
-            interpolation=transforms.InterpolationMode.BICUBIC,
-            antialias=True,
-        )
-        return image.flip(-1) if flip < self.flip else image
 
 
 def split_batches(
@@ -146,32 +83,58 @@ class _Passes(Dataset):
         images = torch.zeros(shape, dtype=torch.uint8)
         weight = torch.zeros(shape[0])
         uniform = np.zeros((shape[0], self.randoms), dtype=np.float32)
-        partner_rows, partners = [], []
+        mix = torch.zeros(shape[0], dtype=torch.uint8)
+        partner_rows, partners, failed = [], [], []
         for row, position in enumerate(positions):
             random = np.random.Generator(
                 np.random.Philox(key=[self.seed, self.epoch * 2**32 + position])
             )
             uniform[row] = random.random(self.randoms, dtype=np.float32)
-            image = self.store.read(self.plan.first[position])
-            second = self.plan.second[position]
-            partner = self.store.read(second) if second >= 0 else None
-            if image is None or (second >= 0 and partner is None):
-                continue  # 01 has checked every file; one that vanished since weighs nothing
-            images[row] = self.geometry.apply(image, random)
-            weight[row] = 1.0
-            if partner is not None:
+            source, read = self._read(position, failed)
+            if source is None:
+                continue  # weighs nothing
+            images[row] = self.geometry.apply(read[0], random)
+            weight[row], mix[row] = 1.0, int(self.plan.mix[source])
+            if len(read) > 1:
                 partner_rows.append(row)
-                partners.append(self.geometry.apply(partner, random))
+                partners.append(self.geometry.apply(read[1], random))
         chosen = positions if count else np.zeros(1, dtype=np.int64)
         return {
             "images": images,
             "partners": torch.stack(partners) if partners else torch.zeros((0, *shape[1:])).byte(),
             "partner_rows": torch.tensor(partner_rows, dtype=torch.int64),
-            "mix": torch.from_numpy(self.plan.mix[chosen]),
+            "mix": mix,
             "targets": torch.from_numpy(self.plan.targets[chosen]),
             "uniform": torch.from_numpy(uniform),
             "weight": weight,
+            "failed": torch.tensor(failed, dtype=torch.int64),
         }
+
+    def _read(self, position: int, failed: list[int]):
+        """Return (row, its one or two images) for a position of the plan.
+
+        The row is the position's own; or, where one of its images cannot be read (01 has read every
+        file, but disks fail), another with the same target, its partner and mix with it, so that
+        the labels stay right; drawn from the position alone, as everything random here. (None,
+        None) where none of a few can be read. Adds the indices of unreadable images to `failed`.
+        """
+        plan, row, random = self.plan, position, None
+        for _ in range(REPLACEMENTS + 1):
+            indices = [index for index in (plan.first[row], plan.second[row]) if index >= 0]
+            images = [self.store.read(index) for index in indices]
+            bad = [int(i) for i, image in zip(indices, images, strict=True) if image is None]
+            if not bad:
+                return row, images
+            failed += bad
+            if random is None:
+                random = np.random.default_rng([self.seed, self.epoch, int(position)])
+                same = (plan.targets == plan.targets[position]).all(1)
+                same[position] = False
+                same = np.flatnonzero(same)
+            if not len(same):
+                break
+            row = random.choice(same)
+        return None, None
 
 
 def training_passes(
@@ -189,7 +152,8 @@ def training_passes(
 
     Each is a dict: images uint8 [b, 3, S, S]; partners uint8 [m, 3, S, S] with partner_rows
     int64 [m], the rows of `images` they belong to; mix uint8 [b]; targets float32 [b, C]; uniform
-    float32 [b, randoms] in 0..1; weight float32 [b], 0 for an image that could not be read.
+    float32 [b, randoms] in 0..1; weight float32 [b], 0 for a row that could not be read and found
+    no replacement; failed int64 [f], the indices of unreadable images, replaced or not.
     """
     data = _Passes(store, plan, passes, geometry, randoms, seed, epoch)
     return iter(_loader(data, workers))

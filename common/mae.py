@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 
 import torch
+from timm.models import checkpoint_seq
 from timm.models.vision_transformer import Block
 from torch import nn
 
@@ -56,6 +57,7 @@ class MaskedAutoencoder(nn.Module):
             )
         self.encoder = encoder
         self.mask_ratio, self.norm_pix_loss = mask_ratio, norm_pix_loss
+        self.grad_checkpointing = False
         self.patch_size = encoder.patch_embed.patch_size[0]
         self.grid = encoder.patch_embed.grid_size[0]
         self.prefix_tokens = encoder.num_prefix_tokens
@@ -74,9 +76,11 @@ class MaskedAutoencoder(nn.Module):
         self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder_dim))
         positions = sine_cosine_positions(decoder_dim, self.grid, self.prefix_tokens)
         self.decoder_pos_embed = nn.Parameter(positions[None], requires_grad=False)
-        self.decoder_blocks = nn.ModuleList(
-            Block(decoder_dim, decoder_heads, mlp_ratio=4.0, qkv_bias=True, norm_layer=norm)
-            for _ in range(decoder_depth)
+        self.decoder_blocks = nn.Sequential(
+            *(
+                Block(decoder_dim, decoder_heads, mlp_ratio=4.0, qkv_bias=True, norm_layer=norm)
+                for _ in range(decoder_depth)
+            )
         )
         self.decoder_norm = norm(decoder_dim)
         self.decoder_pred = nn.Linear(decoder_dim, self.patch_size**2 * 3)
@@ -85,6 +89,15 @@ class MaskedAutoencoder(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
         nn.init.normal_(self.mask_token, std=0.02)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Compute the blocks again in the backward pass instead of keeping what they hold."""
+        self.grad_checkpointing = enable
+
+    def _through(self, blocks: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        if self.grad_checkpointing and self.training:
+            return checkpoint_seq(blocks, x)
+        return blocks(x)
 
     @property
     def patches(self) -> int:
@@ -144,7 +157,7 @@ class MaskedAutoencoder(nn.Module):
             prefix = torch.cat(prefix, dim=1)
             prefix = prefix + positions[:, :skipped] if skipped else prefix
             tokens = torch.cat([prefix.expand(batch, -1, -1), tokens], dim=1)
-        return encoder.norm(encoder.blocks(encoder.norm_pre(tokens)))
+        return encoder.norm(self._through(encoder.blocks, encoder.norm_pre(tokens)))
 
     def decode(self, latent: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
         """Rebuild every patch from the visible ones: [B, prefix + V, D] → [B, L, p·p·3]."""
@@ -153,8 +166,7 @@ class MaskedAutoencoder(nn.Module):
         full = self.mask_token.to(x.dtype).expand(len(x), self.patches, -1)
         full = full.scatter(1, kept[:, :, None].expand(-1, -1, x.shape[-1]), visible)
         x = torch.cat([prefix, full], dim=1) + self.decoder_pos_embed
-        for block in self.decoder_blocks:
-            x = block(x)
+        x = self._through(self.decoder_blocks, x)
         return self.decoder_pred(self.decoder_norm(x))[:, self.prefix_tokens :]
 
     def loss(

@@ -35,6 +35,8 @@ FREE_SETTINGS = (
     "batch_size",
     "report_to",
     "save_minutes",
+    "compile",
+    "grad_checkpointing",
 )
 
 
@@ -68,9 +70,13 @@ class Run:
         return self.accelerator.is_main_process
 
     @property
-    def precision(self) -> str:
-        """The number format of matrix products: no (float32), bf16 or fp16."""
-        return self.settings["mixed_precision"]
+    def hardware(self) -> str:
+        """What computes, as users say it: `cpu, float32` or `8 × NVIDIA H100, bfloat16`."""
+        device, count = self.accelerator.device, self.accelerator.num_processes
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        formats = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
+        precision = formats[self.settings["mixed_precision"]]
+        return f"{f'{count} × ' if count > 1 else ''}{name}, {precision}"
 
     def say(self, text: str) -> None:
         """Print a line once, above any progress bar."""
@@ -100,6 +106,8 @@ def start_run(arguments, stage: str, facts: dict) -> Run | None:
         log_with=arguments.report_to or None,
         project_dir=str(folder),
     )
+    if settings.get("compile", False) is None:
+        settings["compile"] = accelerator.device.type == "cuda"
     set_seed(arguments.seed)
     if accelerator.device.type == "cpu":
         # timm's fused attention trains slower than its plain form on CPUs.

@@ -11,15 +11,18 @@ import torch
 from torch import nn
 
 from common.files import UserError, whole_file
+from common.optimization import Average
 from common.runs import Run
 
 
 class States:
     """The saved states of one phase: whole files, the last two kept."""
 
-    def __init__(self, run: Run, name: str, network: nn.Module, optimizer):
+    def __init__(
+        self, run: Run, name: str, network: nn.Module, optimizer, average: Average | None = None
+    ):
         self.run, self.name = run, name
-        self.network, self.optimizer = network, optimizer
+        self.network, self.optimizer, self.average = network, optimizer, average
 
     def save(self, progress: dict, since: float) -> float:
         """Write a state; `since` is when the one before was (time.monotonic); return the time."""
@@ -31,6 +34,8 @@ class States:
                 "network": self.run.accelerator.unwrap_model(self.network).state_dict(),
                 "optimizer": self.optimizer.state_dict(),
             }
+            if self.average:
+                content["average"] = self.average.values
             if self.run.accelerator.scaler:  # of fp16
                 content["scaler"] = self.run.accelerator.scaler.state_dict()
             path = self.run.folder / "state" / f"{self.name}-{progress['steps_done']:09d}.pt"
@@ -53,6 +58,8 @@ class States:
             self._agree(progress["steps_done"])
             self.run.accelerator.unwrap_model(self.network).load_state_dict(content["network"])
             self.optimizer.load_state_dict(content["optimizer"])
+            if self.average:
+                self.average.load(content["average"])
             if "scaler" in content:
                 self.run.accelerator.scaler.load_state_dict(content["scaler"])
             self.run.say(
@@ -61,7 +68,7 @@ class States:
             return progress
         self._agree(0)
         start = {"epoch": 0, "step": 0, "steps_done": 0, "sums": [0.0, 0.0]}
-        return {**start, "rows": [], "best": None, "seconds": 0.0}
+        return {**start, "rows": [], "best": None, "seconds": 0.0, "unreadable": []}
 
     def _agree(self, steps_done: int) -> None:
         """Refuse nodes that do not see the same states: they would train on different data."""

@@ -1,4 +1,4 @@
-"""The training loop on Accelerate: schedules, optimiser, steps, evaluation.
+"""The training loop on Accelerate: steps, states, and what is told of an epoch; and evaluation.
 
 What a script adds is its experiment: the plan of each epoch, the loss, the validation. The run
 folder is that of `common.runs`, the saved states those of `common.states`.
@@ -14,78 +14,24 @@ from contextlib import nullcontext
 import numpy as np
 import pandas as pd
 import torch
-from timm.optim import param_groups_layer_decay
 from torch import nn
 from tqdm import tqdm
 
-from common.files import UserError, whole_file
+from common.files import UserError
+from common.images import Geometry, ImageStore
+from common.journal import note_unreadable, refuse_divergence, report_epoch, report_phase
 from common.loading import (
-    Geometry,
-    ImageStore,
     Plan,
     evaluation_batches,
     split_batches,
     training_passes,
 )
+from common.optimization import Average
 from common.runs import Run
 from common.states import States, StopSignal
 
 # Steps between two looks at the loss: a look makes the processor wait for the GPU.
 LOOK_EVERY = 10
-
-
-def cosine(steps: int, warmup: int) -> Callable[[int], float]:
-    """Linear warm-up, then half a cosine to zero: factor of the base rate at each step."""
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-    return factor
-
-
-def plateau(steps: int, warmup: int, end: float = 0.25) -> Callable[[int], float]:
-    """Linear warm-up, the full rate, and a linear end to zero over the last quarter.
-
-    A cosine over the whole curriculum leaves its last sub-stage, the one with most compounds,
-    nearly no rate to learn with.
-    """
-
-    def factor(step: int) -> float:
-        return min(1.0, (step + 1) / max(1, warmup), (steps - step) / max(1, steps * end))
-
-    return factor
-
-
-def make_optimizer(
-    network: nn.Module,
-    rate: float,
-    weight_decay: float,
-    layer_decay: float = 1.0,
-    betas: tuple[float, float] = (0.9, 0.999),
-) -> torch.optim.AdamW:
-    """AdamW without decay of biases, norms, positions and tokens.
-
-    layer_decay: a block's rate is this power of its distance from the head (1: all alike).
-    """
-    if layer_decay < 1.0:
-        groups = param_groups_layer_decay(
-            network, weight_decay, network.no_weight_decay(), layer_decay=layer_decay
-        )
-    else:
-        decayed, free = [], []
-        for name, parameter in network.named_parameters():
-            if parameter.requires_grad:
-                plain = parameter.ndim <= 1 or name.endswith(("pos_embed", "_token", "latent"))
-                (free if plain else decayed).append(parameter)
-        groups = [
-            {"params": decayed, "weight_decay": weight_decay},
-            {"params": free, "weight_decay": 0.0},
-        ]
-    for group in groups:
-        group["lr"] = group["base_lr"] = rate * group.get("lr_scale", 1.0)
-    return torch.optim.AdamW(groups, lr=rate, betas=betas)
 
 
 def fit(
@@ -113,12 +59,23 @@ def fit(
     written to `metrics.csv`. On SIGTERM or Ctrl-C a state is written and the process exits.
 
     The gradient of a step is that of the mean loss over the global batch, whatever the number of
-    processes and passes it is computed in.
+    processes and passes it is computed in. Of the run's settings, `ema` (decay of an average of
+    the weights, 0 for none: `validate` and `keep` see the average, and the network holds it in
+    the end), `compile` and `grad_checkpointing` are read here.
+
+    Raises UserError where the loss is not finite, or more than 0.1 % of an epoch's images cannot
+    be read; the state before is kept.
     """
     accelerator, settings = run.accelerator, run.settings
-    global_batch, world = settings["global_batch"], accelerator.num_processes
+    global_batch = settings["global_batch"]
+    if settings.get("grad_checkpointing"):
+        network.set_grad_checkpointing()
+    if settings.get("compile"):
+        network.compile()  # in place: parameters keep their names
     network, optimizer = accelerator.prepare(network, optimizer)
-    states = States(run, name, network, optimizer)
+    # After prepare, which has moved the weights to the device.
+    average = Average(network, settings["ema"]) if settings.get("ema") else None
+    states = States(run, name, network, optimizer, average)
     progress = states.load()
     stop = StopSignal()
     saved = time.monotonic()
@@ -126,7 +83,11 @@ def fit(
         shown = plan(epoch)
         first, (loss_sum, unreadable) = progress["step"], progress["sums"]
         steps = split_batches(
-            len(shown), global_batch, run.batch_size, accelerator.process_index, world
+            len(shown),
+            global_batch,
+            run.batch_size,
+            accelerator.process_index,
+            accelerator.num_processes,
         )
         passes = training_passes(
             store,
@@ -139,8 +100,9 @@ def fit(
             workers=run.workers,
         )
         network.train()
-        begun, waited = time.monotonic(), 0.0
+        begun, waited, failed = time.monotonic(), 0.0, []
         sums = torch.tensor([loss_sum, unreadable], device=accelerator.device)
+        diverged = torch.tensor(-1, device=accelerator.device)  # the first step without a loss
         bar = tqdm(
             total=len(shown),
             initial=first * global_batch,
@@ -156,38 +118,30 @@ def fit(
             # Dropout and its like depend on the step alone, so that a resumed run repeats them.
             key = (settings["seed"], progress["steps_done"], accelerator.process_index)
             torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
-            here = torch.zeros(2, device=accelerator.device)
-            for index, positions in enumerate(steps[number]):
-                asked = time.monotonic()
-                batch = next(passes)
-                waited += time.monotonic() - asked
-                batch = {k: v.to(accelerator.device, non_blocking=True) for k, v in batch.items()}
-                # Gradients are exchanged once a step, with its last pass.
-                last = index == len(steps[number]) - 1
-                with nullcontext() if last else accelerator.no_sync(network):
-                    with accelerator.autocast():
-                        losses = loss(network, batch)
-                    summed = (losses.float() * batch["weight"]).sum()
-                    # Exchanged gradients are averaged over the processes: scaled back to a sum.
-                    accelerator.backward(summed * (world / size))
-                here[0] += summed.detach()
-                here[1] += len(positions) - batch["weight"].sum()
+            here, lost, wait = _accumulate(run, network, loss, passes, len(steps[number]), size)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+            if average:
+                average.update(progress["steps_done"])
             progress["steps_done"] += 1
+            failed += lost
+            waited += wait
             sums += accelerator.reduce(here, "sum")
+            diverged = torch.where((diverged < 0) & ~sums[0].isfinite(), number, diverged)
             bar.update(size)
             ended = number + 1 == len(steps)
-            if ended or (number + 1) % LOOK_EVERY == 0:
+            overdue = time.monotonic() - saved > 60 * run.save_minutes
+            saving = not ended and _any_process(run, stop.caught or overdue)
+            if ended or saving or (number + 1) % LOOK_EVERY == 0:
                 mean = float(sums[0]) / min(len(shown), (number + 1) * global_batch)
                 bar.set_postfix(loss=f"{mean:.4f}", refresh=False)
                 if not math.isfinite(mean):
-                    raise UserError(
-                        f"The loss of {name} became {mean} in epoch {epoch + 1}; lower the "
-                        "learning rate or choose --mixed-precision no."
-                    )
-            overdue = time.monotonic() - saved > 60 * run.save_minutes
-            if not ended and _any_process(run, stop.caught or overdue):
+                    back = number - int(diverged)  # steps ago
+                    rate = schedule(progress["steps_done"] - 1 - back)
+                    rate *= optimizer.param_groups[-1]["base_lr"]
+                    refuse_divergence(run, name, store, shown, epoch, int(diverged), rate)
+                note_unreadable(run, name, store, shown, int(sums[1]), failed, progress)
+            if saving:
                 progress.update(epoch=epoch, step=number + 1, sums=sums.tolist())
                 saved = states.save(progress, saved)
                 if _any_process(run, stop.caught):
@@ -203,27 +157,56 @@ def fit(
             "data_wait": waited / spent,
             "unreadable": int(sums[1]),
         }
-        row.update(validate(epoch) if validate else {})
-        rows = [*progress["rows"], row]
-        if best and row[best] >= max(earlier[best] for earlier in rows):
-            progress["best"] = row[best]
-            if run.main:
-                keep()
+        with average.applied() if average else nullcontext():
+            row.update(validate(epoch) if validate else {})
+            rows = [*progress["rows"], row]
+            if best and row[best] >= max(earlier[best] for earlier in rows):
+                progress["best"] = row[best]
+                if run.main:
+                    keep()
         progress.update(epoch=epoch + 1, step=0, sums=[0.0, 0.0], rows=rows)
-        _report_epoch(run, rows, epochs)
+        report_epoch(run, rows, epochs)
         saved = states.save(progress, saved)
         if _any_process(run, stop.caught):
             stop.leave()
     stop.restore()
+    if average:
+        average.swap()  # for good: the average is the result
     table = pd.DataFrame(progress["rows"])
-    run.notes.setdefault("phases", {})[name] = {
-        "epochs": epochs,
-        "best": progress["best"],
-        "seconds": round(progress["seconds"], 1),  # over all the processes that had a part in it
-        "images_per_s": round(float(table["images_per_s"].mean()), 1),
-        "data_wait": round(float(table["data_wait"].mean()), 4),
-    }
+    report_phase(run, name, progress, table)
     return table
+
+
+def _accumulate(
+    run: Run, network: nn.Module, loss: Callable, passes, count: int, size: int
+) -> tuple[torch.Tensor, list[int], float]:
+    """Add up the gradient of one step over `count` passes of this process.
+
+    size: images of the step, over all processes. Returns float32 [2] on the device, the sum of the
+    losses and the number of unreadable images; the indices of those; the seconds waited for data.
+    """
+    accelerator = run.accelerator
+    sums, failed, waited = torch.zeros(2, device=accelerator.device), [], 0.0
+    for index in range(count):
+        asked = time.monotonic()
+        batch = next(passes)
+        waited += time.monotonic() - asked
+        failed += batch.pop("failed").tolist()
+        batch = {k: v.to(accelerator.device, non_blocking=True) for k, v in batch.items()}
+        # Gradients are exchanged once a step, with its last pass.
+        exchanged = nullcontext() if index == count - 1 else accelerator.no_sync(network)
+        # A compiled network is made for whole passes; a smaller one runs uncompiled.
+        ragged = run.settings.get("compile") and len(batch["images"]) < run.batch_size
+        form = torch.compiler.set_stance("force_eager") if ragged else nullcontext()
+        with exchanged, form:
+            with accelerator.autocast():
+                losses = loss(network, batch)
+            summed = (losses.float() * batch["weight"]).sum()
+            # Exchanged gradients are averaged over the processes: scaled back to a sum.
+            accelerator.backward(summed * (accelerator.num_processes / size))
+        sums[0] += summed.detach()
+    sums[1] = len(failed)
+    return sums, failed, waited
 
 
 def _any_process(run: Run, here: bool) -> bool:
@@ -232,33 +215,6 @@ def _any_process(run: Run, here: bool) -> bool:
         return bool(here)
     asked = torch.tensor(float(bool(here)), device=run.accelerator.device)
     return bool(run.accelerator.reduce(asked, "sum") > 0)
-
-
-def _report_epoch(run: Run, rows: list[dict], epochs: int) -> None:
-    row = rows[-1]
-    figures = {
-        key: value
-        for key, value in row.items()
-        if key not in ("phase", "epoch", "learning_rate", "images_per_s", "data_wait", "unreadable")
-    }
-    text = "  ".join(
-        f"{key} {value}" if isinstance(value, int) else f"{key} {value:.4f}"
-        for key, value in figures.items()
-    )
-    speed = row["images_per_s"]
-    if run.accelerator.trackers:
-        named = {f"{row['phase']}/{key}": value for key, value in figures.items()}
-        run.accelerator.log(named)
-    lost = f"  {row['unreadable']} unreadable" if row["unreadable"] else ""
-    run.say(f"{row['phase']} {row['epoch']}/{epochs}  {text}  {speed:.0f} img/s{lost}")
-    if run.main:
-        path = run.folder / "metrics.csv"
-        table = pd.DataFrame(rows)
-        if path.exists():  # the phases of a stage share one table
-            earlier = pd.read_csv(path)
-            table = pd.concat([earlier[earlier.phase != row["phase"]], table])
-        with whole_file(path, "w") as file:
-            table.to_csv(file, index=False, float_format="%.6g")
 
 
 @torch.no_grad()

@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from common.loading import Geometry, ImageStore, Plan, evaluation_batches, split_batches
+from common.images import Geometry, ImageStore
+from common.loading import Plan, evaluation_batches, split_batches
 from common.loading import training_passes as passes_of
 
 GEOMETRY = Geometry(24)
@@ -71,16 +72,22 @@ def test_seed_and_epoch_change_the_view_of_an_image(store, plan):
     assert not torch.equal(images[0], images[1]) and not torch.equal(images[0], images[2])
 
 
-def test_an_image_that_vanished_weighs_nothing_and_harms_no_other(store, plan, tmp_path):
+def test_an_image_that_vanished_is_replaced_by_one_of_its_label(store, plan, tmp_path):
     whole = load(store, plan, [np.arange(6)])[0]
-    (tmp_path / "set/person é1.jpg").unlink()
-    (tmp_path / "set/person é4.jpg").write_bytes(b"\xff\xd8 cut off")
-    (tmp_path / "set/person é11.jpg").unlink()  # the partner of row 2
+    (tmp_path / "set/person é1.jpg").unlink()  # row 7 has its label
+    (tmp_path / "set/person é4.jpg").write_bytes(b"\xff\xd8 cut off")  # the only one of its label
+    (tmp_path / "set/person é11.jpg").unlink()  # the partner of row 2; row 8 has that label
     after = load(store, plan, [np.arange(6)])[0]
-    assert after["weight"].tolist() == [1, 0, 0, 1, 0, 1]
-    assert after["partner_rows"].tolist() == [5]
-    for row in (0, 3, 5):
-        assert torch.equal(after["images"][row], whole["images"][row])
+    assert after["failed"].tolist() == [1, 11, 4]
+    assert after["weight"].tolist() == [1, 1, 1, 1, 0, 1]
+    assert torch.equal(after["targets"], whole["targets"])
+    assert after["partner_rows"].tolist() == [5] and after["mix"].tolist() == [0, 0, 0, 0, 0, 1]
+    changed = Plan(plan.first.copy(), plan.targets, np.where(plan.second == 11, -1, plan.second))
+    changed.first[[1, 2]] = 7, 8
+    expected = load(store, changed, [np.arange(6)])[0]["images"]
+    assert torch.equal(after["images"][[0, 1, 2, 3, 5]], expected[[0, 1, 2, 3, 5]])
+    again = load(store, plan, [np.arange(3), np.arange(3, 6)], workers=2)
+    assert torch.equal(rows(again, "images"), after["images"])
 
 
 def test_a_process_without_rows_gets_one_image_of_no_weight(store, plan):

@@ -16,7 +16,7 @@ from toy_world import TINY, call, make_prepared, record, run, script
 
 from common.classifier import create_classifier
 from common.files import only_process
-from common.training import cosine, make_optimizer, plateau
+from common.optimization import Average, cosine, make_optimizer, plateau
 
 DECODER = ["--decoder-dim", "16", "--decoder-depth", "1", "--decoder-heads", "2"]
 
@@ -214,3 +214,69 @@ def test_schedules_warm_up_and_end_at_zero():
     assert factor(0) == pytest.approx(0.1)
     assert factor(20) == factor(74) == 1.0
     assert factor(87) == pytest.approx(13 / 25) and 0 < factor(99) < 0.05
+
+
+def test_an_unreadable_image_is_replaced_and_named_but_many_stop_the_run(tmp_path, capsys):
+    world = make_prepared(tmp_path / "world")
+    images = sorted((world / "prepared/images/Faces").iterdir())
+    images[0].unlink()
+    status, output, complaints = pretrain(
+        world, tmp_path / "run", "--epochs", 2, start=call(capsys)
+    )
+    assert status == 0, complaints
+    assert f"1 images could not be read and were replaced: images/Faces/{images[0].name}" in output
+    done = record(tmp_path / "run/mae")["phases"]["mae"]
+    assert done["unreadable"] == [f"images/Faces/{images[0].name}"]
+    assert pd.read_csv(tmp_path / "run/mae/metrics.csv").unreadable.tolist() == [1, 1]
+    for number in range(0, 60, 4):
+        (world / f"prepared/images/Toy/{number}.png").unlink(missing_ok=True)
+    status, _, complaints = pretrain(world, tmp_path / "other", "--epochs", 2, start=call(capsys))
+    assert status == 2 and "images/Toy/" in complaints and complaints.count("\n") == 1
+    assert not (tmp_path / "other/mae/model.safetensors").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_step_and_images(world, tmp_path, capsys):
+    status, _, complaints = pretrain(
+        world, tmp_path, "--epochs", 30, "--blr", "1e30", start=call(capsys)
+    )
+    assert status == 2 and complaints.count("\n") == 1
+    assert re.search(r"not finite in epoch 1, step \d, at learning rate \d\.\d+e\+2\d", complaints)
+    assert (tmp_path / "mae/not_finite.txt").read_text().count("images/") == 12
+    assert "images/" in complaints and not (tmp_path / "mae/model.safetensors").exists()
+
+
+def test_an_average_of_the_weights_is_what_is_saved_and_survives_interruption(
+    world, tmp_path, capsys
+):
+    flags = ("--epochs", 3, "--ema", 0.9, "--save-minutes", "0.0001")
+    assert pretrain(world, tmp_path / "whole", *flags, start=call(capsys))[0] == 0
+    assert pretrain(world, tmp_path / "plain", *flags[:2], start=call(capsys))[0] == 0
+    started = pretrain(world, tmp_path / "cut", *flags, start=script)
+    while len(list(tmp_path.glob("cut/mae/state/*.pt"))) < 2:
+        assert started.poll() is None, started.communicate()
+        time.sleep(0.01)
+    started.send_signal(signal.SIGTERM)
+    started.communicate(timeout=60)
+    assert started.returncode == 143
+    newest = max(tmp_path.glob("cut/mae/state/*.pt"))
+    state = torch.load(newest, weights_only=True)
+    assert state["average"]
+    assert pretrain(world, tmp_path / "cut", *flags, start=call(capsys))[0] == 0
+    kept, resumed, plain = (weights(tmp_path / name / "mae") for name in ("whole", "cut", "plain"))
+    assert all(torch.equal(kept[key], resumed[key]) for key in kept)
+    assert not torch.equal(kept["blocks.0.attn.qkv.weight"], plain["blocks.0.attn.qkv.weight"])
+
+
+def test_the_average_is_the_weighted_sum_of_what_the_weights_were():
+    network = torch.nn.Linear(1, 1, bias=False)
+    history = [2.0, 5.0, -1.0]
+    network.weight.data.fill_(1.0)
+    average, expected = Average(network, 0.15), 1.0
+    for step, value in enumerate(history):
+        network.weight.data.fill_(value)
+        average.update(step)
+        decay = min(0.15, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * value
+    with average.applied():
+        assert network.weight.item() == pytest.approx(expected)
+    assert network.weight.item() == -1.0

@@ -1,0 +1,83 @@
+"""One image: where it lies, how it is decoded, its random crop."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torchvision.io import ImageReadMode, decode_image
+from torchvision.transforms.v2 import functional as transforms
+
+
+class ImageStore:
+    """The paths of a set of images in two arrays, so that workers share them without copies.
+
+    A list of 4.5 million Python strings would be copied page by page into each worker as its
+    reference counts are touched; two NumPy arrays are not.
+    """
+
+    def __init__(self, root: str | Path, images: Sequence[str]):
+        encoded = [name.encode() for name in images]
+        self.root = str(root)
+        self._bytes = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+        self._ends = np.cumsum([len(name) for name in encoded], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def name(self, index: int) -> str:
+        """Return the name of image `index`, relative to the folder."""
+        start = self._ends[index - 1] if index else 0
+        return self._bytes[start : self._ends[index]].tobytes().decode()
+
+    def path(self, index: int) -> str:
+        """Return the path of image `index`."""
+        return os.path.join(self.root, self.name(index))
+
+    def read(self, index: int) -> torch.Tensor | None:
+        """Return image `index` as uint8 [3, H, W], or None where it cannot be read."""
+        try:
+            return decode_image(self.path(index), mode=ImageReadMode.RGB)
+        except (RuntimeError, OSError, ValueError):
+            return None
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Random resized crop and flip: side of the result in pixels, ranges, probability."""
+
+    image_size: int
+    crop_area: tuple[float, float] = (0.2, 1.0)  # of the image's area
+    crop_ratio: tuple[float, float] = (0.9, 1.1)  # width over height: faces are little stretched
+    flip: float = 0.5
+
+    def apply(self, image: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
+        """Crop, resize (bicubic, antialiased) and flip uint8 [3, H, W] to [3, size, size]."""
+        height, width = image.shape[-2:]
+        area, shape, left, top, flip = random.random(5)
+        area = height * width * (self.crop_area[0] + area * np.ptp(self.crop_area))
+        low, high = np.log(self.crop_ratio)
+        ratio = math.exp(low + shape * (high - low))
+        # A crop that would not fit is narrowed to the image: no rejection, so every image
+        # consumes the same number of random numbers.
+        crop_width = min(width, max(1, round(math.sqrt(area * ratio))))
+        crop_height = min(height, max(1, round(math.sqrt(area / ratio))))
+        box = (
+            int(top * (height - crop_height + 1)),
+            int(left * (width - crop_width + 1)),
+            crop_height,
+            crop_width,
+        )
+        image = transforms.resized_crop(
+            image,
+            *box,
+            size=[self.image_size, self.image_size],
+            interpolation=transforms.InterpolationMode.BICUBIC,
+            antialias=True,
+        )
+        return image.flip(-1) if flip < self.flip else image
