@@ -29,7 +29,7 @@ def world(tmp_path_factory):
 def pretrain(world, folder, *more, processes=1, start=run):
     return start(
         "02_pretrain_mae.py", "--data-dir", world, "--run-dir", folder, *TINY, *DECODER,
-        "--warmup-epochs", "1", "--ema", "0.9", *more, processes=processes,
+        "--warmup-epochs", "1", *more, processes=processes,
     )  # fmt: skip
 
 
@@ -245,11 +245,26 @@ def test_a_loss_that_is_not_finite_stops_with_its_step_and_images(world, tmp_pat
     assert "images/" in complaints and not (tmp_path / "mae/model.safetensors").exists()
 
 
-def test_an_average_of_the_weights_is_what_is_saved(world, whole, tmp_path, capsys):
-    assert pretrain(world, tmp_path, "--epochs", 4, "--ema", 0, start=call(capsys))[0] == 0
-    plain, kept = weights(tmp_path / "mae"), weights(whole / "mae")
-    change = (plain["blocks.0.attn.qkv.weight"] - kept["blocks.0.attn.qkv.weight"]).abs().max()
-    assert 1e-6 < change < 1e-4  # of weights that moved by about 1e-5
+def test_an_average_of_the_weights_is_what_is_saved_and_survives_interruption(
+    world, tmp_path, capsys
+):
+    flags = ("--epochs", 3, "--ema", 0.9, "--save-minutes", "0.0001")
+    assert pretrain(world, tmp_path / "whole", *flags, start=call(capsys))[0] == 0
+    assert pretrain(world, tmp_path / "plain", *flags[:2], start=call(capsys))[0] == 0
+    started = pretrain(world, tmp_path / "cut", *flags, start=script)
+    while len(list(tmp_path.glob("cut/mae/state/*.pt"))) < 2:
+        assert started.poll() is None, started.communicate()
+        time.sleep(0.01)
+    started.send_signal(signal.SIGTERM)
+    started.communicate(timeout=60)
+    assert started.returncode == 143
+    newest = max(tmp_path.glob("cut/mae/state/*.pt"))
+    state = torch.load(newest, weights_only=True)
+    assert state["average"]
+    assert pretrain(world, tmp_path / "cut", *flags, start=call(capsys))[0] == 0
+    kept, resumed, plain = (weights(tmp_path / name / "mae") for name in ("whole", "cut", "plain"))
+    assert all(torch.equal(kept[key], resumed[key]) for key in kept)
+    assert not torch.equal(kept["blocks.0.attn.qkv.weight"], plain["blocks.0.attn.qkv.weight"])
 
 
 def test_the_average_is_the_weighted_sum_of_what_the_weights_were():
