@@ -1,15 +1,24 @@
-"""Everything that is wrong with a submission file, ours or a rival's.
+"""Everything that is wrong with a submission file, ours or a rival's; and how two of them differ.
 
 It shares no code with the writing of submissions: a fault there must not hide itself here.
 """
 
 from __future__ import annotations
 
+import csv
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.emotions import CHALLENGE
-from common.submission import lines_of, read_frame_list
+from common.files import UserError, whole_file
+from common.submission import (
+    AFTER_COMMA,
+    lines_of,
+    read_frame_list,
+    read_submission,
+    split_location,
+)
 
 SHOWN = 10  # examples of each fault
 _CLASSES = tuple(map(str, range(len(CHALLENGE))))
@@ -53,9 +62,9 @@ def check_submission(path: str | Path, frame_list: str | Path) -> list[Finding]:
             "bom": "a byte order mark before the header",
             "header": "the header is not the list's",
             "crlf": "lines end in CRLF, not LF",
-            "malformed": "lines that are not like 01/00001.jpg,3",
+            "malformed": f"lines that are not like 01/00001.jpg,3 ({AFTER_COMMA})",
             "spaces": "blanks around a field",
-            "class": "classes that are not a whole number 0..6",
+            "class": f"classes that are not a whole number 0..6 ({AFTER_COMMA})",
             "missing": "frames of the list are missing",
             "extra": "frames that the list does not have",
             "duplicate": "frames that occur more than once",
@@ -116,6 +125,101 @@ def check_submission(path: str | Path, frame_list: str | Path) -> list[Finding]:
 def is_valid(findings: list[Finding]) -> bool:
     """Tell whether a file with these findings may be handed in: notes are no faults."""
     return all(finding.note for finding in findings)
+
+
+@dataclass
+class Comparison:
+    """How two submissions differ, over the frames that both predict.
+
+    agreement: share of frames with one class in both. kappa: Cohen's, the agreement beyond what
+    their class shares would give by chance; 1 where both give all frames one class. pairs: int
+    [7][7], frames by class in A and in B. videos: frames and changed frames of each. alone: frames
+    that only A, and only B predicts. changed: location, class in A, class in B.
+    """
+
+    names: tuple[str, str]
+    frames: int
+    agreement: float
+    kappa: float
+    pairs: list[list[int]]
+    videos: dict[str, tuple[int, int]]
+    alone: tuple[int, int]
+    changed: list[tuple[str, int, int]]
+
+
+def compare_submissions(first: str | Path, second: str | Path) -> Comparison:
+    """Compare two submissions frame by frame.
+
+    Raises UserError where either cannot be read, or they have no frame in common.
+    """
+    a, b = read_submission(first), read_submission(second)
+    both = [location for location in a if location in b]
+    if not both:
+        raise UserError(f"{first} and {second} have no frame in common.")
+    pairs = [[0] * len(CHALLENGE) for _ in CHALLENGE]
+    videos: dict[str, tuple[int, int]] = {}
+    for location in both:
+        pairs[a[location]][b[location]] += 1
+        video = split_location(location)[0]
+        frames, changed = videos.get(video, (0, 0))
+        videos[video] = frames + 1, changed + (a[location] != b[location])
+    agreement = sum(pairs[i][i] for i in range(len(CHALLENGE))) / len(both)
+    rows, columns = (
+        [sum(row) for row in pairs],
+        [sum(column) for column in zip(*pairs, strict=True)],
+    )
+    chance = sum(x * y for x, y in zip(rows, columns, strict=True)) / len(both) ** 2
+    return Comparison(
+        (str(first), str(second)),
+        len(both),
+        agreement,
+        (agreement - chance) / (1 - chance) if chance < 1 else 1.0,
+        pairs,
+        videos,
+        (len(a) - len(both), len(b) - len(both)),
+        [(place, a[place], b[place]) for place in both if a[place] != b[place]],
+    )
+
+
+def comparison_text(found: Comparison) -> str:
+    """Return a comparison as tables to read."""
+    lines = [
+        f"A {found.names[0]}",
+        f"B {found.names[1]}",
+        f"{found.frames:,} frames in both: {found.agreement:.1%} agree, Cohen's kappa "
+        f"{found.kappa:.3f}, {len(found.changed):,} changed",
+    ]
+    if any(found.alone):
+        lines.append("only in A: {:,} frames, only in B: {:,}".format(*found.alone))
+    lines.append(f"\n{'class':<24}{'in A':>8}{'in B':>8}{'in both':>9}  A's that B changed to")
+    for index, name in enumerate(CHALLENGE):
+        row, kept = found.pairs[index], found.pairs[index][index]
+        moved = sorted(((n, i) for i, n in enumerate(row) if n and i != index), reverse=True)
+        into = ", ".join(f"{CHALLENGE[i].replace('_', ' ')} {n:,}" for n, i in moved)
+        in_b = sum(pair[index] for pair in found.pairs)
+        lines.append(f"{name.replace('_', ' '):<24}{sum(row):>8,}{in_b:>8,}{kept:>9,}  {into}")
+    lines.append(f"\n{'video':<24}{'frames':>8}{'changed':>8}{'agree':>9}")
+    for video, (frames, changed) in found.videos.items():
+        lines.append(f"{video:<24}{frames:>8,}{changed:>8,}{1 - changed / frames:>9.1%}")
+    return "\n".join(lines)
+
+
+def write_comparison(path: str | Path, found: Comparison) -> None:
+    """Write a comparison as CSV: the changed frames by video and pair of classes, with counts.
+
+    Columns: video, frames (of the video), class_a, class_b, changed; a video without a change has
+    one row with 0.
+    """
+    moves = Counter((split_location(place)[0], a, b) for place, a, b in found.changed)
+    with whole_file(path, "w") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["video", "frames", "class_a", "class_b", "changed"])
+        for video, (frames, changed) in found.videos.items():
+            if not changed:
+                table.writerow([video, frames, "", "", 0])
+            for (name, a, b), count in sorted(moves.items()):
+                if name == video:
+                    table.writerow([video, frames, CHALLENGE[a], CHALLENGE[b], count])
 
 
 def _shown(text: str) -> str:

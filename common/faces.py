@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from common.centerface import Detector, Faces, overlap
+from common.files import UserError
 from common.video import frames
 
 # Where the landmarks lie in a crop, as fractions (x, y) of its side: image-left eye, image-right
@@ -140,6 +142,31 @@ class FrameRow(NamedTuple):
     score: str
 
 
+def video_faces(
+    path: str | os.PathLike,
+    detector: Detector,
+    *,
+    everyone: bool = False,
+    counts: Counter | None = None,
+) -> Iterator[tuple[int, Faces, list[np.ndarray]]]:
+    """Yield (number, faces, their crops) of every frame: of the main face, or of everyone found.
+
+    Two passes, one to find and follow the faces and one to crop, so that only boxes and landmarks
+    are held in memory, whatever the length. Raises UserError for an unreadable video, and for one
+    that changes meanwhile.
+    """
+    found = [detector.detect(image) for _, image in frames(path, counts)]
+    if not everyone:
+        chosen = follow_main_face(found)
+        pairs = zip(found, chosen, strict=True)
+        found = [faces.take([face] if face >= 0 else []) for faces, face in pairs]
+    number = 0
+    for (number, image), faces in zip(frames(path), found, strict=False):
+        yield number, faces, [align(image, landmarks) for landmarks in faces.landmarks]
+    if number != len(found):
+        raise UserError(f"The video {path} changed while it was read; run again.")
+
+
 def crop_video(
     path: str | os.PathLike,
     video: str,
@@ -150,22 +177,19 @@ def crop_video(
 ) -> list[FrameRow]:
     """Crop the main face of each frame to prepared/crops/<video>/00001.jpg; return all rows.
 
-    Two passes, one to find and follow the faces and one to crop, so that only boxes and landmarks
-    are held in memory, whatever the length. Raises UserError for an unreadable video.
+    Raises UserError for an unreadable video.
     """
-    found = [detector.detect(image) for _, image in frames(path, counts)]
-    chosen = follow_main_face(found)
     folder = Path("crops") / video
     (prepared / folder).mkdir(parents=True, exist_ok=True)
     rows = []
-    for (number, image), faces, face in zip(frames(path), found, chosen, strict=True):
-        if face < 0:
+    for number, faces, crops in video_faces(path, detector, counts=counts):
+        if not crops:
             rows.append(FrameRow(video, number, "", "", ""))
             continue
         name = folder / f"{number:05d}.jpg"
-        write_jpeg(align(image, faces.landmarks[face]), prepared / name)
-        box = " ".join(f"{v:.1f}" for v in faces.boxes[face])
-        rows.append(FrameRow(video, number, name.as_posix(), box, f"{faces.scores[face]:.3f}"))
+        write_jpeg(crops[0], prepared / name)
+        box = " ".join(f"{v:.1f}" for v in faces.boxes[0])
+        rows.append(FrameRow(video, number, name.as_posix(), box, f"{faces.scores[0]:.3f}"))
     return rows
 
 

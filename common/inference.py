@@ -1,9 +1,9 @@
-"""Probabilities of faces from one or more classifiers, and faces straight from raw videos."""
+"""Probabilities of faces from one or more classifiers, of prepared crops or of raw videos."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +14,55 @@ from torch import nn
 from tqdm import tqdm
 
 from common.augment import normalise
+from common.classifier import load_classifier
 from common.emotions import BASIC
 from common.files import UserError
 from common.images import ImageStore
 from common.loading import evaluation_batches
-from common.submission import split_location
+from common.pictures import PictureFile, data_address, thumbnail
+from common.runs import refuse_unfinished
 
 PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Networks and how they look at a face.
+
+    networks: of `classifier.load_classifier`. flip: also at its mirror image. shift: also at the
+    face moved left, right, up and down by this share of its side; 0 for not at all.
+    """
+
+    networks: list[tuple[nn.Module, dict]]
+    device: torch.device
+    precision: str
+    flip: bool
+    shift: float
+
+    @property
+    def sizes(self) -> list[int]:
+        """The sides of the networks' inputs, in pixels."""
+        return sorted({settings["image_size"] for _, settings in self.networks})
+
+
+@dataclass
+class Observed:
+    """The faces that were found, and what the networks say of them.
+
+    frames: [K] rows (video, frame), each once. probabilities: float64 [K, F, S, 6], mean over
+    networks; F = 2 where mirror images were looked at, else 1; S = 5 with shifts, else 1. decoded:
+    frames of each video. picture: of row k as a data address, or "".
+    """
+
+    frames: pd.DataFrame
+    probabilities: np.ndarray
+    decoded: dict[str, int]
+    picture: Callable[[int], str]
+    warnings: list[str] = field(default_factory=list)
+
+    def mean(self) -> np.ndarray:
+        """Return the mean over all ways of looking: float64 [K, 6]."""
+        return self.probabilities.mean(axis=(1, 2))
 
 
 def best_device() -> torch.device:
@@ -33,75 +75,169 @@ def best_device() -> torch.device:
     return torch.device("cpu")
 
 
-@torch.inference_mode()
-def predict_probabilities(
-    models: Sequence[tuple[nn.Module, dict]],
-    store: ImageStore,
-    device: torch.device,
-    *,
-    flip: bool,
-    precision: str,
-    batch_size: int,
-    workers: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the models' mean probabilities, float64 [n, 6], and bool [n]: could it be read.
+def find_checkpoints(named: Sequence[Path]) -> list[Path]:
+    """Return the files of weights that are named: files, or folders that hold them.
 
-    models: of `classifier.load_classifier`. flip: average each image and its mirror image. The
-    crops are read once for all models of one input size. Raises UserError for a number that is
-    not finite.
+    A folder stands for its own model.safetensors, or else for those in the folders right below
+    it (folds, seeds). Raises UserError where one is missing or of a run that has not ended.
     """
-    total = np.zeros((len(store), len(BASIC)))
-    readable = np.ones(len(store), dtype=bool)
-    models = [(network.to(device), settings) for network, settings in models]
-    sizes = sorted({settings["image_size"] for _, settings in models})
-    bar = tqdm(total=len(store) * len(sizes), desc="predict", unit="img", disable=None)
-    for size in sizes if len(store) else []:
-        group = [pair for pair in models if pair[1]["image_size"] == size]
+    found: list[Path] = []
+    for place in named:
+        files = [place]
+        if place.is_dir():
+            own = place / "model.safetensors"
+            files = [own] if own.is_file() else sorted(place.glob("*/model.safetensors"))
+            if not files:
+                raise UserError(
+                    f"{place} holds no model.safetensors, nor do the folders in it; run "
+                    "04_curriculum.py, or name the weights with --checkpoints."
+                )
+        found += files
+    for path in found:
+        refuse_unfinished(path)
+    if len(set(found)) < len(found):
+        twice = next(path for path in found if found.count(path) > 1)
+        raise UserError(f"--checkpoints names {twice} twice.")
+    return found
+
+
+def load_ensemble(
+    checkpoints: Sequence[Path], precision: str, flip: bool, shift: float
+) -> Ensemble:
+    """Load networks for `predict_crops` and `predict_videos` onto the best device."""
+    device = best_device()
+    networks = [load_classifier(path) for path in checkpoints]
+    networks = [(network.to(device), settings) for network, settings in networks]
+    return Ensemble(networks, device, precision, flip, shift)
+
+
+def looks(images: torch.Tensor, flip: bool, shift: float) -> list[list[torch.Tensor]]:
+    """Return the images as test-time augmentation shows them: [F][S], each [B, 3, H, W].
+
+    F: as they are, mirrored. S: in place, then moved by `shift` of their side left, right, up and
+    down, at least one pixel; the edge is repeated.
+    """
+    shifted = [images]
+    if shift:
+        side = images.shape[-1]
+        move = max(1, round(shift * side))
+        wide = nn.functional.pad(images, (move,) * 4, mode="replicate")
+        corners = ((move, 2 * move), (move, 0), (2 * move, move), (0, move))
+        shifted += [wide[..., top : top + side, left : left + side] for top, left in corners]
+    return [shifted, [image.flip(-1) for image in shifted]] if flip else [shifted]
+
+
+@torch.inference_mode()
+def _probabilities(ensemble: Ensemble, size: int, images: torch.Tensor) -> np.ndarray:
+    """Sum the probabilities of the networks of one input size: float64 [B, F, S, 6]."""
+    total: np.ndarray | float = 0.0
+    images = images.to(ensemble.device, non_blocking=True)
+    kind, precision = ensemble.device.type, ensemble.precision
+    for network, settings in ensemble.networks:
+        if settings["image_size"] != size:
+            continue
+        face = normalise(images, settings["mean"], settings["std"])
+        rows = []
+        for views in looks(face, ensemble.flip, ensemble.shift):
+            with torch.autocast(kind, PRECISIONS[precision], enabled=precision != "no"):
+                logits = [network(view) for view in views]  # S of [B, 6]
+            rows.append(torch.stack([torch.sigmoid(one.float()) for one in logits], dim=1))
+        total = total + torch.stack(rows, dim=1).double().cpu().numpy()
+    if not np.isfinite(total).all():
+        raise UserError("The network's output is not finite; try --mixed-precision no.")
+    return total
+
+
+def predict_crops(
+    ensemble: Ensemble, root: Path, frames: pd.DataFrame, batch_size: int, workers: int
+) -> Observed:
+    """Predict the crops that 01 has prepared.
+
+    frames: rows of `read_frames`; those without an image are frames without a face. The crops are
+    read once for all networks of one input size. Crops that cannot be read count as no face.
+    """
+    faces = frames[frames["image"] != ""].reset_index(drop=True)
+    store = ImageStore(root, faces["image"].tolist())
+    total = np.zeros((len(faces), *_looks_shape(ensemble), len(BASIC)))
+    readable = np.ones(len(faces), dtype=bool)
+    bar = tqdm(total=len(store) * len(ensemble.sizes), desc="predict", unit="img", disable=None)
+    for size in ensemble.sizes if len(store) else []:
         for positions, images, valid in evaluation_batches(store, size, batch_size, workers):
             rows = positions.numpy()
-            images = images.to(device, non_blocking=True)
-            for network, settings in group:
-                view = normalise(images, settings["mean"], settings["std"])
-                for shown in (view, view.flip(-1)) if flip else (view,):
-                    with torch.autocast(
-                        device.type, PRECISIONS[precision], enabled=precision != "no"
-                    ):
-                        logits = network(shown)  # [b, 6]
-                    total[rows] += torch.sigmoid(logits.float()).cpu().numpy()
+            total[rows] += _probabilities(ensemble, size, images)
             readable[rows] = valid.numpy()
             bar.update(len(rows))
     bar.close()
-    if not np.isfinite(total).all():
-        raise UserError("The network's output is not finite; try --mixed-precision no.")
-    return total / (len(models) * (2 if flip else 1)), readable
+    warnings = []
+    if not readable.all():
+        warnings.append(
+            f"{(~readable).sum():,} crops cannot be read and count as frames without a face, "
+            f"the first is {store.path(int(np.flatnonzero(~readable)[0]))}."
+        )
+    images = faces.loc[readable, "image"].tolist()
+    return Observed(
+        faces.loc[readable, ["video", "frame"]].reset_index(drop=True),
+        total[readable] / len(ensemble.networks),
+        frames.groupby("video", sort=False)["frame"].max().to_dict(),
+        lambda row: thumbnail(root / images[row]),
+        warnings,
+    )
 
 
-def crop_videos(
-    videos: Path, folder: Path, frame_list: tuple[str, list[str]] | None
-) -> tuple[pd.DataFrame, list[str]]:
-    """Crop the main face of each frame of a folder of videos to `folder/crops`.
+def predict_videos(
+    ensemble: Ensemble,
+    paths: dict[str, Path],
+    folder: Path,
+    *,
+    batch_size: int,
+    threads: int,
+    everyone: bool,
+) -> Observed:
+    """Predict videos as they are decoded: only numbers are kept, and small pictures in `folder`.
 
-    With a frame list, only of videos that it names. Returns rows like those of `frames.csv`, and
-    warnings about videos that cannot be read. Raises UserError where none can.
+    everyone: the maximum over all faces of a frame, emotion by emotion, instead of the main face.
+    Videos that cannot be read cost a warning; raises UserError where none can.
     """
-    # Here, because whoever predicts from prepared crops needs neither decoder nor detector.
-    from common.centerface import Detector
-    from common.faces import FrameRow, crop_video
-    from common.raw.challenge import find_videos
+    # Here, because whoever predicts prepared crops needs neither decoder nor detector.
+    from common.streaming import VideoEnd, stream_faces
 
-    paths = find_videos(videos)
-    if frame_list:
-        listed = {split_location(location)[0] for location in frame_list[1]}
-        paths = {name: path for name, path in paths.items() if name in listed}
-    if not paths:
-        raise UserError(f"{videos} holds no video{' that the list names' if frame_list else ''}.")
-    detector, counts, rows, warnings = Detector(), Counter(), [], []
-    for name, path in tqdm(sorted(paths.items()), desc="crop", unit="video", disable=None):
-        try:
-            rows += crop_video(path, name, folder, detector, counts=counts)
-        except UserError as error:  # the others can still be labelled
-            warnings.append(str(error))
-    if not rows:
+    pictures, keys, parts, decoded, warnings = PictureFile(folder), [], [], {}, []
+    shape = (*_looks_shape(ensemble), len(BASIC))
+    with tqdm(total=len(paths), desc="videos", unit="video", disable=None) as bar:
+        for item in stream_faces(
+            paths, ensemble.sizes, batch_size=batch_size, everyone=everyone, threads=threads
+        ):
+            if isinstance(item, VideoEnd):
+                decoded[item.video] = item.decoded
+                warnings += item.warnings
+                bar.update()
+                continue
+            total = sum(_probabilities(ensemble, size, view) for size, view in item.views.items())
+            parts.append(total / len(ensemble.networks))
+            places = map(pictures.add, item.pictures)
+            keys += [
+                (item.video, frame, place)
+                for frame, place in zip(item.frames.tolist(), places, strict=True)
+            ]
+    if not any(decoded.values()):
         raise UserError(warnings[0])
-    warnings += [f"{count} {what}." for what, count in counts.items()]
-    return pd.DataFrame(rows, columns=FrameRow._fields), warnings
+    faces = pd.DataFrame(keys, columns=["video", "frame", "picture"])
+    probabilities = np.concatenate(parts) if parts else np.zeros((0, *shape))
+    order = np.lexsort((faces["frame"], faces["video"]))  # threads mix the videos
+    faces, probabilities = faces.iloc[order], probabilities[order]
+    first = ~faces.duplicated(["video", "frame"]).to_numpy()  # the surest face of each frame
+    if len(faces):
+        probabilities = np.maximum.reduceat(probabilities, np.flatnonzero(first))
+    faces = faces[first].reset_index(drop=True)
+    places = faces["picture"].tolist()
+    return Observed(
+        faces[["video", "frame"]],
+        probabilities,
+        decoded,
+        lambda row: data_address(pictures.read(places[row])),
+        warnings,
+    )
+
+
+def _looks_shape(ensemble: Ensemble) -> tuple[int, int]:
+    return (2 if ensemble.flip else 1, 5 if ensemble.shift else 1)

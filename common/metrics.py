@@ -19,7 +19,7 @@ def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndar
 
 def f1_per_class(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
     """Return each class's F1, float64 [classes]; a class neither true nor predicted has 0."""
-    return _f1_of(confusion(truth, predicted, classes))
+    return f1_of_confusion(confusion(truth, predicted, classes))
 
 
 def macro_f1(truth: np.ndarray, predicted: np.ndarray, classes: int) -> float:
@@ -65,7 +65,9 @@ def bootstrap_interval(
     ).reshape(len(names), classes**2)  # [G, c*c]
     generator = np.random.default_rng(seed)
     draws = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=samples)
-    scores = _f1_of((draws @ cells).reshape(samples, classes, classes)).mean(axis=-1)  # [S]
+    scores = f1_of_confusion((draws @ cells).reshape(samples, classes, classes)).mean(
+        axis=-1
+    )  # [S]
     low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
@@ -85,13 +87,13 @@ def summarise(
     share = support / max(1, support.sum())
     several = len(np.unique(groups)) > 1
     return {
-        "macro_f1": float(_f1_of(matrix).mean()),
+        "macro_f1": float(f1_of_confusion(matrix).mean()),
         "interval": list(bootstrap_interval(truth, predicted, groups, classes, seed=seed))
         if several
         else None,
         "frames": len(truth),
         "groups": len(np.unique(groups)),
-        "f1": _f1_of(matrix).tolist(),
+        "f1": f1_of_confusion(matrix).tolist(),
         "precision": (hits / np.maximum(answers, 1)).tolist(),
         "recall": (hits / np.maximum(support, 1)).tolist(),
         "support": support.tolist(),
@@ -115,7 +117,7 @@ def divergence(counts: np.ndarray, reference: np.ndarray) -> float:
     return float(np.sum(p * np.log(np.where(p > 0, p / q, 1.0))))
 
 
-def _f1_of(matrices: np.ndarray) -> np.ndarray:
+def f1_of_confusion(matrices: np.ndarray) -> np.ndarray:
     """Return F1 [..., c] of confusion matrices [..., c, c]: 2·TP / (true + predicted)."""
     hits = np.diagonal(matrices, axis1=-2, axis2=-1)  # [..., c]
     total = matrices.sum(axis=-1) + matrices.sum(axis=-2)  # [..., c]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -83,16 +84,47 @@ def _save(figure: Figure, path: str | Path) -> None:
         figure.savefig(file, format="png")
 
 
-def thumbnail(image: str) -> str:
+def thumbnail(image: str | Path) -> str:
     """Return a face crop as a small JPEG data address, or "" where it cannot be read."""
     try:
         with Image.open(image) as picture:
-            small = picture.convert("RGB").resize((128, 128), Image.Resampling.LANCZOS)
+            return data_address(small_jpeg(np.asarray(picture.convert("RGB"))))
     except OSError:
         return ""
+
+
+def small_jpeg(image: np.ndarray) -> bytes:
+    """Return a face crop, uint8 [H, W, 3], as a JPEG of 128 x 128 pixels."""
+    small = Image.fromarray(image).resize((128, 128), Image.Resampling.BILINEAR, reducing_gap=2)
     buffer = io.BytesIO()
     small.save(buffer, format="JPEG", quality=82)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()
+
+
+def data_address(jpeg: bytes) -> str:
+    """Return a JPEG as the address of a picture that stands inside a page."""
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+
+
+class PictureFile:
+    """Small pictures of every frame, on disk until the report has chosen among them.
+
+    The file has no name: it is gone with the process, however that ends.
+    """
+
+    def __init__(self, folder: str | Path):
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - open as long as this
+
+    def add(self, jpeg: bytes) -> tuple[int, int]:
+        """Store a picture and return its place."""
+        start = self._file.seek(0, io.SEEK_END)
+        self._file.write(jpeg)
+        return start, len(jpeg)
+
+    def read(self, place: tuple[int, int]) -> bytes:
+        """Return the picture at a place."""
+        self._file.seek(place[0])
+        return self._file.read(place[1])
 
 
 def pixels(indices: np.ndarray, palette: Sequence[tuple[float, float, float]]) -> str:

@@ -6,7 +6,7 @@ class also by two letters.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from matplotlib.colors import to_hex, to_rgb
 from common.emotions import CHALLENGE
 from common.files import whole_file
 from common.metrics import divergence
-from common.pictures import INK, pixels, save_confusion, save_curves, thumbnail
+from common.pictures import INK, pixels, save_confusion, save_curves
 from common.submission import DATABASE_COUNTS, locate
 
 __all__ = ["save_confusion", "save_curves", "write_report"]
@@ -32,6 +32,7 @@ CIVIDIS = colormaps["cividis"](np.arange(256))[:, :3]  # [256, 3], 0..1
 INKS = tuple("#fff" if fill == "#0072B2" else "#111" for fill in FILLS)
 COLUMNS = 480  # of a timeline; longer videos are thinned, so that the file stays small
 VIDEOS = 300  # shown; the tables beside the report hold all
+PEAKS = 4  # faces shown beside a video's timeline
 LABELLED_RUN = 0.07  # of the width; shorter runs have no room for their two letters
 
 
@@ -40,18 +41,18 @@ def write_report(
     table: pd.DataFrame,
     *,
     title: str,
-    images: Sequence[str],
+    picture: Callable[[int], str] = lambda row: "",
     truth: np.ndarray | None = None,
     score: dict | None = None,
-    warnings: Sequence[str] = (),
-    records: dict[str, dict] | None = None,
+    record: dict | None = None,
 ) -> None:
     """Write the report of a submission: one HTML file that opens offline, without scripts.
 
-    table: of `submission.prediction_table`, N rows. images: path of each row's face crop, or
-    empty. truth: int [N], class or -1. score: of `metrics.summarise`. records: settings and
-    versions by the heading that they stand under.
+    table: of `decision.decide`, N rows. picture: of the face in a row as a data address, or empty;
+    asked only for rows with a face. truth: int [N], class or -1. score: of `metrics.summarise`.
+    record: as in run.json, of which settings, warnings and versions are shown.
     """
+    record = record or {}
     scores = table[list(CHALLENGE)].to_numpy()
     decision = table["decision"].to_numpy()
     top_score = float(scores.max())
@@ -79,7 +80,7 @@ def write_report(
             for name, code, fill, ink in zip(names, CODES, FILLS, INKS, strict=True)
         ],
         "frames": len(table),
-        "warnings": list(warnings),
+        "warnings": list(record.get("warnings", ())),
         "divergence": gap,
         "distribution": [
             {"name": name, "count": int(count), "share": count / len(table), "published": share}
@@ -88,8 +89,13 @@ def write_report(
         "widest": float(max(counts.max() / len(table), published.max())),
         "has_truth": truth is not None,
         "videos": [
-            _timeline(video, table.iloc[rows], scores[rows] / max(top_score, 1e-9),
-                      None if truth is None else truth[rows])
+            _timeline(
+                video,
+                table.iloc[rows],
+                scores[rows] / max(top_score, 1e-9),
+                None if truth is None else truth[rows],
+                lambda row, rows=rows: picture(int(rows[row])),
+            )
             for video, rows in by_video[:VIDEOS]
         ],
         "more_videos": f"The first {VIDEOS} of {len(by_video):,} videos are shown."
@@ -97,11 +103,11 @@ def write_report(
         else "",
         "top_score": top_score,
         "ramp": ", ".join(to_hex(colormaps["cividis"](share)) for share in np.linspace(0, 1, 9)),
-        "galleries": _galleries(table, scores, images, truth),
-        "records": records or {},
+        "galleries": _galleries(table, scores, picture, truth),
+        "records": _records(record),
         "score": score,
         **(_score_content(score, names) if score else {}),
-    }  # fmt: skip
+    }
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(content)
     with whole_file(path, "w") as file:
@@ -140,8 +146,24 @@ def _score_content(score: dict, names: Sequence[str]) -> dict:
     }
 
 
+def _records(record: dict) -> dict[str, dict]:
+    """Return what the page tells of the run, by heading."""
+    if not record:
+        return {}
+    made = {"weights": "; ".join(f"{k} {v}" for k, v in record["weights_sha256"].items())}
+    made |= {key.replace("_", " "): record[key] for key in ("device", "git_commit", "command")}
+    return {
+        "Settings": {k: v for k, v in record["settings"].items() if v not in (None, [])},
+        "Made by": made | record["versions"],
+    }
+
+
 def _timeline(
-    video: str, table: pd.DataFrame, scores: np.ndarray, truth: np.ndarray | None
+    video: str,
+    table: pd.DataFrame,
+    scores: np.ndarray,
+    truth: np.ndarray | None,
+    picture: Callable[[int], str],
 ) -> dict:
     """Return the pictures and labels of one video. scores: float [n, 7], 0..1 of the ramp."""
     count = len(table)
@@ -168,9 +190,29 @@ def _timeline(
         "heat": pixels((mean.T * 255).round(), CIVIDIS),
         "strips": strips,
         "marks": marks,
+        "peaks": _peaks(table, scores, picture),
         "first": int(table["frame"].iloc[0]),
         "last": int(table["frame"].iloc[-1]),
     }
+
+
+def _peaks(table: pd.DataFrame, scores: np.ndarray, picture: Callable[[int], str]) -> list[dict]:
+    """Return the face at the highest score of each class decided in a video, in order of time.
+
+    Of the PEAKS classes with most frames; a class that has no frame with a face has no peak.
+    """
+    decision, frame = table["decision"].to_numpy(), table["frame"].to_numpy()
+    face = table["face"].to_numpy() == 1
+    classes, counts = np.unique(decision[face], return_counts=True)
+    peaks = []
+    for index in classes[np.argsort(-counts, kind="stable")][:PEAKS]:
+        rows = np.flatnonzero(face & (decision == index))
+        row = int(rows[scores[rows, index].argmax()])
+        if address := picture(row):
+            place = 100 * (row + 0.5) / len(table)
+            peaks.append({"picture": address, "frame": int(frame[row]), "place": round(place, 2)})
+            peaks[-1] |= {"class": int(index), "at": row}
+    return sorted(peaks, key=lambda peak: peak["at"])
 
 
 def _strip(name: str, classes: np.ndarray) -> dict:
@@ -197,13 +239,16 @@ def _marks(name: str, marked: np.ndarray) -> dict:
 
 
 def _galleries(
-    table: pd.DataFrame, scores: np.ndarray, images: Sequence[str], truth: np.ndarray | None
+    table: pd.DataFrame,
+    scores: np.ndarray,
+    picture: Callable[[int], str],
+    truth: np.ndarray | None,
 ) -> list[dict]:
     """Choose frames to look at: the surest of each class, and the most doubtful ones."""
     ordered = np.sort(scores, axis=1)
     margin = ordered[:, -1] - ordered[:, -2]
     decision, video = table["decision"].to_numpy(), table["video"].to_numpy()
-    seen = np.flatnonzero(np.array([bool(image) for image in images]) & (table["face"] == 1))
+    seen = np.flatnonzero(table["face"] == 1)
     pairs = [
         _of_different_videos(rows[np.argsort(-margin[rows], kind="stable")], video, 2)
         for rows in (seen[decision[seen] == index] for index in range(len(CHALLENGE)))
@@ -220,14 +265,14 @@ def _galleries(
     for title, note, rows in groups:
         faces = [
             {
-                "picture": picture,
+                "picture": address,
                 "location": locate(video[row], table["frame"].iloc[row]),
                 "decision": int(decision[row]),
                 "margin": margin[row],
                 "truth": int(truth[row]) if truth is not None and truth[row] >= 0 else None,
             }
             for row in rows
-            if (picture := thumbnail(images[row]))
+            if (address := picture(row))
         ]
         if faces:
             galleries.append({"title": title, "note": note, "faces": faces})
