@@ -15,7 +15,8 @@ from toy_world import call
 
 from common.classifier import create_classifier, save_model
 from common.emotions import BASIC, CHALLENGE, CHALLENGE_PAIRS
-from common.files import file_digest
+from common.files import UserError, file_digest
+from common.sources import read_frames
 from common.submission import HEADER
 
 SCRIPT = "05_predict_submit.py"
@@ -107,13 +108,14 @@ def test_each_listed_frame_is_written_once_in_order_with_its_own_class(world, tm
     values = dict(known)
     values["01", 3] = (known["01", 2] + known["01", 4]) / 2
     values["01", 6] = known["01", 5]
-    prior = np.mean(list(known.values()), axis=0)
-    values |= {("02", frame): prior for frame in (1, 2, 3)}
-    probabilities = table[[f"p_{name}" for name in BASIC]].to_numpy()
-    np.testing.assert_allclose(probabilities, [values[key] for key in LISTED], atol=1e-5)
-    scores = [[values[key][a] + values[key][b] for a, b in CHALLENGE_PAIRS] for key in LISTED]
-    np.testing.assert_allclose(table[list(CHALLENGE)], scores, atol=2e-5)
-    decision = np.argmax(scores, axis=1)
+    seen = [row for row, (video, _) in enumerate(LISTED) if video != "02"]  # 02 has no face
+    wanted = [values[LISTED[row]] for row in seen]
+    probabilities = table[[f"p_{name}" for name in BASIC]].to_numpy()[seen]
+    np.testing.assert_allclose(probabilities, wanted, atol=1e-5)
+    scores = np.array([[p[a] + p[b] for a, b in CHALLENGE_PAIRS] for p in wanted])
+    np.testing.assert_allclose(table[list(CHALLENGE)].to_numpy()[seen], scores, atol=2e-5)
+    decision = np.full(len(LISTED), CHALLENGE.index("Happily_Surprised"))  # most frequent class
+    decision[seen] = scores.argmax(axis=1)
     assert len(set(decision)) > 2
     lines = (tmp_path / "submission" / "predictions.txt").read_bytes().decode().split("\n")
     assert lines == [HEADER, *(f"{a},{b}" for a, b in zip(LOCATIONS, decision, strict=True)), ""]
@@ -129,7 +131,7 @@ def test_each_listed_frame_is_written_once_in_order_with_its_own_class(world, tm
 def test_checkpoints_are_averaged_and_mirroring_can_be_left_out(world, tmp_path, capsys):
     files = [world / name / "curriculum" / "model.safetensors" for name in ("run", "other")]
     status, _, complaints = predict(
-        call(capsys), world, tmp_path, "--checkpoints", *files, "--no-flip-tta"
+        call(capsys), world, tmp_path, "--checkpoints", *files, "--no-flip"
     )
     assert status == 0, complaints
     known = expected_probabilities(world, "run", "other", flip=False)
@@ -214,7 +216,7 @@ def test_no_face_anywhere_still_gives_a_whole_submission(world, tmp_path, capsys
     (data / "frames.csv").write_text("video,frame,image,box,score\n02,1,,,\n02,2,,,\n")
     assert predict(call(capsys), world, tmp_path, "--data-dir", tmp_path / "data")[0] == 0
     lines = (tmp_path / "submission" / "predictions.txt").read_text().splitlines()
-    assert lines == [HEADER, "02/00001.jpg,0", "02/00002.jpg,0"]
+    assert lines == [HEADER, "02/00001.jpg,1", "02/00002.jpg,1"]
 
 
 def test_raw_videos_are_predicted_without_a_prepared_folder(world, tmp_path, capsys):
@@ -231,14 +233,14 @@ def test_raw_videos_are_predicted_without_a_prepared_folder(world, tmp_path, cap
     status, _, complaints = predict(call(capsys), world, tmp_path / "whole", *more)
     path = tmp_path / "whole" / "submission" / "predictions.txt"
     assert status == 0 and "08.mp4" in complaints
-    assert path.read_text().splitlines()[1:] == [f"07/{i:05d}.jpg,0" for i in (1, 2, 3, 4)]
+    assert path.read_text().splitlines()[1:] == [f"07/{i:05d}.jpg,1" for i in (1, 2, 3, 4)]
     # a list beside the videos rules, here with one frame more than decodes, and without 08
     rows = "".join(f"07/{i:05d}.jpg,\n" for i in range(1, 6))
     (videos / "CER.txt").write_text(f"{HEADER}\n{rows}")
     status, _, complaints = predict(call(capsys), world, tmp_path / "listed", *more)
     path = tmp_path / "listed" / "submission" / "predictions.txt"
     assert status == 0 and "08.mp4" not in complaints
-    assert path.read_text() == HEADER + "\n" + rows.replace(",", ",0")
+    assert path.read_text() == HEADER + "\n" + rows.replace(",", ",1")
 
 
 def test_check_accepts_our_file_and_refuses_a_broken_one(world, tmp_path, capsys):
@@ -256,6 +258,34 @@ def test_check_accepts_our_file_and_refuses_a_broken_one(world, tmp_path, capsys
     assert status == 2 and "frame_list.txt" in complaints
 
 
+def test_prepared_frames_keep_video_names_as_text(tmp_path):
+    rows = "video,frame,image,box,score\n01,1,crops/01/00001.jpg,1 2 3 4,0.9\n01,2,,,\nNA,1,,,\n"
+    (tmp_path / "frames.csv").write_text(rows)
+    table = read_frames(tmp_path)
+    assert table["video"].tolist() == ["01", "01", "NA"]
+    assert table["image"].tolist() == ["crops/01/00001.jpg", "", ""]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        None,
+        "",
+        "video,frame,image\n",
+        "video,image\n01,a.jpg\n",
+        "video,frame,image\n01,1,a.jpg\n01,1,b.jpg\n",
+        "video,frame,image\n01,one,a.jpg\n",
+        "video,frame,image\n01,0,a.jpg\n",
+        "video,frame,image\n01,1,../../etc/passwd\n",
+    ],
+)
+def test_missing_or_damaged_frames_table_is_one_sentence(tmp_path, rows):
+    if rows is not None:
+        (tmp_path / "frames.csv").write_text(rows)
+    with pytest.raises(UserError):
+        read_frames(tmp_path)
+
+
 @pytest.mark.parametrize(
     "more, named",
     [
@@ -270,7 +300,7 @@ def test_check_accepts_our_file_and_refuses_a_broken_one(world, tmp_path, capsys
         (["--truth", "{tmp}/absent.csv"], "absent.csv"),
         (["--rule", "maximum"], "geometric"),
         (["--smooth", "mean"], "gaussian"),
-        (["--smooth", "box", "--smooth-frames", "0"], "--smooth-frames"),
+        (["--smooth", "box", "--smooth-width", "0"], "--smooth-width"),
         (["--videos", "{tmp}/absent"], "absent"),
         (["--videos", "{tmp}/alone"], "no video"),
     ],
@@ -298,6 +328,6 @@ def test_truth_of_other_frames_leaves_the_submission_whole_and_unscored(world, t
     status, _, complaints = predict(call(capsys), world, tmp_path, "--truth", other)
     assert status == 2 and "none of the predicted frames" in complaints
     names = {path.name for path in (tmp_path / "submission").iterdir()}
-    assert names == {"predictions.txt", "probabilities.csv", "report.html", "run.json"}
+    assert names == {".lock", "predictions.txt", "probabilities.csv", "report.html", "run.json"}
     page = (tmp_path / "submission" / "report.html").read_text()
     assert not re.search(r"macro-F1, 7 classes", page)

@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from common import metrics, submission
+from common import decision, metrics, submission
 from common.emotions import CHALLENGE, multi_hot, parse_labels
+from common.pictures import thumbnail
 from common.report import save_confusion, save_curves, write_report
 
 
@@ -22,9 +23,11 @@ def make_submission(videos=4, length=50, seed=0):
     truth = np.repeat(random.integers(-1, 7, videos * length // 10), 10)
     hot = np.array([multi_hot(" ".join(parse_labels(name))) for name in CHALLENGE] + [[0.5] * 6])
     probabilities = np.clip(0.3 * hot[truth] + random.uniform(0, 0.7, (len(truth), 6)), 0, 1)
-    locations = [f"v{v + 1}/{f + 1:05d}.jpg" for v in range(videos) for f in range(length)]
-    face = random.random(len(locations)) > 0.1
-    return submission.prediction_table(locations, probabilities, face, "sum"), truth
+    places = [(f"v{v + 1}", f + 1) for v in range(videos) for f in range(length)]
+    face = random.random(len(places)) > 0.1
+    seen = pd.DataFrame(places, columns=["video", "frame"])[face].reset_index(drop=True)
+    timelines = decision.Timelines([submission.locate(*place) for place in places], seen)
+    return decision.decide(timelines, probabilities[face], decision.Decision()), truth
 
 
 def make_report(path, table, truth=None, images=None, **more):
@@ -34,9 +37,19 @@ def make_report(path, table, truth=None, images=None, **more):
         score = metrics.summarise(
             truth[known], table["decision"].to_numpy()[known], table["video"][known], 7
         )
-    images = images if images is not None else [""] * len(table)
-    write_report(path, table, title="A run", images=images, truth=truth, score=score, **more)
+    more["picture"] = (lambda row: thumbnail(images[row])) if images else lambda row: ""
+    write_report(path, table, title="A run", truth=truth, score=score, **more)
     return path.read_text(encoding="utf-8"), score
+
+
+def record_of(warnings=(), **settings):
+    """Return as much of a run.json as the page shows."""
+    made = {"device": "a CPU", "git_commit": "0" * 40, "command": "05_predict_submit.py"}
+    weights = {"model.safetensors": "ab" * 32}
+    versions = {"python": "3.11"}
+    return {"settings": settings, "weights_sha256": weights, "warnings": warnings, **made} | {
+        "versions": versions
+    }
 
 
 def text_of(page: str) -> str:
@@ -117,6 +130,20 @@ def test_surest_and_most_doubtful_frames_are_shown(tmp_path, faces):
         assert f"{table['video'][row]}/{table['frame'][row]:05d}.jpg" in shown
 
 
+def test_faces_stand_at_the_peaks_of_a_videos_classes(tmp_path, faces):
+    table, _ = make_submission(videos=2)
+    images = [faces[i % 10] if seen else "" for i, seen in enumerate(table["face"])]
+    page, _ = make_report(tmp_path / "report.html", table, images=images)
+    for video in ("v1", "v2"):
+        rows = table[(table["video"] == video) & (table["face"] == 1)]
+        counts = rows["decision"].value_counts()
+        shown = set(map(int, re.findall(rf'alt="{video}, frame (\d+)"', page)))
+        assert len(shown) == min(4, len(counts))
+        index = counts.idxmax()
+        peak = rows.loc[rows.loc[rows["decision"] == index, CHALLENGE[index]].idxmax(), "frame"]
+        assert peak in shown
+
+
 def test_lost_crop_costs_its_picture_only(tmp_path):
     table, _ = make_submission()
     page, _ = make_report(tmp_path / "report.html", table, images=["/absent.jpg"] * len(table))
@@ -127,7 +154,7 @@ def test_names_from_files_cannot_inject_markup(tmp_path):
     table, _ = make_submission()
     table["video"] = table["video"].str.replace("v1", "<b onload=x>")
     page, _ = make_report(
-        tmp_path / "report.html", table, warnings=["<i>w</i>"], records={"S": {"a": "<u>"}}
+        tmp_path / "report.html", table, record=record_of(["<i>w</i>"], rule="<u>")
     )
     assert not re.search(r"<b onload|<i>w|<u>", page)
     assert "&lt;b onload=x&gt;" in page and "&lt;i&gt;w" in page and "&lt;u&gt;" in page
@@ -150,8 +177,8 @@ def test_nothing_is_cut_off_in_a_real_browser(tmp_path, faces, width):
     table, truth = make_submission()
     images = [faces[i % 10] if seen else "" for i, seen in enumerate(table["face"])]
     make_report(
-        tmp_path / "report.html", table, truth, images, warnings=["A warning of some length. " * 9],
-        records={"Settings": {"checkpoints": "runs/" + "long" * 60, "rule": "sum"}},
+        tmp_path / "report.html", table, truth, images,
+        record=record_of(["A warning of some length. " * 9], checkpoints="runs/" + "long" * 60),
     )  # fmt: skip
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"]
     flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
