@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from drawn import scene, write_video
 from PIL import Image
-from test_raw import affectnet_tree, affwild2_tree, image, rafdb_tree, text
+from raw_trees import affectnet_tree, affwild2_tree, image, rafdb_tree, text
 from torchvision.io import ImageReadMode, decode_image
 
 from common.emotions import CHALLENGE

@@ -1,14 +1,18 @@
 """From data sets as their owners ship them to one stream of images with labels.
 
-A reader is a module with three names:
+A reader is a module with these names:
     ALIGNED                 True where the images come as aligned face crops
-    recognises(folder)      says whether a folder below raw/ is of this family
+    recognises(folder)      says whether a folder below raw/ is of this family, by looking at a few
+                            hundred names at most, however many files there are
+    form(folder)            says in a few words which of its layouts a folder has
     read(folder, counts)    returns an iterator of an `Item` for each usable image and a `Skip` for
                             each other, in an order that is the same in every run; adds to `counts`
                             what a user should know and no single image shows; raises UserError at
-                            once, not on the way, where the folder lacks a file that it needs
+                            once, not on the way, where the folder lacks a file that it needs. A bad
+                            row of a list is a Skip. No image is opened, so that a stream is cheap;
+                            memory holds what the annotation needs, never all Items
 and, where its owners publish them, OFFICIAL: images by data set, split and label.
-To add a data set, write such a module and add a line to READERS.
+To add a data set, write such a module, add a line to READERS, and a section to docs/datasets.md.
 """
 
 from __future__ import annotations
@@ -22,8 +26,17 @@ from common.files import UserError
 # Family -> module, in the order of sniffing: the particular first, any folder of images last.
 READERS = {
     "RAF-DB": "common.raw.rafdb",
+    "RAF-CE": "common.raw.rafce",
+    "AffectNet, original": "common.raw.affectnet_lists",
     "AffectNet": "common.raw.affectnet",
     "Aff-Wild2": "common.raw.affwild2",
+    "MAFW": "common.raw.mafw",
+    "FER2013": "common.raw.fer2013",
+    "ExpW": "common.raw.expw",
+    "CK+": "common.raw.ckplus",
+    "CelebA": "common.raw.celeba",
+    "IMDB-WIKI": "common.raw.imdbwiki",
+    "RecordIO": "common.raw.recordio",
     "labelled table": "common.raw.table",
     "challenge videos": "common.raw.challenge",
     "folder of images": "common.raw.folder",

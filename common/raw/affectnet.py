@@ -1,15 +1,22 @@
-"""AffectNet, npy form (Mollahosseini, Hasani & Mahoor 2017, http://mohammadmahoor.com/affectnet/).
+"""AffectNet as cropped images (Mollahosseini, Hasani & Mahoor 2017, mohammadmahoor.com/affectnet).
 
-    {train_set,val_set}/images/<id>.jpg            224 x 224 pixels
-    {train_set,val_set}/annotations/<id>_exp.npy   the label, a scalar
+AffectNet-8, npy:
+    {train_set,val_set}/images/<id>.jpg                                    224 x 224 pixels
+    {train_set,val_set}/annotations/<id>_exp.npy                           the label, a scalar
+AffectNet+ (Fard, Hosseini, Sweeny & Mahoor 2024), a data set of its own here:
+    human_annotated/{train_set,validation_set}/images/0.jpg
+    human_annotated/{train_set,validation_set}/annotations/0.json          key `human-label`
 
 Traps: the scalar is often of string type (never unpickled here); labels 8 None, 9 Uncertain and
-10 No-Face are dropped; `_val`, `_aro` and `_lnd` files are not read.
+10 No-Face are dropped; `_val`, `_aro`, `_lnd` files and no_human_annotated/ are not read. The lists
+with face boxes of the original release are read by common.raw.affectnet_lists. Persons are unknown.
 """
 
 from __future__ import annotations
 
+import io
 import itertools
+import json
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -23,15 +30,17 @@ from common.raw.layout import (
     Item,
     Skip,
     labelled,
+    look,
     prepared_name,
     subfolder,
     walk_files,
+    whole_number,
 )
 
 ALIGNED = True
 
-_SETS = {"train_set": "train", "val_set": "val"}
-_CLASSES = (
+_SETS = {"train_set": "train", "val_set": "val", "validation_set": "val"}
+CLASSES = (
     "Neutral",
     "Happiness",
     "Sadness",
@@ -41,57 +50,101 @@ _CLASSES = (
     "Anger",
     "Contempt",
 )
-_DROPPED = {8: "None", 9: "Uncertain", 10: "No-Face"}
+DROPPED = {8: "None", 9: "Uncertain", 10: "No-Face"}
+_ANNOTATION_BYTES = 1 << 20  # far more than any has
 
 _TRAIN = (74874, 134415, 25459, 14090, 6378, 3803, 24882, 3750)
 OFFICIAL = {
     "AffectNet": {
-        "train": dict(zip(_CLASSES, _TRAIN, strict=True)),
-        "val": dict.fromkeys(_CLASSES, 500),
+        "train": dict(zip(CLASSES, _TRAIN, strict=True)),
+        "val": dict.fromkeys(CLASSES, 500),
     }
 }
 
 
+def form(folder: Path) -> str:
+    """Say how the folder is laid out."""
+    kinds = {_is_plus(place) for place, _ in _places(folder)}
+    return ", ".join("AffectNet+ json" if plus else "npy" for plus in sorted(kinds))
+
+
 def recognises(folder: Path) -> bool:
-    """A folder with train_set/ or val_set/, or one named AffectNet."""
-    return folder.name.lower() == "affectnet" or subfolder(folder, *_SETS) is not None
+    """A folder with sets of images and annotations, or one named AffectNet."""
+    named = folder.name.lower().startswith("affectnet")
+    return named or any(
+        subfolder(place, "images") and subfolder(place, "annotations")
+        for place, _ in _places(folder)
+    )
+
+
+def _places(folder: Path) -> list[tuple[Path, str]]:
+    """Return the folders of the sets and their splits."""
+    root = subfolder(folder, "human_annotated", depth=2) or folder
+    places = ((subfolder(root, name), split) for name, split in _SETS.items())
+    return [(place, split) for place, split in places if place]
+
+
+def _is_plus(place: Path) -> bool:
+    return any(e.name.endswith(".json") for e in look(place / "annotations"))
 
 
 def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
     """Return the images of both sets; see common.raw."""
-    places = {name: subfolder(folder, name) for name in _SETS}
-    if not any(places.values()):
+    places = _places(folder)
+    if not places:
         raise UserError(
-            f"AffectNet in {folder} has neither train_set/ nor val_set/; unpack it as shipped."
+            f"AffectNet in {folder} has neither train_set/ nor val_set/, nor "
+            "Manually_Annotated_file_lists/; unpack it as shipped."
         )
-    for place in filter(None, places.values()):
+    for place, _ in places:
         for needed in (place / "images", place / "annotations"):
             if not needed.is_dir():
                 raise UserError(
                     f"AffectNet lacks the folder {needed}; unpack the owners' archive there."
                 )
-    return itertools.chain.from_iterable(
-        _read_set(places[name], split) for name, split in _SETS.items() if places[name]
-    )
+    return itertools.chain.from_iterable(_read_set(*place) for place in places)
 
 
 def _read_set(folder: Path, split: str) -> Iterator[Item | Skip]:
     images, annotations = folder / "images", folder / "annotations"
+    dataset, ending, label_in = "AffectNet", "_exp.npy", _label_in_npy
+    if _is_plus(folder):
+        dataset, ending, label_in = "AffectNet+", ".json", _label_in_json
     for path in walk_files(images, IMAGE_SUFFIXES):
         relative = os.path.relpath(path, images)
-        labels = annotations / (os.path.splitext(relative)[0] + "_exp.npy")
+        labels = annotations / (os.path.splitext(relative)[0] + ending)
         try:
-            label = int(np.load(labels, allow_pickle=False).reshape(-1)[0])
-        except FileNotFoundError:
-            yield Skip(path, "AffectNet", "no annotation", labels.name)
+            with open(labels, "rb") as file:
+                label = label_in(file.read(_ANNOTATION_BYTES))
+        except OSError:
+            yield Skip(path, dataset, "no annotation", labels.name)
             continue
-        except (OSError, ValueError, EOFError, IndexError):
-            yield Skip(path, "AffectNet", "annotation is not a number", labels.name)
-            continue
-        if label in _DROPPED:
-            yield Skip(path, "AffectNet", f"label {label} ({_DROPPED[label]}) is no expression")
-        elif not 0 <= label < len(_CLASSES):
-            yield Skip(path, "AffectNet", "unknown label", f"{label} (known: 0 to 10)")
-        else:
-            name = prepared_name(f"{split}/{relative}")
-            yield Item(path, name, "AffectNet", split, **labelled((_CLASSES[label],)))
+        name = prepared_name(f"{split}/{relative}")
+        yield item_or_skip(Item(path, name, dataset, split), label, labels.name)
+
+
+def item_or_skip(item: Item, label: int | None, where: str) -> Item | Skip:
+    """Return an image with AffectNet's label, or the reason why it has none of use."""
+    if label is None:
+        return Skip(item.source, item.dataset, "annotation is not a number", where)
+    if label in DROPPED:
+        reason = f"label {label} ({DROPPED[label]}) is no expression"
+        return Skip(item.source, item.dataset, reason, fault=False)
+    if not 0 <= label < len(CLASSES):
+        return Skip(item.source, item.dataset, "unknown label", f"{label} (known: 0 to 10)")
+    return item._replace(**labelled((CLASSES[label],)))
+
+
+def _label_in_npy(content: bytes) -> int | None:
+    try:
+        value = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+        return whole_number(value.astype(str).reshape(-1)[0])
+    except Exception:  # numpy raises nearly anything on damaged files, MemoryError among them
+        return None
+
+
+def _label_in_json(content: bytes) -> int | None:
+    try:
+        return whole_number(json.loads(content)["human-label"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None

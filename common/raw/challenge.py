@@ -15,7 +15,7 @@ import re
 from pathlib import Path
 
 from common.files import UserError
-from common.raw.layout import VIDEO_SUFFIXES, entries
+from common.raw.layout import VIDEO_SUFFIXES, entries, look
 
 ALIGNED = False
 
@@ -26,19 +26,24 @@ _OFFICIAL_NAMES = (
 )
 
 
-def _files(folder: Path) -> list[os.DirEntry]:
+def form(folder: Path) -> str:
+    """Say how the folder is laid out."""
+    return "videos, with their list" if find_frame_list(folder) else "videos"
+
+
+def _files(folder: Path, listed=entries) -> list[os.DirEntry]:
     """Return the files in a folder and in the folders right below it."""
-    found = entries(folder)
+    found = listed(folder)
     # A face data set may have a million folders; the challenge's has a handful.
     places = [Path(e.path) for e in found if e.is_dir()] if len(found) <= 200 else []
-    below = [entry for place in places for entry in entries(place)]
+    below = [entry for place in places for entry in listed(place)]
     return [entry for entry in found + below if entry.is_file()]
 
 
 def recognises(folder: Path) -> bool:
     """A folder with a video in it or one level below."""
     return any(
-        os.path.splitext(entry.name)[1].lower() in VIDEO_SUFFIXES for entry in _files(folder)
+        os.path.splitext(entry.name)[1].lower() in VIDEO_SUFFIXES for entry in _files(folder, look)
     )
 
 

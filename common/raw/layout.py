@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,63 +93,188 @@ def prepared_name(relative: str) -> str:
     return relative if kept else relative + ".jpg"
 
 
+def with_margin(box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    """Widen a face box x0, y0, x1, y1 by a quarter of its sides all around.
+
+    Face boxes end at the brows and the chin; the detector that aligns faces wants some hair.
+    """
+    x0, y0, x1, y1 = box
+    right, down = (x1 - x0) // 4, (y1 - y0) // 4
+    return x0 - right, y0 - down, x1 + right, y1 + down
+
+
+def whole_number(text: object) -> int | None:
+    """Read a label as 5, ` 5`, 5.0 or 3.0000000e+00; None for what is no whole number."""
+    try:
+        value = float(str(text))
+    except ValueError:
+        return None
+    return int(value) if value.is_integer() else None
+
+
 def entries(folder: Path) -> list[os.DirEntry]:
     """Return the entries of a folder by name, without hidden ones and macOS leftovers."""
     try:
         with os.scandir(folder) as found:
-            kept = [e for e in found if not e.name.startswith(".") and e.name != "__MACOSX"]
+            return sorted(filter(is_shown, found), key=lambda entry: entry.name)
     except OSError as error:
         raise UserError(f"Cannot list {folder}: {error.strerror}.") from None
-    return sorted(kept, key=lambda entry: entry.name)
 
 
-def walk_files(folder: Path, suffixes: frozenset[str]) -> Iterator[str]:
+def is_shown(entry: os.DirEntry) -> bool:
+    """Say whether an entry is neither hidden nor a leftover of macOS."""
+    return not entry.name.startswith(".") and entry.name != "__MACOSX"
+
+
+def walk_files(folder: str | Path, suffixes: frozenset[str]) -> Iterator[str]:
     """Yield the files below a folder that have one of the suffixes, in order, as paths.
 
-    Links to folders are followed, unless they lead back to a folder above.
+    Links to folders are followed, unless they lead back to a folder above. Only names are held,
+    and of one folder a level: a folder of millions costs about 70 bytes a name.
     """
-    folders = []
-    for entry in entries(folder):
-        if entry.is_dir():
-            folders.append(entry)
-        elif os.path.splitext(entry.name)[1].lower() in suffixes:
-            yield entry.path
-    for entry in folders:
-        if entry.is_symlink() and Path(os.path.realpath(folder)).is_relative_to(
-            os.path.realpath(entry.path)
-        ):
+    names, folders, links = [], [], set()
+    try:
+        with os.scandir(folder) as found:
+            for entry in filter(is_shown, found):
+                if entry.is_dir():
+                    folders.append(entry.name)
+                    if entry.is_symlink():
+                        links.add(entry.name)
+                elif os.path.splitext(entry.name)[1].lower() in suffixes:
+                    names.append(entry.name)
+    except OSError as error:
+        raise UserError(f"Cannot list {folder}: {error.strerror}.") from None
+    for name in sorted(names):
+        yield os.path.join(folder, name)
+    del names
+    for name in sorted(folders):
+        path = os.path.join(folder, name)
+        if name in links and Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(path)):
             continue
-        yield from walk_files(Path(entry.path), suffixes)
+        yield from walk_files(path, suffixes)
+
+
+# A folder with more entries holds images, persons or videos, and is no root of a data set.
+_LOOK = 200
+
+
+def look(folder: Path) -> list[os.DirEntry]:
+    """Return some 200 entries of a folder, by name: enough to tell what it is, however large."""
+    try:
+        with os.scandir(folder) as found:
+            some = list(itertools.islice(filter(is_shown, found), _LOOK + 1))
+    except OSError:
+        return []
+    return sorted(some, key=lambda entry: entry.name)
 
 
 def subfolder(folder: Path, *names: str, depth: int = 1) -> Path | None:
-    """Return the first folder of one of these names, whatever its case, down to `depth` levels."""
+    """Return the first folder of one of these names, whatever its case, down to `depth` levels.
+
+    In a folder of more than 200 entries only these very spellings are tried, so that looking into
+    folders of millions costs nothing.
+    """
+    return _find(folder, names, depth, folders=True)
+
+
+def file_in(folder: Path, *names: str, depth: int = 1) -> Path | None:
+    """Return the first file of one of these names, found as subfolder finds folders."""
+    return _find(folder, names, depth, folders=False)
+
+
+def _find(folder: Path, names: Sequence[str], depth: int, folders: bool) -> Path | None:
+    some = look(folder)
+    if len(some) > _LOOK:
+        paths = [folder / name for name in names]
+        return next((p for p in paths if (p.is_dir() if folders else p.is_file())), None)
     wanted = {name.lower() for name in names}
-    if not folder.is_dir():
-        return None
-    found = [Path(entry.path) for entry in entries(folder) if entry.is_dir()]
-    for path in found:
-        if path.name.lower() in wanted:
-            return path
+    for entry in some:
+        if entry.name.lower() in wanted and entry.is_dir() == folders:
+            return Path(entry.path)
     if depth > 1:
-        for path in found:
-            if below := subfolder(path, *names, depth=depth - 1):
+        for entry in some:
+            if entry.is_dir() and (below := _find(Path(entry.path), names, depth - 1, folders)):
                 return below
     return None
 
 
-def text_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (line number from 1, stripped text) of a text file's lines that are not blank.
+def first_image(folder: Path) -> str | None:
+    """Return the name of an image right in a folder, or None where its first entries are none."""
+    return next(
+        (e.name for e in look(folder) if os.path.splitext(e.name)[1].lower() in IMAGE_SUFFIXES),
+        None,
+    )
 
-    Accepts CRLF, a byte order mark and a missing last newline. Raises UserError if it cannot be
-    read as UTF-8.
+
+_LINE_BYTES = 1 << 20
+
+
+def placed_lines(path: Path) -> Iterator[tuple[int, int, str]]:
+    """Yield (line number from 1, byte offset, text) of the lines that are not blank.
+
+    Accepts CRLF, a byte order mark and a missing last newline. Bytes that are not UTF-8 become
+    what Python makes of them in file names, so that a name in another encoding is still found.
+    Raises UserError for a file that cannot be read or is no text.
     """
+    offset = 0
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield number, line.strip()
+        with open(path, "rb") as file:
+            for number in itertools.count(1):
+                line = file.readline(_LINE_BYTES)
+                if not line:
+                    return
+                if b"\0" in line or len(line) == _LINE_BYTES:
+                    raise UserError(
+                        f"{path}, line {number} is not text in UTF-8; is this the right file?"
+                    )
+                text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+                text = text.decode("utf-8", "surrogateescape").rstrip("\r\n")
+                if text.strip():
+                    yield number, offset, text
+                offset += len(line)
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not text in UTF-8; is this the right file?") from None
+
+
+def text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (line number from 1, stripped text) of a text file; see placed_lines."""
+    for number, _, text in placed_lines(path):
+        yield number, text.strip()
+
+
+def split_row(line: str, delimiter: str = ",") -> list[str]:
+    """Return the stripped fields of one row of a table; a quote that is never closed ends it."""
+    try:
+        return [field.strip() for field in next(csv.reader([line], delimiter=delimiter))]
+    except csv.Error:
+        return []
+
+
+def table_rows(
+    path: Path, needed: Sequence[str], optional: Sequence[str] = ()
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Return (line number, field by column) for the rows of a table with a header.
+
+    Columns are found by name whatever their case, order and spaces around them; fields that are
+    absent are empty. Fields are separated by comma, semicolon or tab, and a row is a line: what is
+    wrong with one row cannot swallow the next. Raises UserError at once where a column is missing.
+    """
+    lines = placed_lines(path)  # not stripped: a first field may be empty before its tab
+    header = next(lines, (1, 0, ""))[2]
+    delimiter = max(",;\t", key=header.count)
+    names = [name.lower() for name in split_row(header, delimiter)]
+    if missing := [name for name in needed if name.lower() not in names]:
+        raise UserError(
+            f"{path}, line 1: no column {missing[0]!r}; its first line must name the columns "
+            f"{', '.join(needed)}."
+        )
+    places = {n: names.index(n.lower()) for n in (*needed, *optional) if n.lower() in names}
+    empty = dict.fromkeys((*needed, *optional), "")
+
+    def rows() -> Iterator[tuple[int, dict[str, str]]]:
+        for number, _, line in lines:
+            fields = split_row(line, delimiter)
+            if any(fields):
+                yield number, empty | {n: fields[i] for n, i in places.items() if i < len(fields)}
+
+    return rows()

@@ -1,11 +1,17 @@
 """RAF-DB, basic and compound (Li, Deng & Du 2017, http://www.whdeld.com/RAF/model1.html).
 
-    basic/EmoLabel/list_patition_label.txt      `train_00001.jpg 5` (the owners' spelling)
-    basic/Image/aligned/train_00001_aligned.jpg 100 x 100 pixels
-    compound/...                                the same tree with labels 1..11
+As its owners ship it:
+    basic/EmoLabel/list_patition_label.txt        `train_00001.jpg 5` (the owners' spelling)
+    basic/Image/aligned/train_00001_aligned.jpg   100 x 100 pixels
+    compound/...                                  the same tree with labels 1..11
+In class folders, of either part (the compound part is passed on like this):
+    compound/Angrily Surprised/train_0001.jpg
+The mirror at Kaggle, of the basic part:
+    DATASET/{train,test}/{1..7}/*_aligned.jpg, {train,test}_labels.csv   columns image,label
 
 Traps: labels count from 1; file names of the two parts collide (each is a data set of its own
 here); only the aligned images are read, `Image/original` is not; the split is the name's prefix.
+Persons are unknown.
 """
 
 from __future__ import annotations
@@ -17,13 +23,27 @@ from pathlib import Path
 
 from common.emotions import RAF11, parse_labels
 from common.files import UserError
-from common.raw.layout import Item, Skip, entries, labelled, prepared_name, subfolder, text_lines
+from common.raw.layout import (
+    Item,
+    Skip,
+    entries,
+    file_in,
+    first_image,
+    labelled,
+    look,
+    prepared_name,
+    subfolder,
+    table_rows,
+    text_lines,
+    whole_number,
+)
 
 ALIGNED = True
 
 _BASIC = ("Surprise", "Fear", "Disgust", "Happiness", "Sadness", "Anger", "Neutral")
 _PARTS = {"basic": ("RAF-DB-basic", _BASIC), "compound": ("RAF-DB-compound", RAF11)}
 _LIST = "list_patition_label.txt"
+_SPLITS = ("train", "test")
 
 OFFICIAL = {
     "RAF-DB-basic": {
@@ -34,61 +54,175 @@ OFFICIAL = {
 }
 
 
+def form(folder: Path) -> str:
+    """Say how the folder is laid out."""
+    return ", ".join(sorted({layout for layout, *_ in _places(folder)}))
+
+
 def recognises(folder: Path) -> bool:
-    """A folder with basic/ or compound/ that hold EmoLabel or Image, or one named RAF-DB."""
-    parts = [subfolder(folder, part) for part in _PARTS]
-    return folder.name.lower().replace("-", "") == "rafdb" or any(
-        part and (subfolder(part, "EmoLabel") or subfolder(part, "Image")) for part in parts
+    """A folder with RAF-DB in one of its layouts, or one named RAF-DB."""
+    return folder.name.lower().replace("-", "") == "rafdb" or bool(_places(folder))
+
+
+def _places(folder: Path) -> list[tuple[str, Path, str, tuple[str, ...]]]:
+    """Return (layout, folder, data set, names of classes) for each part that is there."""
+    places = []
+    for part, names in _PARTS.items():
+        place = subfolder(folder, part)
+        if place and (subfolder(place, "EmoLabel") or subfolder(place, "Image")):
+            places.append(("owners' lists", place, *names))
+        elif place and _class_folders(place, names[1]):
+            places.append(("class folders", place, *names))
+    mirror = subfolder(folder, "DATASET") or folder
+    if not places and any(_numbered(mirror, split) for split in _SPLITS):
+        places.append(("Kaggle mirror", mirror, *_PARTS["basic"]))
+    for names in _PARTS.values():
+        if not places and _class_folders(folder, names[1]):
+            places.append(("class folders", folder, *names))
+    return places
+
+
+def _class_folders(place: Path, classes: tuple[str, ...]) -> bool:
+    """Say whether folders named after classes hold images named after splits."""
+    known = {parse_labels(name) for name in classes}
+    found = look(place)
+    return len(found) <= 20 and any(
+        _labels_of(entry.name) in known and _split_of(first_image(Path(entry.path)) or "")
+        for entry in found
+        if entry.is_dir()
     )
+
+
+def _numbered(mirror: Path, split: str) -> dict[Path, str]:
+    """Return the mirror's folders 1 to 7 of a split, with the names of their classes."""
+    place = subfolder(mirror, split)
+    folders = {place / str(n): name for n, name in enumerate(_BASIC, 1)} if place else {}
+    found = {path: name for path, name in folders.items() if path.is_dir()}
+    images = (first_image(path) for path in found)
+    return found if any(image and _split_of(image) for image in images) else {}
+
+
+def _labels_of(name: str) -> tuple[str, ...]:
+    try:
+        return parse_labels(name)
+    except ValueError:
+        return ()
+
+
+def _split_of(name: str) -> str:
+    """Return the split that the name of an image starts with, or ``."""
+    split = name.partition("_")[0].lower()
+    return split if split in _SPLITS else ""
+
+
+def _stem(name: str) -> str:
+    return Path(name).stem.removesuffix("_aligned")
 
 
 def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
     """Return the images of both parts; see common.raw."""
-    parts = {part: subfolder(folder, part) for part in _PARTS}
-    if not any(parts.values()):
+    places = _places(folder)
+    if not places:
         raise UserError(
-            f"RAF-DB in {folder} has neither basic/ nor compound/; unpack it as its owners ship it."
+            f"RAF-DB in {folder} has neither basic/ nor compound/ with EmoLabel and Image, nor "
+            "class folders; unpack it as its owners ship it."
         )
-    places = [
-        (place / "EmoLabel" / _LIST, place / "Image" / "aligned", *_PARTS[part])
-        for part, place in parts.items()
-        if place
-    ]
-    for listing, images, dataset, _ in places:
-        if not listing.is_file():
-            raise UserError(
-                f"{dataset} lacks its labels {listing}; unpack the owners' EmoLabel folder there."
-            )
-        if not images.is_dir():
-            raise UserError(
-                f"{dataset} lacks its images {images}; unpack the owners' aligned.zip there."
-            )
-    return itertools.chain.from_iterable(_read_part(*place) for place in places)
+    streams = []
+    for layout, place, dataset, classes in places:
+        if layout == "class folders":
+            streams.append(_read_class_folders(place, dataset, classes))
+        elif layout == "Kaggle mirror":
+            streams.append(_read_mirror(place, folder, dataset))
+        else:
+            listing, images = place / "EmoLabel" / _LIST, place / "Image" / "aligned"
+            if not listing.is_file():
+                raise UserError(
+                    f"{dataset} lacks its labels {listing}; unpack the owners' EmoLabel folder "
+                    "there."
+                )
+            if not images.is_dir():
+                raise UserError(
+                    f"{dataset} lacks its images {images}; unpack the owners' aligned.zip there."
+                )
+            streams.append(_read_lists(listing, images, dataset, classes))
+    return itertools.chain.from_iterable(streams)
 
 
-def _read_part(
+def _read_lists(
     listing: Path, images: Path, dataset: str, classes: tuple[str, ...]
 ) -> Iterator[Item | Skip]:
     # `train_00001` -> the file, whether it is called train_00001_aligned.jpg or train_00001.jpg
-    found = {Path(e.name).stem.removesuffix("_aligned"): e for e in entries(images) if e.is_file()}
+    found = {_stem(e.name): e for e in entries(images) if e.is_file()}
+    listed = set()
     for number, line in text_lines(listing):
         fields = line.split()
-        if len(fields) != 2 or not fields[1].isdigit():
+        label = whole_number(fields[1]) if len(fields) == 2 else None
+        if label is None:
             yield Skip(f"{listing}:{number}", dataset, "not a line `name label`", line[:80])
             continue
-        stem = Path(fields[0]).stem.removesuffix("_aligned")
-        split = stem.partition("_")[0].lower()
-        entry = found.pop(stem, None)
+        stem = _stem(fields[0])
+        entry = found.get(stem)
         if entry is None:
             yield Skip(f"{listing}:{number}", dataset, "listed image is missing", fields[0])
-        elif not 1 <= int(fields[1]) <= len(classes):
-            detail = f"{fields[1]} (known: 1 to {len(classes)})"
+        elif stem in listed:
+            yield Skip(f"{listing}:{number}", dataset, "image stands in an earlier line", fields[0])
+        elif not 1 <= label <= len(classes):
+            detail = f"{label} (known: 1 to {len(classes)})"
             yield Skip(entry.path, dataset, "unknown label", detail)
-        elif split not in ("train", "test"):
+        elif not (split := _split_of(stem)):
             yield Skip(entry.path, dataset, "its name starts neither with train_ nor test_")
         else:
-            names = parse_labels(classes[int(fields[1]) - 1])
-            name = prepared_name(entry.name)
-            yield Item(entry.path, name, dataset, split, **labelled(names))
-    for entry in found.values():
-        yield Skip(entry.path, dataset, "not in the list of labels")
+            yield _item(entry.path, dataset, split, parse_labels(classes[label - 1]))
+        listed.add(stem)
+    for stem, entry in found.items():
+        if stem not in listed:
+            yield Skip(entry.path, dataset, "not in the list of labels")
+
+
+def _read_class_folders(
+    place: Path, dataset: str, classes: tuple[str, ...]
+) -> Iterator[Item | Skip]:
+    known = {parse_labels(name) for name in classes}
+    seen: dict[str, str] = {}
+    for folder in entries(place):
+        if not folder.is_dir():
+            continue
+        labels = _labels_of(folder.name)
+        if labels not in known:
+            yield Skip(folder.path, dataset, "folder is not named after a class", folder.name)
+            continue
+        for entry in entries(Path(folder.path)):
+            split = _split_of(entry.name)
+            if not split:
+                yield Skip(entry.path, dataset, "its name starts neither with train_ nor test_")
+            elif entry.name in seen:
+                yield Skip(entry.path, dataset, "image lies in two class folders", seen[entry.name])
+            else:
+                seen[entry.name] = folder.name
+                yield _item(entry.path, dataset, split, labels)
+
+
+def _read_mirror(mirror: Path, folder: Path, dataset: str) -> Iterator[Item | Skip]:
+    for split in _SPLITS:
+        listing = next(
+            filter(None, (file_in(p, f"{split}_labels.csv") for p in (mirror, folder))), None
+        )
+        listed: dict[str, tuple[int, int | None]] = {}
+        for number, row in table_rows(listing, ("image", "label")) if listing else ():
+            listed[row["image"]] = number, whole_number(row["label"])
+        for path, name in _numbered(mirror, split).items():
+            for entry in entries(path):
+                line, label = listed.pop(entry.name, (0, None))
+                if listing and (not line or label != int(path.name)):
+                    detail = f"folder {path.name}, {listing.name}: {label if line else 'absent'}"
+                    yield Skip(entry.path, dataset, "folder and list give other labels", detail)
+                elif _split_of(entry.name) != split:
+                    yield Skip(entry.path, dataset, "its name does not start with its split")
+                else:
+                    yield _item(entry.path, dataset, split, parse_labels(name))
+        for image, (line, _) in listed.items():
+            yield Skip(f"{listing}:{line}", dataset, "listed image is missing", image[:200])
+
+
+def _item(path: str, dataset: str, split: str, labels: tuple[str, ...]) -> Item:
+    return Item(path, prepared_name(Path(path).name), dataset, split, **labelled(labels))

@@ -9,7 +9,6 @@ person must never stand on both sides of a split.
 
 from __future__ import annotations
 
-import csv
 import itertools
 import os
 import re
@@ -19,7 +18,15 @@ from pathlib import Path
 
 from common.emotions import parse_labels
 from common.files import UserError, inside
-from common.raw.layout import Item, Skip, entries, labelled, prepared_name
+from common.raw.layout import (
+    Item,
+    Skip,
+    file_in,
+    labelled,
+    prepared_name,
+    table_rows,
+    whole_number,
+)
 
 ALIGNED = False
 
@@ -32,11 +39,15 @@ _SPLITS = {
 _LABELS_TRIED = 1000
 _PERSONS_MIN = 20  # fewer names are rather those of cameras, parts or expressions
 _PERSON_SHARE_MAX = 0.1  # of all images; img_0001.jpg, img_0002.jpg, ... are not one person's
-_COLUMNS = ("image", "label", "split", "subject", "kind")
 
 
 def _table(folder: Path) -> Path | None:
-    return next((Path(e.path) for e in entries(folder) if e.name.lower() == "labels.csv"), None)
+    return file_in(folder, "labels.csv")
+
+
+def form(folder: Path) -> str:
+    """Say how the folder is laid out."""
+    return "labels.csv"
 
 
 def recognises(folder: Path) -> bool:
@@ -48,22 +59,41 @@ def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
     """Return the rows of the table; see common.raw. Raises UserError if no label is known."""
     path = _table(folder)
     rows = _rows(path)
-    complaint = ""
-    for number, row in itertools.islice(_rows(path), _LABELS_TRIED):
-        try:
-            parse_labels(row["label"])
-            break
-        except ValueError as error:
-            if not row["label"] and row["kind"].lower() == "unlabelled":
-                break
-            complaint = complaint or f"{path}, line {number}: {error}"
-    else:
-        what = f"No label is known in {complaint}" if complaint else f"{path} has no rows"
-        raise UserError(f"{what}; write labels by name, such as happiness or fear+surprise.")
+    _check_labels(path)
     persons = _persons(path)
     if persons:
         counts["persons guessed from file names"] = len(persons)
     return _read_rows(folder, path, rows, persons)
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    return table_rows(path, ("image", "label"), ("split", "subject", "kind"))
+
+
+def _check_labels(path: Path) -> None:
+    """Raise UserError where none of the first labels is known."""
+    first = None
+    for number, row in itertools.islice(_rows(path), _LABELS_TRIED):
+        try:
+            parse_labels(row["label"])
+            return
+        except ValueError as error:
+            if not row["label"] and row["kind"].lower() == "unlabelled":
+                return
+            first = first or (number, row["label"], str(error))
+    if first is None:
+        raise UserError(f"{path} has no rows; add a row for each image, such as a.jpg,happiness.")
+    number, label, error = first
+    if whole_number(label) is not None:
+        raise UserError(
+            f"No label is known in {path}, line {number}: {label!r} is a number, and which "
+            "expression that is differs from data set to data set; write names, such as happiness, "
+            "Sadly Angry or fear+surprise."
+        )
+    raise UserError(
+        f"No label is known in {path}, line {number}: {error}; write labels by name, such as "
+        "happiness or fear+surprise."
+    )
 
 
 def _persons(path: Path) -> frozenset[str]:
@@ -136,30 +166,3 @@ def _find(folder: Path, image: str) -> str | None:
     except UserError:
         return None
     return next((str(place) for place in places if place.is_file()), None)
-
-
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield (line number, fields by column) of a table; absent columns and fields are empty."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            header = file.readline()
-            delimiter = max(",;\t", key=header.count)
-            names = [
-                name.strip().lower() for name in next(csv.reader([header], delimiter=delimiter), [])
-            ]
-            if missing := {"image", "label"} - set(names):
-                raise UserError(
-                    f"{path}, line 1: no column {sorted(missing)[0]!r}; its first line must name "
-                    "the columns image and label."
-                )
-            places = {name: names.index(name) for name in _COLUMNS if name in names}
-            rows = csv.reader(file, delimiter=delimiter)
-            for fields in rows:
-                if any(field.strip() for field in fields):
-                    row = dict.fromkeys(_COLUMNS, "")
-                    row |= {k: fields[i].strip() for k, i in places.items() if i < len(fields)}
-                    yield rows.line_num + 1, row
-    except OSError as error:
-        raise UserError(f"Cannot read {path}: {error.strerror}.") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} cannot be read as a UTF-8 table: {error}.") from None
