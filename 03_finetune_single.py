@@ -22,12 +22,17 @@ from torch.nn import functional
 
 from common.augment import RANDOMS
 from common.classifier import create_classifier, read_weights, save_model, start_from
-from common.config import count, make_parser, parse_arguments, positive_float, run_script
-from common.emotions import ADAPTATION, BASIC, multi_hot
+from common.config import (
+    FINETUNING,
+    count,
+    make_parser,
+    parse_arguments,
+    positive_float,
+    run_script,
+)
+from common.emotions import ADAPTATION, ADAPTATION_SETS, BASIC, multi_hot
 from common.files import UserError, file_digest
 from common.finetuning import (
-    ADAPTATION_SETS,
-    add_flags,
     choose_sets,
     evaluation_input,
     expression_loss,
@@ -47,12 +52,10 @@ from common.training import fit, predict
 def arguments():
     parser = make_parser(
         __doc__,
-        *("data_dir", "run_dir", "seed", "epochs", "global_batch", "batch_size", "workers"),
-        *("mixed_precision", "model", "model_options", "image_size", "mean", "std", "init"),
-        *("ema", "compile", "grad_checkpointing", "limit", "save_minutes", "report_to"),
+        *FINETUNING,
+        "epochs",
         epochs=20,
     )
-    add_flags(parser, warmup_epochs=1.0)
     add = parser.add_argument
     add("--adapt-datasets", nargs="+",
         help=f"sets to adapt on (default: {' and '.join(ADAPTATION_SETS)})")  # fmt: skip
@@ -168,10 +171,7 @@ def phase(
     keep=False,
 ):  # fmt: skip
     """Fit one phase, validating after each epoch; return its table and the validation function."""
-    run.say(
-        f"{name}: {len(training):,} images on {run.hardware} ({len(checking):,} held out for "
-        "validation)"
-    )
+    run.say(f"{name}: {len(training):,} images, {len(checking):,} to validate")
     network.to(run.accelerator.device)
     steps_an_epoch = -(-len(training) // args.global_batch)
 

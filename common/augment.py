@@ -10,11 +10,18 @@ from collections.abc import Sequence
 
 import torch
 
-# How a row of a batch is made of its one or two images.
-SINGLE, MIXUP, CUTMIX = 0, 1, 2
+# How a row of a batch is made of its one or two images: blended (Mixup), a box, or one half, of the
+# second over the first (CutMix); FACS is the upper face of the first over the lower of the second.
+SINGLE, MIXUP, BOX, LEFT_RIGHT, TOP_BOTTOM, FACS = range(6)
 
-# Random numbers that `augment` and `mix_pairs` together use of each row.
-RANDOMS = 9
+# Forms whose two images must show the same part of the face: both get the same random crop.
+ALIGNED = (FACS,)
+
+# Half the height of the soft seam between two half faces, in image heights.
+SEAM = 0.03
+
+# Random numbers that `augment` uses of each row: jitter 0 to 2, CutMix box 3, 4, cutout 5 to 7.
+RANDOMS = 8
 
 
 def to_float(images: torch.Tensor) -> torch.Tensor:
@@ -88,27 +95,51 @@ def mix_pairs(
     partners: torch.Tensor,
     rows: torch.Tensor,
     mix: torch.Tensor,
+    share: torch.Tensor,
+    window: torch.Tensor,
     uniform: torch.Tensor,
-    mixup_weight: float = 0.1,
-    cutmix_area: tuple[float, float] = (0.3, 0.7),
 ) -> torch.Tensor:
-    """Blend partners into a batch (paper §3.4): CutMix boxes and Mixup, no loop over images.
+    """Mix partners into a batch (paper §3.4), every form at once, without a loop over images.
 
     images: float [B, 3, H, W]. partners: float [M, 3, H, W], for the rows int64 [M] of the batch.
-    mix: uint8 [B], SINGLE, MIXUP or CUTMIX. uniform: [B, 3]. mixup_weight: share of the first
-    image, 0.1·a + 0.9·b (table 1). cutmix_area: range of the partner's share of the image.
+    mix: uint8 [B], a form of this module. share: float [B], the first image's part: its weight
+    (table 1: 0.1·a + 0.9·b), area, or the height of the seam in its whole image; window: float
+    [B, 2], of which the rows from [:, 0] on, [:, 1] of its height, are seen. uniform: [B, 2], where
+    a box lies.
     """
     if not len(rows):
         return images
-    kind, uniform = mix[rows], uniform[rows]
-    area = cutmix_area[0] + (cutmix_area[1] - cutmix_area[0]) * uniform[:, 0]
-    box = _boxes(uniform[:, 1:], area, *images.shape[-2:])  # [M, 1, H, W]
-    share = torch.where(  # of the partner, for each pixel
-        (kind == CUTMIX).view(-1, 1, 1, 1), box.to(images.dtype), 1 - mixup_weight
-    )
-    share = share * ((kind == CUTMIX) | (kind == MIXUP)).view(-1, 1, 1, 1)
+    height, width = images.shape[-2:]
+    kind, share = mix[rows].view(-1, 1, 1, 1), share[rows].view(-1, 1, 1, 1)  # [M, 1, 1, 1]
+    x = ((torch.arange(width, device=images.device) + 0.5) / width).view(1, 1, 1, -1)
+    y = ((torch.arange(height, device=images.device) + 0.5) / height).view(1, 1, -1, 1)
+    top, shown = window[rows].view(-1, 2, 1, 1, 1).unbind(1)  # [M, 1, 1, 1]
+    place = top + shown * y  # [M, 1, H, 1], of a row in its whole image
     first = images[rows]
-    return images.index_copy(0, rows, first + share * (partners - first))
+    # Share of the partner in each pixel, [M, 1, H, W].
+    partner = (1 - share) * (kind == MIXUP)
+    box = _boxes(uniform[rows], 1 - share.flatten(), height, width)
+    partner = partner + box * (kind == BOX)
+    partner = partner + (x >= share) * (kind == LEFT_RIGHT)
+    partner = partner + (y >= share) * (kind == TOP_BOTTOM)
+    seam = ((place - share) / (2 * SEAM) + 0.5).clamp(0, 1)
+    partner = partner + seam * (kind == FACS)
+    partners = torch.where(kind == FACS, match_colours(partners, first), partners)
+    return images.index_copy(0, rows, first + partner.to(first.dtype) * (partners - first))
+
+
+def match_colours(images: torch.Tensor, to: torch.Tensor) -> torch.Tensor:
+    """Give images the colour and light of others: [M, 3, H, W] in 0..1 each (Reinhard et al. 2001).
+
+    Mean and deviation of each channel are carried over, measured where the face is, in the middle;
+    the contrast by at most a factor of 1.5, because expressions differ in it by themselves.
+    """
+    height, width = images.shape[-2:]
+    middle = (..., slice(height // 4, -height // 4), slice(width // 4, -width // 4))
+    deviation, mean = torch.std_mean(images[middle], (2, 3), keepdim=True)
+    aim_deviation, aim_mean = torch.std_mean(to[middle], (2, 3), keepdim=True)
+    factor = (aim_deviation / deviation.clamp_min(1e-3)).clamp(1 / 1.5, 1.5)
+    return ((images - mean) * factor + aim_mean).clamp(0, 1)
 
 
 def augment(
@@ -118,7 +149,6 @@ def augment(
     cutout_probability: float,
     mean: Sequence[float],
     std: Sequence[float],
-    mixup_weight: float = 0.1,
 ) -> torch.Tensor:
     """Turn a batch of `loading.training_passes` on the device into the network's input.
 
@@ -130,6 +160,6 @@ def augment(
     if len(rows):
         partners = colour_jitter(to_float(batch["partners"]), uniform[rows, :3], jitter)
         images = mix_pairs(
-            images, partners, rows, batch["mix"], uniform[:, 3:6], mixup_weight=mixup_weight
+            images, partners, rows, batch["mix"], batch["share"], batch["window"], uniform[:, 3:5]
         )
-    return cutout(normalise(images, mean, std), uniform[:, 6:9], cutout_probability)
+    return cutout(normalise(images, mean, std), uniform[:, 5:8], cutout_probability)

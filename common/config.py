@@ -75,6 +75,14 @@ def positive_float(text: str) -> float:
     return number
 
 
+def not_negative(text: str) -> float:
+    """Read a number of 0 or more (argparse type)."""
+    number = float(text)
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of 0 or more")
+    return number
+
+
 def _option(text: str) -> tuple[str, object]:
     """Read `key=value`, the value as a Python literal where it is one."""
     key, sign, value = text.partition("=")
@@ -85,6 +93,14 @@ def _option(text: str) -> tuple[str, object]:
     except (ValueError, SyntaxError):
         return key, value
 
+
+# What 03 and 04 train with; 03 and 04 add to it what is theirs.
+FINETUNING = (
+    *("data_dir", "run_dir", "seed", "global_batch", "batch_size", "workers", "mixed_precision"),
+    *("model", "model_options", "image_size", "mean", "std", "init", "datasets", "loss", "lr"),
+    *("weight_decay", "layer_decay", "warmup_epochs", "drop_path", "crop_area", "jitter", "cutout"),
+    *("early_stop", "ema", "compile", "grad_checkpointing", "limit", "save_minutes", "report_to"),
+)
 
 # Flags that mean the same in every script. A script picks those that it uses.
 COMMON: dict[str, dict] = {
@@ -149,6 +165,34 @@ COMMON: dict[str, dict] = {
         action=argparse.BooleanOptionalAction,
         default=False,
         help="compute each block twice instead of keeping it: less memory, a third slower",
+    ),
+    "datasets": dict(
+        nargs="+",
+        default=None,
+        metavar="NAME",
+        help="sets of single expressions to train on (default: all labelled ones but those of the "
+        "adaptation)",
+    ),
+    "loss": dict(
+        choices=["bce", "bmc"],
+        default="bce",
+        help="binary cross-entropy (eq. 1), or balanced MSE on the logits (released code)",
+    ),
+    "lr": dict(type=positive_float, default=1e-5, help="highest learning rate"),
+    "weight_decay": dict(type=fraction, default=0.05, help="of AdamW"),
+    "layer_decay": dict(type=fraction, default=1.0, help="factor of the rate, block by block"),
+    "warmup_epochs": dict(type=not_negative, default=1.0, help="epochs of rising learning rate"),
+    "drop_path": dict(type=fraction, default=0.0, help="share of skipped blocks in the last block"),
+    "crop_area": dict(
+        type=fraction, nargs=2, default=[0.6, 1.0], help="range of the random crop, of the area"
+    ),
+    "jitter": dict(type=fraction, default=0.3, help="strength of the colour jitter"),
+    "cutout": dict(type=fraction, default=0.5, help="share of images with a square cut out"),
+    "early_stop": dict(
+        type=positive,
+        default=None,
+        metavar="N",
+        help="stop after N epochs without a better validation score (default: never)",
     ),
     "limit": dict(type=positive, default=None, help="use only N images (a quick look)"),
     "save_minutes": dict(

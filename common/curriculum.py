@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from common.augment import CUTMIX, MIXUP, SINGLE
-from common.emotions import BASIC
+from common.augment import BOX, FACS, LEFT_RIGHT, MIXUP, SINGLE, TOP_BOTTOM
+from common.emotions import BASIC, CHALLENGE, CHALLENGE_PAIRS, RAF11, RAF11_PAIRS, UPPER_OVER_LOWER
 from common.loading import Plan
 
-MIXES = {"mixup": MIXUP, "cutmix": CUTMIX}
+PAIRS = {
+    "challenge7": dict(zip(CHALLENGE, CHALLENGE_PAIRS, strict=True)),
+    "raf11": dict(zip((name.replace(" ", "_") for name in RAF11), RAF11_PAIRS, strict=True)),
+}
+CUTMIX = {
+    "box": BOX,
+    "halves-lr": LEFT_RIGHT,
+    "halves-tb": TOP_BOTTOM,
+    "facs": FACS,
+    "facs-exchanged": FACS,
+}
+
+# The box of CutMix holds this share of the second image; the seam of FACS lies this far down the
+# face crop, between the lower lids (0.43 in faces.TEMPLATE) and the middle of the nose.
+BOX_AREA = (0.3, 0.7)
+SEAM_HEIGHT = (0.44, 0.52)
 
 
 @dataclass(frozen=True)
@@ -32,9 +47,57 @@ class Sources:
         return [self.single[labels == index] for index in range(len(BASIC))]
 
 
+@dataclass(frozen=True)
+class Mixing:
+    """How compounds come about.
+
+    natural_share: of natural ones among the compounds; the rest is generated. forms: `mixup` or
+    `cutmix` or both, in even parts. cutmix: a key of CUTMIX. weight: of Mixup's first image (table
+    1), unless beta: then drawn from Beta(beta, beta) (Zhang et al. 2018). label: `union`, both
+    emotions count in full, or `soft`, each by its share of the image. pairs: a key of PAIRS.
+    """
+
+    natural_share: float = 0.5
+    forms: tuple[str, ...] = ("mixup", "cutmix")
+    cutmix: str = "box"
+    weight: float = 0.1
+    beta: float | None = None
+    label: str = "union"
+    pairs: str = "challenge7"
+
+
 def stage_of(epoch: int, stage_epochs: Sequence[int]) -> int:
     """Return the sub-stage, from 0, that an epoch, from 0, belongs to."""
     return int(np.searchsorted(np.cumsum(stage_epochs), epoch, side="right"))
+
+
+def epoch_size(
+    share: float, share_of: str, images: int, sources: Sources, natural_share: float
+) -> tuple[int, int]:
+    """Return how many images an epoch shows, and how many of them are compounds.
+
+    share_of `batch` (paper §3.4): `images` images, the share of them compounds. `set` (released
+    code): `images` single ones, and the share of the compound set on top, which holds the natural
+    compounds and as many generated ones as natural_share asks for; without natural ones, or with a
+    natural_share of 0, as many as `images`.
+    """
+    if share_of == "batch":
+        return images, round(images * share)
+    natural = len(sources.natural) if natural_share else 0
+    compounds = round(share * (natural / natural_share if natural else images))
+    return images + compounds, compounds
+
+
+def stage_warmup(
+    schedule: Callable[[int], float], begins: Sequence[int], warmup: int
+) -> Callable[[int], float]:
+    """Let a schedule rise anew, linearly over `warmup` steps, from each of the steps `begins`."""
+
+    def factor(step: int) -> float:
+        since = step - max(begin for begin in begins if begin <= step)
+        return schedule(step) * min(1.0, (since + 1) / max(1, warmup))
+
+    return factor
 
 
 def _in_turn(rows: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
@@ -44,57 +107,98 @@ def _in_turn(rows: np.ndarray, count: int, random: np.random.Generator) -> np.nd
 
 
 def draw_epoch(
-    sources: Sources,
-    share: float,
-    *,
-    count: int,
-    natural_share: float,
-    pairs: Sequence[tuple[int, int]],
-    mixes: Sequence[str],
-    random: np.random.Generator,
+    sources: Sources, count: int, compounds: int, mixing: Mixing, random: np.random.Generator
 ) -> tuple[Plan, dict[str, int]]:
-    """Draw one epoch of `count` images and tell what was drawn.
+    """Draw one epoch of `count` images, `compounds` of them spread evenly over its batches.
 
-    share: of compound images in every batch. natural_share: of the natural ones among those; the
-    rest is generated: the pair first, evenly, then one image of each of its two emotions in random
-    order, mixed in one of the forms `mixes`, labelled with both. Pairs with an emotion that has no
-    image are left out; without natural images all are generated, and the other way round.
-    The account has `single`, `natural` and `generated` images.
+    A generated compound is drawn class first, evenly, then one image of each of its two emotions:
+    in random order, or, for `facs`, the upper face's first (emotions.UPPER_OVER_LOWER). Classes
+    with an emotion that has no image are left out; without natural images all compounds are
+    generated, and the other way round. The account counts `single`, `natural` and `generated`
+    images, and, as `kind:name`, those of each emotion and compound.
     """
     pools = sources.by_emotion()
+    ordered = mixing.cutmix in ("facs", "facs-exchanged")
+    pairs = UPPER_OVER_LOWER if ordered else PAIRS[mixing.pairs].values()
     pairs = np.array([p for p in pairs if len(pools[p[0]]) and len(pools[p[1]])], dtype=np.int64)
-    can_generate = len(pairs) > 0 and len(mixes) > 0
+    can_generate = len(pairs) > 0 and len(mixing.forms) > 0
     if not can_generate and not len(sources.natural):
-        share = 0.0
-    # Position i is a compound where the running share passes a whole number: so every batch,
-    # however large, has the stated share to within one image.
-    compound = np.diff(np.floor(np.arange(count + 1) * share + 1e-9)) > 0
-    compounds = int(compound.sum())
-    if not len(sources.natural):
-        natural_share = 0.0
-    elif not can_generate:
-        natural_share = 1.0
-    natural = round(compounds * natural_share)
+        compounds = 0
+    # Position i is a compound where the running count passes a whole number: so every batch,
+    # however large, has its share to within one image.
+    compound = np.diff(np.arange(count + 1) * compounds // count) > 0
+    natural = round(compounds * mixing.natural_share) if can_generate else compounds
+    natural = natural if len(sources.natural) else 0
     generated = compounds - natural
 
     first = np.empty(count, dtype=np.int64)
     second = np.full(count, -1, dtype=np.int64)
     mix = np.full(count, SINGLE, dtype=np.uint8)
+    share = np.ones(count, dtype=np.float32)
     first[~compound] = _in_turn(sources.single, count - compounds, random)
     places = random.permutation(np.flatnonzero(compound))
     first[places[:natural]] = _in_turn(sources.natural, natural, random)
     if generated:
         places = places[natural:]
+        codes = {"mixup": MIXUP, "cutmix": CUTMIX[mixing.cutmix]}
+        codes = np.array([codes[name] for name in mixing.forms], dtype=np.uint8)
+        mix[places] = codes[random.permutation(np.arange(generated) % len(codes))]
+        share[places] = _shares(mix[places], mixing, random)
         chosen = pairs[random.permutation(np.arange(generated) % len(pairs))]  # [generated, 2]
-        chosen = random.permuted(chosen, axis=1)
+        swapped = random.random(generated) < 0.5
+        if ordered:
+            swapped[mix[places] == FACS] = mixing.cutmix == "facs-exchanged"
+        chosen[swapped] = chosen[swapped, ::-1]
         for emotion, pool in enumerate(pools):
             for column, rows in ((0, first), (1, second)):
                 here = places[chosen[:, column] == emotion]
                 rows[here] = _in_turn(pool, len(here), random)
-        forms = np.array([MIXES[name] for name in mixes], dtype=np.uint8)
-        mix[places] = forms[random.permutation(np.arange(generated) % len(forms))]
     targets = sources.targets[first]
     mixed = second >= 0
-    targets[mixed] = np.maximum(targets[mixed], sources.targets[second[mixed]])
-    account = {"single": count - compounds, "natural": natural, "generated": generated}
-    return Plan(first, targets, second, mix), account
+    other, part = sources.targets[second[mixed]], share[mixed, None]
+    union = targets.copy()
+    union[mixed] = np.maximum(union[mixed], other)
+    soft = part * targets[mixed] + (1 - part) * other
+    targets[mixed] = soft if mixing.label == "soft" else union[mixed]
+    kinds = {"single": ~compound, "natural": compound & ~mixed, "generated": mixed}
+    return Plan(first, targets, second, mix, share), _account(union, kinds, PAIRS[mixing.pairs])
+
+
+def without_effect(sources: Sources, mixing: Mixing) -> list[str]:
+    """Return, in sentences, what of a mixing the images do not allow."""
+    found = []
+    if mixing.natural_share and not len(sources.natural):
+        found.append("there is no natural compound to train on; all compounds are generated.")
+    if not mixing.forms and mixing.natural_share < 1:
+        found.append("no generator is chosen; all compounds are natural.")
+    pools = zip(BASIC, sources.by_emotion(), strict=True)
+    lacking = [name for name, pool in pools if not len(pool)]
+    if lacking and mixing.forms:
+        found.append(f"no single shows {', '.join(lacking)}: no compound with it is generated.")
+    return found
+
+
+def _shares(mix: np.ndarray, mixing: Mixing, random: np.random.Generator) -> np.ndarray:
+    """Draw the first image's share of each mixed one, float [n]; see augment.mix_pairs."""
+    count = len(mix)
+    if mixing.beta:
+        weight = random.beta(mixing.beta, mixing.beta, count)
+    else:
+        weight = np.full(count, mixing.weight)
+    area = 1 - random.uniform(*BOX_AREA, count)
+    seam = random.uniform(*SEAM_HEIGHT, count)
+    return np.select([mix == MIXUP, mix == BOX, mix == FACS], [weight, area, seam], 0.5)
+
+
+def _account(
+    labels: np.ndarray, kinds: dict[str, np.ndarray], pairs: dict[str, tuple[int, int]]
+) -> dict[str, int]:
+    """Count rows by kind, then by kind and class. labels: [n, 6], both emotions of a compound."""
+    code = (labels > 0) @ (1 << np.arange(len(BASIC)))
+    compounds = {name: (1 << a) + (1 << b) for name, (a, b) in pairs.items()}
+    classes = {"single": {name: 1 << i for i, name in enumerate(BASIC)}}
+    account = {kind: int(rows.sum()) for kind, rows in kinds.items()}
+    for kind, rows in kinds.items():
+        for name, number in classes.get(kind, compounds).items():
+            account[f"{kind}:{name}"] = int((code[rows] == number).sum())
+    return account

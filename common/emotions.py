@@ -20,6 +20,9 @@ ALONE = ("Neutral", "Contempt")
 # Classes of the adaptation phase (paper §3.2): AffectNet's eight.
 ADAPTATION = (*BASIC, *ALONE)
 
+# The encoder is adapted on these; the six logits are trained on all others (paper §3.2, §3.3).
+ADAPTATION_SETS = ("AffectNet", "Aff-Wild2")
+
 # The challenge's classes 0..6, spelled as in the header of its frame list.
 CHALLENGE = (
     "Fearfully_Surprised",
@@ -108,6 +111,22 @@ def parts_of(name: str) -> tuple[int, int]:
 # Pairs of indices in BASIC, in the order of CHALLENGE and of RAF11.
 CHALLENGE_PAIRS = tuple(parts_of(name) for name in CHALLENGE)
 RAF11_PAIRS = tuple(parts_of(name) for name in RAF11)
+
+# Which emotion of each challenge class shows in the upper face, which in the lower, in the order of
+# CHALLENGE: read from the action units of Du, Tao & Martinez, PNAS 2014, table 1. Fearfully
+# surprised, for one, is 1 2 5 | 20 25: brows and lids of surprise over the mouth of fear.
+UPPER_OVER_LOWER = tuple(
+    (BASIC.index(upper), BASIC.index(lower))
+    for upper, lower in (
+        ("Surprise", "Fear"),  # 1 2 5 | 20 25
+        ("Surprise", "Happiness"),  # 1 2 | 12 25
+        ("Sadness", "Surprise"),  # 1 4 | 25 26
+        ("Surprise", "Disgust"),  # 1 2 5 | 10
+        ("Anger", "Surprise"),  # 4 | 25 26
+        ("Fear", "Sadness"),  # 1 4 | 15 25
+        ("Anger", "Sadness"),  # 4 7 | 15
+    )
+)
 
 _CHALLENGE_CLASS = {
     tuple(sorted((BASIC[a], BASIC[b]))): index for index, (a, b) in enumerate(CHALLENGE_PAIRS)

@@ -47,6 +47,10 @@ class ImageStore:
             return None
 
 
+# Random numbers that a view of an image takes.
+VIEW = 5
+
+
 @dataclass(frozen=True)
 class Geometry:
     """Random resized crop and flip: side of the result in pixels, ranges, probability."""
@@ -56,10 +60,16 @@ class Geometry:
     crop_ratio: tuple[float, float] = (0.9, 1.1)  # width over height: faces are little stretched
     flip: float = 0.5
 
-    def apply(self, image: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
-        """Crop, resize (bicubic, antialiased) and flip uint8 [3, H, W] to [3, size, size]."""
+    def apply(
+        self, image: torch.Tensor, uniform: np.ndarray
+    ) -> tuple[torch.Tensor, tuple[float, float]]:
+        """Crop, resize (bicubic, antialiased) and flip uint8 [3, H, W] to [3, size, size].
+
+        uniform: [VIEW] in 0..1; images of one shape are cropped alike by the same numbers. Returns
+        the view and the rows it shows: where they begin and how many, in image heights.
+        """
         height, width = image.shape[-2:]
-        area, shape, left, top, flip = random.random(5)
+        area, shape, left, top, flip = uniform
         area = height * width * (self.crop_area[0] + area * np.ptp(self.crop_area))
         low, high = np.log(self.crop_ratio)
         ratio = math.exp(low + shape * (high - low))
@@ -80,4 +90,5 @@ class Geometry:
             interpolation=transforms.InterpolationMode.BICUBIC,
             antialias=True,
         )
-        return image.flip(-1) if flip < self.flip else image
+        rows = (box[0] / height, crop_height / height)
+        return (image.flip(-1) if flip < self.flip else image), rows

@@ -62,7 +62,9 @@ def report_epoch(run: Run, rows: list[dict], epochs: int) -> None:
     figures = {
         key: value
         for key, value in row.items()
-        if key not in ("phase", "epoch", "learning_rate", "images_per_s", "data_wait", "unreadable")
+        if ":" not in key  # a detail (`natural:Sadly_Angry`), for the table alone
+        and key
+        not in ("phase", "epoch", "learning_rate", "images_per_s", "data_wait", "unreadable")
     }
     text = "  ".join(
         f"{key} {value}" if isinstance(value, int) else f"{key} {value:.4f}"

@@ -19,7 +19,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as transforms
 
-from common.images import Geometry, ImageStore
+from common.augment import ALIGNED
+from common.images import VIEW, Geometry, ImageStore
 
 # Other rows that are tried in the place of one that cannot be read.
 REPLACEMENTS = 5
@@ -29,20 +30,24 @@ REPLACEMENTS = 5
 class Plan:
     """What one epoch shows, in order: n rows of one or two images of a store.
 
-    first, second: int64 [n], second is -1 where the row is one image. mix: uint8 [n], SINGLE,
-    MIXUP or CUTMIX of common.augment. targets: float32 [n, C].
+    first, second: int64 [n], second is -1 where the row is one image. mix: uint8 [n], one of the
+    forms of common.augment. share: float32 [n], the first image's share of the mixed one.
+    targets: float32 [n, C].
     """
 
     first: np.ndarray
     targets: np.ndarray
     second: np.ndarray = field(default=None)
     mix: np.ndarray = field(default=None)
+    share: np.ndarray = field(default=None)
 
     def __post_init__(self):
         if self.second is None:
             self.second = np.full(len(self.first), -1, dtype=np.int64)
         if self.mix is None:
             self.mix = np.zeros(len(self.first), dtype=np.uint8)
+        if self.share is None:
+            self.share = np.ones(len(self.first), dtype=np.float32)
 
     def __len__(self) -> int:
         return len(self.first)
@@ -83,7 +88,8 @@ class _Passes(Dataset):
         images = torch.zeros(shape, dtype=torch.uint8)
         weight = torch.zeros(shape[0])
         uniform = np.zeros((shape[0], self.randoms), dtype=np.float32)
-        mix = torch.zeros(shape[0], dtype=torch.uint8)
+        mix, share = torch.zeros(shape[0], dtype=torch.uint8), torch.ones(shape[0])
+        window = torch.tensor([[0.0, 1.0]]).repeat(shape[0], 1)
         partner_rows, partners, failed = [], [], []
         for row, position in enumerate(positions):
             random = np.random.Generator(
@@ -93,17 +99,23 @@ class _Passes(Dataset):
             source, read = self._read(position, failed)
             if source is None:
                 continue  # weighs nothing
-            images[row] = self.geometry.apply(read[0], random)
-            weight[row], mix[row] = 1.0, int(self.plan.mix[source])
+            view = random.random(VIEW)
+            images[row], rows = self.geometry.apply(read[0], view)
+            weight[row], window[row] = 1.0, torch.tensor(rows)
+            mix[row], share[row] = int(self.plan.mix[source]), float(self.plan.share[source])
             if len(read) > 1:
+                if self.plan.mix[source] not in ALIGNED:
+                    view = random.random(VIEW)
                 partner_rows.append(row)
-                partners.append(self.geometry.apply(read[1], random))
+                partners.append(self.geometry.apply(read[1], view)[0])
         chosen = positions if count else np.zeros(1, dtype=np.int64)
         return {
             "images": images,
             "partners": torch.stack(partners) if partners else torch.zeros((0, *shape[1:])).byte(),
             "partner_rows": torch.tensor(partner_rows, dtype=torch.int64),
             "mix": mix,
+            "share": share,
+            "window": window,
             "targets": torch.from_numpy(self.plan.targets[chosen]),
             "uniform": torch.from_numpy(uniform),
             "weight": weight,
@@ -151,9 +163,11 @@ def training_passes(
     """Yield the forward passes of an epoch in order.
 
     Each is a dict: images uint8 [b, 3, S, S]; partners uint8 [m, 3, S, S] with partner_rows
-    int64 [m], the rows of `images` they belong to; mix uint8 [b]; targets float32 [b, C]; uniform
-    float32 [b, randoms] in 0..1; weight float32 [b], 0 for a row that could not be read and found
-    no replacement; failed int64 [f], the indices of unreadable images, replaced or not.
+    int64 [m], the rows of `images` they belong to; mix uint8 [b] and share float32 [b] of the plan;
+    window float32 [b, 2], the rows of its image that a view shows (Geometry.apply); targets float32
+    [b, C]; uniform float32 [b, randoms] in 0..1; weight float32 [b], 0 for a row that could not be
+    read and found no replacement; failed int64 [f], the indices of unreadable images, replaced or
+    not.
     """
     data = _Passes(store, plan, passes, geometry, randoms, seed, epoch)
     return iter(_loader(data, workers))

@@ -123,8 +123,8 @@ def folds(frame: pd.DataFrame, count: int, seed: int) -> np.ndarray:
     # Here, because few of the manifest's readers make folds and the import takes a second.
     from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
-    groups = _groups(frame)
-    found = int(groups.max(initial=-1)) + 1
+    subjects = groups(frame)
+    found = int(subjects.max(initial=-1)) + 1
     if found < count:
         raise UserError(f"Cannot make {count} folds of {found} subjects; more are needed.")
     result = np.full(len(frame), -1, dtype=np.int64)
@@ -136,12 +136,13 @@ def folds(frame: pd.DataFrame, count: int, seed: int) -> np.ndarray:
     )
     with warnings.catch_warnings():  # one rare label among frequent ones is no fault
         warnings.simplefilter("ignore", UserWarning)
-        for fold, (_, rows) in enumerate(splitter.split(groups, labels, groups)):
+        for fold, (_, rows) in enumerate(splitter.split(subjects, labels, subjects)):
             result[rows] = fold
     return result
 
 
-def _groups(frame: pd.DataFrame) -> np.ndarray:
+def groups(frame: pd.DataFrame) -> np.ndarray:
+    """Number the subjects, int64 [n] from 0; a row without a subject stands for itself."""
     dataset, subject = frame["dataset"].astype("str"), frame["subject"].astype("str")
     own = np.where(subject == "", frame["image"].astype("str"), "\0" + subject)
     return pd.factorize((dataset + "\0" + own).to_numpy())[0]
@@ -162,7 +163,7 @@ def hold_out(frame: pd.DataFrame) -> pd.Series:
         if name:
             held[rows.index[rows["split"] == name]] = True
         elif splits == {""} and (rows["kind"] != "unlabelled").any():
-            count = min(5, int(_groups(rows).max()) + 1)
+            count = min(5, int(groups(rows).max()) + 1)
             if count > 1:  # of one person, none can be held out
                 held[rows.index[folds(rows, count, seed=0) == 0]] = True
     return held

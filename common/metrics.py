@@ -106,6 +106,25 @@ def summarise(
     }
 
 
+def emotion_scores(shown: np.ndarray, probabilities: np.ndarray, threshold: float = 0.5) -> dict:
+    """Judge each emotion's own probability, as plain JSON values.
+
+    shown: bool [N, c], the emotions of each image, one or several. probabilities: float [N, c].
+    Returns f1 [c], of the answer "at least `threshold`"; average_precision [c], scikit-learn's, 0
+    for an emotion that no image shows; threshold.
+    """
+    from sklearn.metrics import average_precision_score  # a second to import, used once a run
+
+    answered = probabilities >= threshold
+    total = shown.sum(axis=0) + answered.sum(axis=0)
+    f1 = 2 * (shown & answered).sum(axis=0) / np.maximum(total, 1)
+    precision = [
+        float(average_precision_score(column, scores)) if column.any() else 0.0
+        for column, scores in zip(shown.T, probabilities.T, strict=True)
+    ]
+    return {"threshold": threshold, "f1": f1.tolist(), "average_precision": precision}
+
+
 def divergence(counts: np.ndarray, reference: np.ndarray) -> float:
     """Return the Kullback-Leibler divergence of a distribution from a reference, in nats.
 

@@ -32,7 +32,7 @@ def save_confusion(
     names = [str(name).replace("_", "\n").replace(" ", "\n") for name in names]
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = 1.9 + 0.72 * len(names)
-    figure, axes = _figure(side + 0.6, side, 1)
+    figure, axes = new_figure(side + 0.6, side, 1)
     axes[0].imshow(share, cmap="cividis", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(matrix):
         axes[0].text(
@@ -45,7 +45,7 @@ def save_confusion(
     axes[0].set_xlabel("predicted")
     axes[0].set_ylabel("truth")
     axes[0].set_title(title, loc="left", fontweight="bold")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def save_curves(
@@ -55,7 +55,7 @@ def save_curves(
 
     table: a column `epoch` and those named. Rows of several phases follow one another.
     """
-    figure, axes = _figure(4.2 * max(1, len(columns)), 3.2, max(1, len(columns)))
+    figure, axes = new_figure(4.2 * max(1, len(columns)), 3.2, max(1, len(columns)))
     # Each phase counts its epochs from 1; in the picture they go on.
     epochs = np.arange(1, len(table) + 1) if table["epoch"].duplicated().any() else table["epoch"]
     for axis, column in zip(axes, columns, strict=False):
@@ -66,20 +66,27 @@ def save_curves(
         axis.grid(color=RULE, linewidth=0.6)
         axis.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _figure(width: float, height: float, panels: int) -> tuple[Figure, np.ndarray]:
+def new_figure(
+    width: float, height: float, panels: int, heights: Sequence[float] | None = None
+) -> tuple[Figure, np.ndarray]:
+    """Return a figure, in inches, and its panels: side by side, or by `heights` in rows."""
     # A Figure of its own, not pyplot's: no display is asked for and nothing stays in memory.
     figure = Figure(figsize=(width, height), dpi=130, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, panels, squeeze=False)[0]
+    if heights:
+        axes = figure.subplots(panels, 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
+    else:
+        axes = figure.subplots(1, panels, squeeze=False)[0]
     for axis in axes:
         axis.tick_params(colors=INK, labelsize=8)
     return figure, axes
 
 
-def _save(figure: Figure, path: str | Path) -> None:
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """Write a figure as PNG, whole."""
     with whole_file(path) as file:
         figure.savefig(file, format="png")
 

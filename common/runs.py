@@ -213,13 +213,20 @@ def _processor() -> str:
     return f"{name}, {torch.get_num_threads()} threads"
 
 
-def finish_run(run: Run) -> None:
-    """Mark the stage as finished, delete its states (its result replaces them), close trackers."""
+def finish_run(run: Run, last: bool = True) -> None:
+    """Mark the stage as finished, delete its states (its result replaces them), close trackers.
+
+    last: this process trains nothing more.
+    """
     if run.main:
         _write_record(run, finished=True)
         for state in (run.folder / "state").glob("*.pt"):
             state.unlink()
     run.accelerator.wait_for_everyone()
+    if not last:
+        for tracker in run.accelerator.trackers:
+            tracker.finish()
+        return
     run.accelerator.end_training()  # also leaves the process group: none dies waiting for another
 
 

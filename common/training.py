@@ -50,13 +50,16 @@ def fit(
     validate: Callable[[int], dict[str, float]] | None = None,
     best: str | None = None,
     keep: Callable[[], None] | None = None,
+    stop_early: Callable[[list[dict]], bool] | None = None,
 ) -> pd.DataFrame:
     """Train for `epochs` epochs, going on from the last saved state of the phase `name`.
 
     plan(epoch): what the epoch shows. loss(network, batch): of each image, [b]. schedule(step):
     factor of the rates. validate(epoch): figures of the epoch, after it; with `best`, the figure
-    whose highest value makes `keep` store the network. Returns one row an epoch, which is also
-    written to `metrics.csv`. On SIGTERM or Ctrl-C a state is written and the process exits.
+    whose highest value makes `keep` store the network. stop_early(rows of the epochs so far): end
+    here? Beside the loader's tensors a batch holds step_targets, the labels [B, C] of the whole
+    global batch, on all processes. Returns one row an epoch, which is also written to
+    `metrics.csv`. On SIGTERM or Ctrl-C a state is written and the process exits.
 
     The gradient of a step is that of the mean loss over the global batch, whatever the number of
     processes and passes it is computed in. Of the run's settings, `ema` (decay of an average of
@@ -80,6 +83,9 @@ def fit(
     stop = StopSignal()
     saved = time.monotonic()
     for epoch in range(progress["epoch"], epochs):
+        if stop_early and stop_early(progress["rows"]):
+            run.say(f"{name}: no better for a while, stopped after epoch {epoch}")
+            break
         shown = plan(epoch)
         first, (loss_sum, unreadable) = progress["step"], progress["sums"]
         steps = split_batches(
@@ -118,7 +124,8 @@ def fit(
             # Dropout and its like depend on the step alone, so that a resumed run repeats them.
             key = (settings["seed"], progress["steps_done"], accelerator.process_index)
             torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
-            here, lost, wait = _accumulate(run, network, loss, passes, len(steps[number]), size)
+            targets = shown.targets[number * global_batch : number * global_batch + size]
+            here, lost, wait = _accumulate(run, network, loss, passes, len(steps[number]), targets)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             if average:
@@ -178,21 +185,24 @@ def fit(
 
 
 def _accumulate(
-    run: Run, network: nn.Module, loss: Callable, passes, count: int, size: int
+    run: Run, network: nn.Module, loss: Callable, passes, count: int, targets: np.ndarray
 ) -> tuple[torch.Tensor, list[int], float]:
     """Add up the gradient of one step over `count` passes of this process.
 
-    size: images of the step, over all processes. Returns float32 [2] on the device, the sum of the
-    losses and the number of unreadable images; the indices of those; the seconds waited for data.
+    targets: labels of the step's images, over all processes. Returns float32 [2] on the device, the
+    sum of the losses and the number of unreadable images; the indices of those; the seconds waited
+    for data.
     """
     accelerator = run.accelerator
     sums, failed, waited = torch.zeros(2, device=accelerator.device), [], 0.0
+    step_targets = torch.from_numpy(targets).to(accelerator.device)
     for index in range(count):
         asked = time.monotonic()
         batch = next(passes)
         waited += time.monotonic() - asked
         failed += batch.pop("failed").tolist()
         batch = {k: v.to(accelerator.device, non_blocking=True) for k, v in batch.items()}
+        batch["step_targets"] = step_targets
         # Gradients are exchanged once a step, with its last pass.
         exchanged = nullcontext() if index == count - 1 else accelerator.no_sync(network)
         # A compiled network is made for whole passes; a smaller one runs uncompiled.
@@ -203,7 +213,7 @@ def _accumulate(
                 losses = loss(network, batch)
             summed = (losses.float() * batch["weight"]).sum()
             # Exchanged gradients are averaged over the processes: scaled back to a sum.
-            accelerator.backward(summed * (accelerator.num_processes / size))
+            accelerator.backward(summed * (accelerator.num_processes / len(targets)))
         sums[0] += summed.detach()
     sums[1] = len(failed)
     return sums, failed, waited

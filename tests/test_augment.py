@@ -4,7 +4,21 @@ import numpy as np
 import pytest
 import torch
 
-from common.augment import CUTMIX, MIXUP, SINGLE, augment, colour_jitter, cutout, mix_pairs
+from common.augment import (
+    BOX,
+    FACS,
+    LEFT_RIGHT,
+    MIXUP,
+    RANDOMS,
+    SEAM,
+    SINGLE,
+    TOP_BOTTOM,
+    augment,
+    colour_jitter,
+    cutout,
+    match_colours,
+    mix_pairs,
+)
 
 SIDE = 40
 
@@ -14,30 +28,63 @@ def images():
     return torch.rand((4, 3, SIDE, SIDE), generator=torch.Generator().manual_seed(0))
 
 
-def test_mixup_is_a_tenth_of_the_first_image(images):
+def mix(images, partners, rows, form, share, uniform=None, window=(0.0, 1.0)):
+    """Mix partners into some rows of a batch with one form."""
+    forms = torch.full((len(images),), SINGLE, dtype=torch.uint8)
+    forms[rows] = form
+    uniform = torch.full((len(images), 2), 0.5) if uniform is None else torch.tensor(uniform)
+    share, window = torch.full((len(images),), share), torch.tensor([window] * len(images))
+    return mix_pairs(images, partners, torch.tensor(rows), forms, share, window, uniform)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.7])
+def test_mixup_is_the_stated_share_of_the_first_image(images, share):
     partners = torch.rand(1, 3, SIDE, SIDE)
-    mixed = mix_pairs(
-        images, partners, torch.tensor([2]), torch.tensor([SINGLE, SINGLE, MIXUP, SINGLE]).byte(),
-        torch.rand(4, 3),
-    )  # fmt: skip
-    assert torch.allclose(mixed[2], 0.1 * images[2] + 0.9 * partners[0], atol=1e-6)
+    mixed = mix(images, partners, [2], MIXUP, share)
+    assert torch.allclose(mixed[2], share * images[2] + (1 - share) * partners[0], atol=1e-6)
     for row in (0, 1, 3):
         assert torch.equal(mixed[row], images[row])
 
 
-def test_cutmix_shows_the_partner_in_one_box_of_the_drawn_area(images):
+def test_cutmix_shows_the_partner_in_one_box_of_the_stated_area(images):
     partners = torch.full((2, 3, SIDE, SIDE), 5.0)
-    rows = torch.tensor([0, 3])
-    mix = torch.tensor([CUTMIX, SINGLE, SINGLE, CUTMIX]).byte()
-    uniform = torch.tensor([[0.0, 0.0, 0.0], [0.5] * 3, [0.5] * 3, [1.0, 1.0, 1.0]])
-    mixed = mix_pairs(images, partners, rows, mix, uniform, cutmix_area=(0.25, 0.64))
+    corners = [[0.0, 0.0], [0.5, 0.5], [0.5, 0.5], [1.0, 1.0]]
+    mixed = mix(images, partners, [0, 3], BOX, 0.75, corners)
     where = mixed[0, 0] == 5
     assert where.float().mean().item() == pytest.approx(0.25, abs=0.03)
     assert where[:20, :20].all()  # a corner of (0, 0) puts the box top left
     where = mixed[3, 0] == 5
-    assert where.float().mean().item() == pytest.approx(0.64, abs=0.04)
-    assert where[8:, 8:].all()
+    assert where[20:, 20:].all() and where.float().mean().item() == pytest.approx(0.25, abs=0.03)
     assert torch.equal(mixed[3][:, ~where], images[3][:, ~where])
+
+
+def test_halves_are_the_left_or_the_upper_of_the_first_image(images):
+    partners = torch.full((1, 3, SIDE, SIDE), 5.0)
+    across, down = (mix(images, partners, [1], form, 0.5)[1] for form in (LEFT_RIGHT, TOP_BOTTOM))
+    assert torch.equal(across[:, :, :20], images[1][:, :, :20]) and (across[:, :, 20:] == 5).all()
+    assert torch.equal(down[:, :20], images[1][:, :20]) and (down[:, 20:] == 5).all()
+
+
+def test_faces_are_joined_below_the_eyes_wherever_the_crop_lies(images):
+    tall, partners = images.repeat(1, 1, 10, 1), torch.rand(1, 3, 10 * SIDE, SIDE)
+    like = match_colours(partners, tall[[1]])[0]
+    for window, seam in (((0.0, 1.0), 0.48), ((0.1, 0.8), 0.475), ((0.3, 0.5), 0.36)):
+        mixed = mix(tall, partners, [1], FACS, 0.48, window=window)[1]
+        height, soft = round(400 * seam), round(400 * SEAM / window[1]) + 1
+        assert torch.equal(mixed[:, : height - soft], tall[1][:, : height - soft])
+        assert torch.allclose(mixed[:, height + soft :], like[:, height + soft :], atol=1e-6)
+        half = (tall[1] + like)[:, height - 1 : height + 1].mean(1) / 2
+        assert torch.allclose(mixed[:, height - 1 : height + 1].mean(1), half, atol=0.02)
+
+
+def test_colours_are_those_of_the_other_face(images):
+    dark = images[:2] * 0.4 + torch.tensor([0.2, 0.1, 0.0]).view(3, 1, 1)
+    middle = (..., slice(10, 30), slice(10, 30))
+    matched = match_colours(dark, images[2:] * 0.5 + 0.2)
+    for row in range(2):
+        aim = (images[2 + row] * 0.5 + 0.2)[middle]
+        assert torch.allclose(matched[row][middle].mean((1, 2)), aim.mean((1, 2)), atol=1e-3)
+        assert torch.allclose(matched[row][middle].std((1, 2)), aim.std((1, 2)), atol=1e-3)
 
 
 def test_cutout_blanks_one_square_of_the_chosen_images(images):
@@ -58,19 +105,23 @@ def test_jitter_of_the_middle_changes_nothing_and_stays_in_range(images):
 
 def test_an_image_is_augmented_alike_in_any_batch():
     random = np.random.default_rng(0)
+    forms = torch.tensor([SINGLE, MIXUP, BOX, LEFT_RIGHT, TOP_BOTTOM, FACS]).byte()
     whole = {
-        "images": torch.from_numpy(random.integers(0, 256, (4, 3, SIDE, SIDE), dtype=np.uint8)),
-        "partners": torch.from_numpy(random.integers(0, 256, (2, 3, SIDE, SIDE), dtype=np.uint8)),
-        "partner_rows": torch.tensor([1, 3]),
-        "mix": torch.tensor([SINGLE, CUTMIX, SINGLE, MIXUP]).byte(),
-        "uniform": torch.from_numpy(random.random((4, 9), dtype=np.float32)),
+        "images": torch.from_numpy(random.integers(0, 256, (6, 3, SIDE, SIDE), dtype=np.uint8)),
+        "partners": torch.from_numpy(random.integers(0, 256, (5, 3, SIDE, SIDE), dtype=np.uint8)),
+        "partner_rows": torch.arange(1, 6),
+        "mix": forms,
+        "share": torch.from_numpy(random.random(6, dtype=np.float32)),
+        "window": torch.from_numpy(random.random((6, 2), dtype=np.float32)),
+        "uniform": torch.from_numpy(random.random((6, RANDOMS), dtype=np.float32)),
     }
     options = dict(jitter=0.3, cutout_probability=0.5, mean=(0.5,) * 3, std=(0.2,) * 3)
     together = augment(whole, **options)
-    for row in range(4):
+    for row in range(6):
         here = whole["partner_rows"] == row
+        own = ("images", "mix", "share", "window", "uniform")
         alone = {
-            **{key: whole[key][row : row + 1] for key in ("images", "mix", "uniform")},
+            **{key: whole[key][row : row + 1] for key in own},
             "partners": whole["partners"][here],
             "partner_rows": torch.zeros(int(here.sum()), dtype=torch.int64),
         }

@@ -103,7 +103,11 @@ def test_crops_keep_within_their_ranges():
     geometry = Geometry(64, crop_area=(0.25, 0.25), crop_ratio=(1.0, 1.0))
     flips, lefts = 0, []
     for seed in range(60):
-        crop = geometry.apply(image, np.random.default_rng(seed)).float()
+        crop, (top, rows) = geometry.apply(image, np.random.default_rng(seed).random(5))
+        crop = crop.float()
+        assert rows == pytest.approx(0.71) and top == pytest.approx(
+            crop[1].min().item() / 100, abs=0.01
+        )
         width = (crop[0, :, -1] - crop[0, :, 0]).mean().item()
         height = (crop[1, -1] - crop[1, 0]).mean().item()
         assert abs(width) == pytest.approx(70.7, abs=3) and height == pytest.approx(70.7, abs=3)

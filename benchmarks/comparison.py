@@ -1,0 +1,110 @@
+"""Rows of runs beside the paper's values: means, differences with intervals, Markdown, plot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.stats import t as student
+
+from common.pictures import BLUE, INK, RULE, new_figure, save_figure
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table: rows of label, name of the run, the paper's value; the first is the reference."""
+
+    title: str
+    rows: list[tuple[str, str, float | None]]
+
+
+def scores_of(table: pd.DataFrame, run: str) -> pd.Series:
+    """Return a run's scores by (world, seed). table: columns row, world, seed, score."""
+    return table[table["row"] == run].set_index(["world", "seed"])["score"]
+
+
+def standard_error(values: np.ndarray) -> float:
+    """Return the standard error of the mean, NaN for fewer than two values."""
+    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
+
+
+def difference(scores: pd.Series, reference: pd.Series) -> tuple[float, float, int]:
+    """Return the mean difference, half its 95 % interval, and the number of pairs.
+
+    Pairs are runs of the same world and seed; the interval is Student's, of the differences within
+    pairs, infinite for a single one.
+    """
+    both = (scores - reference).dropna().to_numpy()
+    if not len(both):
+        return float("nan"), float("nan"), 0
+    if len(both) == 1:
+        return float(both[0]), float("inf"), 1
+    return (
+        float(both.mean()),
+        float(student.ppf(0.975, len(both) - 1) * standard_error(both)),
+        len(both),
+    )
+
+
+def markdown(section: Section, table: pd.DataFrame) -> str:
+    """Return a section as a Markdown table; rows without a run yet have a dash."""
+    paper = any(value for _, _, value in section.rows)
+    lines = [f"**{section.title}**", "", f"| |{' paper |' if paper else ''} ours (mean ± SE) | n | "
+             "difference to the first row (95 %) |"]  # fmt: skip
+    lines.append("|---|" + ("---|" if paper else "") + "---|---|---|")
+    reference = scores_of(table, section.rows[0][1])
+    for number, (label, run, value) in enumerate(section.rows):
+        scores = scores_of(table, run)
+        cells = [label, *([f"{value:.4f}" if value else ""] if paper else [])]
+        cells += [with_error(scores.to_numpy()), str(len(scores))]
+        cells += ["" if number == 0 else with_interval(*difference(scores, reference))]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def with_error(values: np.ndarray) -> str:
+    """Return `mean ± standard error`."""
+    if not len(values):
+        return "–"
+    error = standard_error(values)
+    return f"{np.mean(values):.3f}" + ("" if np.isnan(error) else f" ± {error:.3f}")
+
+
+def with_interval(mean: float, half: float, pairs: int) -> str:
+    """Return `+0.012 (−0.003 to +0.027)`, bold where the interval leaves out 0."""
+    if not pairs:
+        return "–"
+    if np.isinf(half):
+        return f"{mean:+.3f} (one pair)"
+    text = f"{mean:+.3f} ({mean - half:+.3f} to {mean + half:+.3f})".replace("-", "−")
+    return f"**{text}**" if abs(mean) > half else text
+
+
+def save_plot(path: Path, sections: list[Section], table: pd.DataFrame) -> None:
+    """Draw a panel a section: runs as points, their mean a bar, the paper's value a cross."""
+    rows = sum(len(section.rows) for section in sections)
+    figure, axes = new_figure(
+        9, 0.9 * len(sections) + 0.36 * rows, len(sections),
+        heights=[len(section.rows) for section in sections],
+    )  # fmt: skip
+    for axis, section in zip(axes, sections, strict=True):
+        for place, (_, run, paper) in enumerate(section.rows):
+            scores = scores_of(table, run).to_numpy()
+            axis.plot(
+                scores, np.full(len(scores), place), "o", color=BLUE, alpha=0.45, markersize=5
+            )
+            if len(scores):
+                axis.plot([scores.mean()] * 2, [place - 0.32, place + 0.32], color=INK, linewidth=2)
+            if paper:
+                axis.plot(paper, place, "x", color=INK, markersize=6)
+        axis.set_yticks(range(len(section.rows)), [label for label, _, _ in section.rows])
+        axis.set_ylim(len(section.rows) - 0.5, -0.5)
+        axis.set_title(section.title, loc="left", fontsize=10, fontweight="bold")
+        axis.grid(axis="x", color=RULE, linewidth=0.6)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[-1].set_xlabel(
+        "macro-F1 (points: runs, bars: means, crosses: the paper's, on its own data)"
+    )
+    save_figure(figure, path)

@@ -1,0 +1,237 @@
+#!/usr/bin/env python3
+"""Tables 1 and 2 of the paper, row by row, with the controls that the paper lacks.
+
+Each row is 04_curriculum.py with other settings, from one classifier of single expressions (03),
+under several seeds; then its score. On the demo that is 05's, on the challenge videos, whose labels
+nothing else reads: the epoch is chosen on held-out compounds. On real data it is the macro-F1 of
+the held-out compounds of the chosen set after the last epoch: nothing is chosen by the score.
+
+In:  prepared data (01) and a classifier of single expressions (03), for every world
+Out: OUT/paper_tables.md, paper_tables.png, results.csv; the runs by row, world and seed
+
+Examples
+  python benchmarks/paper_tables.py                                the demo, five seeds (hours)
+  python benchmarks/paper_tables.py --quick                        the paper's rows, one seed, short
+  python benchmarks/paper_tables.py --worlds data/demo:runs/demo data/demo-1:runs/demo-1 --seeds 0 1
+  python benchmarks/paper_tables.py --data RAF-CE --worlds data:runs/paper --jobs 2
+  python benchmarks/paper_tables.py --rows table2 controls -- --mixed-label soft
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.comparison import Section, markdown, save_plot
+from common.config import positive, run_script
+from common.files import UserError, only_process, whole_file
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Settings of each run: what differs from the recipe. Sub-stages, then what generates.
+STAGES = "--stage-epochs {} --compound-shares {}".format
+RUNS = {
+    "curriculum": "",
+    "mixup": "--mixes mixup",
+    "cutmix": "--mixes cutmix",
+    "singles": STAGES("16", "0"),
+    "two stages": STAGES("5 15", "0 1"),
+    "three stages": STAGES("5 5 5", "0 0.5 1"),
+    "five stages": STAGES("5 3 3 3 3", "0 0.2 0.4 0.6 1"),
+    # As many compounds as the curriculum shows, 5.2 of 16 epochs, in every epoch alike.
+    "constant": STAGES("16", "0.325"),
+    "reversed": STAGES("3 3 5 5", "1 0.4 0.2 0"),
+    "natural": "--natural-share 1",
+    "generated": "--natural-share 0",
+    "two stages, 16": STAGES("4 12", "0 1"),
+    "three stages, 16": STAGES("5 5 6", "0 0.5 1"),
+    "five stages, 16": STAGES("4 3 3 3 3", "0 0.2 0.4 0.6 1"),
+    "facs": "--natural-share 0 --mixes cutmix --cutmix facs",
+    "facs exchanged": "--natural-share 0 --mixes cutmix --cutmix facs-exchanged",
+    "facs and natural": "--mixes cutmix --cutmix facs",
+    "bmc": "--loss bmc",
+    "soft": "--mixed-label soft",
+    "set": "--compound-share-of set",
+    "beta": "--mixup-beta 1",
+    "halves": "--cutmix halves-lr",
+    "raf11": "--pairs raf11",
+    "warm-up": "--stage-warmup-epochs 0.5",
+}
+
+# A table: its title and its rows, each a label, the run of RUNS, and the paper's value. Differences
+# are to the first row.
+SECTIONS = {
+    "table1": Section("Table 1: generators", [
+        ("Mixup", "mixup", 0.6764),
+        ("CutMix", "cutmix", 0.6722),
+        ("Mixup and CutMix", "curriculum", 0.6856),
+    ]),
+    "table2": Section("Table 2: sub-stages", [
+        ("single labels only", "singles", 0.6653),
+        ("[5, 15] × [0, 1]", "two stages", 0.6759),
+        ("[5, 5, 5] × [0, 0.5, 1]", "three stages", 0.6652),
+        ("[5, 5, 3, 3] × [0, 0.2, 0.4, 1]", "curriculum", 0.6856),
+        ("[5, 3, 3, 3, 3] × [0, 0.2, 0.4, 0.6, 1]", "five stages", 0.6325),
+    ]),
+    "controls": Section("Controls that the paper lacks", [
+        ("[5, 5, 3, 3] × [0, 0.2, 0.4, 1]", "curriculum", None),
+        ("as many compounds, in no order: [16] × [0.325]", "constant", None),
+        ("reversed: [3, 3, 5, 5] × [1, 0.4, 0.2, 0]", "reversed", None),
+        ("natural compounds only", "natural", None),
+        ("generated compounds only", "generated", None),
+    ]),
+    "facs": Section("Generation after action units (ours)", [
+        ("generated only: Mixup and CutMix, any pixels", "generated", None),
+        ("generated only: upper face over lower face", "facs", None),
+        ("generated only: the two halves exchanged", "facs exchanged", None),
+        ("upper over lower face, and natural compounds", "facs and natural", None),
+    ]),
+    "equal": Section("Table 2 with equal numbers of steps: 16 epochs each", [
+        ("single labels only", "singles", None),
+        ("[4, 12] × [0, 1]", "two stages, 16", None),
+        ("[5, 5, 6] × [0, 0.5, 1]", "three stages, 16", None),
+        ("[5, 5, 3, 3] × [0, 0.2, 0.4, 1]", "curriculum", None),
+        ("[4, 3, 3, 3, 3] × [0, 0.2, 0.4, 0.6, 1]", "five stages, 16", None),
+    ]),
+    "settings": Section("Other settings, one at a time", [
+        ("the paper's recipe", "curriculum", None),
+        ("balanced MSE for cross-entropy (released code)", "bmc", None),
+        ("share of the compound set (released code)", "set", None),
+        ("CutMix of left and right halves (released code)", "halves", None),
+        ("pairs of RAF-DB's eleven (released code)", "raf11", None),
+        ("soft labels", "soft", None),
+        ("Mixup weight from Beta(1, 1)", "beta", None),
+        ("warm-up of half an epoch at each sub-stage", "warm-up", None),
+    ]),
+}  # fmt: skip
+DEFAULT = ("table1", "table2", "controls", "facs")
+
+
+def arguments() -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--data", default="demo", metavar="demo|own|DATASET", help="what scores a row: demo, the "
+        "videos of the demo's challenge; own, every held-out compound; or those of one prepared set"
+        ", such as MAFW, RAF-DB-compound, RAF-CE")  # fmt: skip
+    add("--worlds", nargs="+", metavar="DATA:RUN", help="data folder and folder of the run whose "
+        "single/model.safetensors all rows start from (default: data/demo:runs/demo, or "
+        "data:runs/paper)")  # fmt: skip
+    add("--config", type=Path, help="recipe (default: configs/demo.toml or configs/paper.toml)")
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="training seeds")
+    add("--rows", nargs="+", choices=SECTIONS, help=f"tables (default: {' '.join(DEFAULT)})")
+    add("--quick", action="store_true", help="tables 1 and 2, one seed, 250 images an epoch")
+    add("--jobs", type=positive, default=1, help="rows at once, which share the cores")
+    add("--out", type=Path, default=Path("runs/paper_tables"), help="folder of results")
+    own = sys.argv[1:]
+    cut = own.index("--") if "--" in own else len(own)
+    return parser.parse_args(own[:cut]), own[cut + 1 :]
+
+
+def main() -> None:
+    args, extra = arguments()
+    demo = args.data == "demo"
+    worlds = args.worlds or ["data/demo:runs/demo" if demo else "data:runs/paper"]
+    config = args.config or ROOT / "configs" / ("demo.toml" if demo else "paper.toml")
+    chosen = args.rows or (("table1", "table2") if args.quick else DEFAULT)
+    seeds = args.seeds[:1] if args.quick else args.seeds
+    if args.quick:
+        extra = ["--epoch-images", "250", *extra]
+    for world in worlds:
+        data, _, run = world.partition(":")
+        needed = Path(data) / "prepared" / "manifest.csv", Path(run) / "single/model.safetensors"
+        for path in (*needed, *([Path(data) / "truth.csv"] if demo else [])):
+            if not run or not path.is_file():
+                raise UserError(
+                    f"--worlds {world}: there is no {path}; run `make demo` or 01 to 03."
+                )
+    sections = [SECTIONS[name] for name in chosen]
+    names = dict.fromkeys(run for section in sections for _, run, _ in section.rows)
+    # A whole seed in every world before the next: what is there can be compared at any time.
+    tasks = [(world, seed, name) for seed in seeds for world in worlds for name in names]
+    args.out.mkdir(parents=True, exist_ok=True)
+    threads = max(1, len(os.sched_getaffinity(0)) // args.jobs)
+    done: list[dict] = []
+
+    def work(task) -> None:
+        world, seed, name = task
+        folder = args.out / name.replace(",", "").replace(" ", "-") / Path(world).name / f"{seed}"
+        score, seconds = run_row(folder, world, seed, name, config, args.data, extra, threads)
+        done.append({"row": name, "world": world, "seed": seed, "score": score, "seconds": seconds})
+        write_results(args, sections, done, tasks, extra)
+        print(f"{len(done)}/{len(tasks)}  {name}, {world}, seed {seed}: {score:.4f}", flush=True)
+
+    with only_process(args.out), ThreadPoolExecutor(args.jobs) as pool:
+        for outcome in [pool.submit(work, task) for task in tasks]:
+            try:
+                outcome.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    print((args.out / "paper_tables.md").read_text(encoding="utf-8"))
+
+
+def run_row(
+    folder: Path, world: str, seed: int, name: str, config, data: str, extra: list[str], threads
+) -> tuple[float, float]:
+    """Train and score a row, unless that is done; return its macro-F1 and the seconds it took."""
+    data_dir, _, run_dir = world.partition(":")
+    common = ["--config", str(config), "--data-dir", data_dir, "--run-dir", str(folder)]
+    common += ["--seed", str(seed)]
+    train = ["04_curriculum.py", *common, "--init", f"{run_dir}/single/model.safetensors"]
+    train += [*shlex.split(RUNS[name]), *extra]
+    if data == "demo":
+        score = ["05_predict_submit.py", *common, "--truth", f"{data_dir}/truth.csv"]
+        commands, result = [train, score], folder / "submission" / "score.json"
+    else:
+        train += ["--keep", "last", *([] if data == "own" else ["--validate-on", data])]
+        commands, result = [train], folder / "curriculum" / "report.json"
+    record = folder / "row.json"
+    before = json.loads(record.read_text()) if record.is_file() else None
+    if before and before["commands"] == commands:
+        return before["macro_f1"], before["seconds"]
+    started = time.monotonic()
+    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+    for command in commands:
+        ended = subprocess.run(
+            [sys.executable, str(ROOT / command[0]), *command[1:]],
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        if ended.returncode:
+            raise UserError(f"{shlex.join(command)} failed:\n{ended.stdout.strip()}")
+    if not result.is_file():
+        raise UserError(f"{data} has no held-out compound of the seven, so there is no score.")
+    figure, seconds = json.loads(result.read_text())["macro_f1"], time.monotonic() - started
+    with whole_file(record, "w") as file:
+        json.dump({"commands": commands, "macro_f1": figure, "seconds": seconds}, file, indent=2)
+    return figure, seconds
+
+
+def write_results(args, sections: list[Section], done: list[dict], tasks: list, extra) -> None:
+    """Write what is there so far: results.csv, the tables as Markdown, the plot."""
+    order = {task: number for number, task in enumerate(tasks)}
+    done.sort(key=lambda row: order[row["world"], row["seed"], row["row"]])
+    table = pd.DataFrame(done)
+    with whole_file(args.out / "results.csv", "w") as file:
+        table.to_csv(file, index=False, float_format="%.6g")
+    with whole_file(args.out / "paper_tables.md", "w") as file:
+        settings = f" Flags beside the recipe: `{shlex.join(extra)}`." if extra else ""
+        file.write(f"Macro-F1 over the seven compounds, scored on {args.data}.{settings}\n\n")
+        file.write("\n".join(markdown(section, table) for section in sections))
+    save_plot(args.out / "paper_tables.png", sections, table)
+
+
+if __name__ == "__main__":
+    run_script(main)
