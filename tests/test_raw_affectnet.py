@@ -74,6 +74,12 @@ def test_affectnet_without_annotations_says_so(tmp_path):
         affectnet.read(place, Counter())
 
 
+def test_affectnet_labels_of_bytes_are_read(tmp_path):
+    place = affectnet_tree(tmp_path / "AffectNet")
+    np.save(place / "train_set" / "annotations" / "0_exp.npy", np.array([b"3"]))
+    assert read(affectnet, place)[0]["AffectNet/train/0.jpg"].labels == "Surprise"
+
+
 def test_affectnet_annotations_of_any_damage_are_left_out(tmp_path):
     place = affectnet_tree(tmp_path / "AffectNet")
     annotations = place / "train_set" / "annotations"

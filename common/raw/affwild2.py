@@ -66,7 +66,7 @@ def form(folder: Path) -> str:
 def recognises(folder: Path) -> bool:
     """A folder with annotations or crops of Aff-Wild2, or one named so."""
     named = folder.name.lower().replace("-", "") in ("affwild2", "saffwild2")
-    return named or bool(subfolder(folder, *_ROOTS, *_CROPS, depth=2)) or bool(_lists(folder))
+    return named or bool(subfolder(folder, *_ROOTS, *_CROPS, depth=3)) or bool(_lists(folder))
 
 
 def _lists(folder: Path) -> dict[Path, str]:

@@ -66,7 +66,7 @@ def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
     identities = file_in(folder, "identity_CelebA.txt", depth=2)
     if identities is None:
         counts["identity_CelebA.txt is missing: persons are unknown"] = 1
-    return _read(partition, identities, subfolder(images, _IMAGES) or images)
+    return _read(partition, identities, images)
 
 
 def _pairs(listing: Path | None) -> Iterator[tuple[int, str, int | None]]:

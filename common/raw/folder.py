@@ -49,6 +49,7 @@ def _holds_image(folder: str | Path, levels: int) -> bool:
 
 def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
     """Yield every image; see common.raw."""
+    start = os.path.join(folder, "")
     for path in walk_files(folder, IMAGE_SUFFIXES):
-        relative = os.path.relpath(path, folder)
+        relative = path.removeprefix(start)
         yield Item(path, prepared_name(relative), folder.name, subject=os.path.dirname(relative))

@@ -87,7 +87,7 @@ def _read(path: Path, dataset: str, columns: list) -> Iterator[Item | Skip]:
             yield Skip(where, dataset, "not a row of the table", str(name)[:80])
             continue
         if not score >= _SCORE_MIN:
-            detail = f"{score:.1f}" if math.isfinite(score) else "no face"
+            detail = f"{score:.2f}" if math.isfinite(score) else "no face"
             yield Skip(source, dataset, "face_score below 1", detail, fault=False)
         elif not math.isnan(second):
             yield Skip(source, dataset, "a second face", f"{second:.1f}", fault=False)

@@ -95,8 +95,7 @@ def _read(lists: list[tuple[Path, str]], clips: Path, counts: Counter) -> Iterat
     for listing, split in lists:
         for number, line in text_lines(listing):
             where = f"{listing}:{number}"
-            fields = line.split("\t") if "\t" in line else line.split()
-            clip, label = (field.strip() for field in (*fields, "", "")[:2])
+            clip, label, *_ = *line.split(maxsplit=2), "", ""  # what follows is captions
             if not label or not clip.lower().endswith(".mp4"):
                 yield Skip(where, _DATASET, "not a line `clip label`", line[:80])
             elif clip in seen:
@@ -144,4 +143,5 @@ def _spread_frames(path: str, count: int) -> list[np.ndarray]:
         wanted = sorted({int(total * (2 * k + 1) / (2 * count)) + 1 for k in range(count)})
         return [image for number, image in frames(path) if number in wanted]
     except (av.FFmpegError, UserError, IndexError) as error:
-        raise ValueError(str(error)[:200]) from None
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ValueError(f"the clip does not decode: {reason}"[:200]) from None

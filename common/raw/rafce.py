@@ -1,4 +1,4 @@
-"""RAF-CE, compound expressions with action units (the owners of RAF-DB).
+"""RAF-CE, compound expressions with action units (http://whdeng.cn/RAF/model4.html).
 
     RAFCE_emolabel.txt           `0001.jpg 5`
     RAFCE_partition.txt          `0001.jpg 0`      0 train, 1 test, 2 validation

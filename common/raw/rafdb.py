@@ -1,4 +1,4 @@
-"""RAF-DB, basic and compound (Li, Deng & Du 2017, http://www.whdeld.com/RAF/model1.html).
+"""RAF-DB, basic and compound (Li, Deng & Du 2017, http://www.whdeng.cn/RAF/model1.html).
 
 As its owners ship it:
     basic/EmoLabel/list_patition_label.txt        `train_00001.jpg 5` (the owners' spelling)
