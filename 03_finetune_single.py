@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import torch
 from torch.nn import functional
 
 from common.augment import RANDOMS
@@ -146,6 +147,8 @@ def train_single(run, args, start, prepared, rows: pd.DataFrame, training, held)
     checking = np.flatnonzero(held)
     targets = np.stack([multi_hot(label) for label in rows.labels])
     truth = targets.argmax(1)
+    # The head's first weights are the same whether this process has adapted or found that done.
+    torch.manual_seed(args.seed)
     network = create_classifier(args.model, args.image_size, model_options(args))
     if start:
         start_from(network, start)

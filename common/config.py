@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from common import signals
 from common.files import UserError
 
 # The colour statistics of aligned faces, from the authors' released code.
@@ -308,23 +309,36 @@ def settings_of(arguments: argparse.Namespace) -> dict:
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Run a script's main: what a user can mend becomes one sentence and exit status 2."""
+    """Run a script's main: what a user can mend becomes one sentence and exit status 2.
+
+    A signal that ends the script exits with 128 and its number: 143 for SIGTERM, 130 for Ctrl-C.
+    """
+    signals.listen()
     try:
         main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("Interrupted; the same command goes on from the last saved state.", file=sys.stderr)
-        sys.exit(130)
+    except signals.Stopped as stopped:
+        signals.end_workers()
+        sys.exit(stopped.status)
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): not an error worth a traceback.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        for descriptor in (1, 2):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
         sys.exit(141)
     except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # of torch, which is not imported here
+        if type(error).__name__ == "OutOfMemoryError":  # of torch, which is not imported here
+            print("error: The GPU's memory is too small; lower --batch-size.", file=sys.stderr)
+        elif "DataLoader worker" in str(error):
+            print(
+                "error: A loader process was killed, perhaps for want of memory (shared memory, "
+                "in a container); run the same command again, with fewer --workers: it goes on "
+                "from the last state.",
+                file=sys.stderr,
+            )
+        else:
             raise
-        print("error: The GPU's memory is too small; lower --batch-size.", file=sys.stderr)
         sys.exit(2)
     except OSError as error:  # disk full, no permission, a folder that is a file
         where = f"{error.filename}: " if error.filename else ""

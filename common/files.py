@@ -24,8 +24,8 @@ def whole_file(path: str | Path, mode: str = "wb") -> Iterator[IO]:
     """Open `path` for writing so that readers see the old file or the whole new one.
 
     Writes to a neighbour in the same folder (a rename is atomic only within one file system),
-    syncs it to disk, then renames. On an exception the neighbour is removed and `path` is left
-    as it was. Text modes write UTF-8 with LF line ends.
+    syncs it to disk, renames, and syncs the folder, so that a power cut keeps it. On an exception
+    the neighbour is removed and `path` is left as it was. Text modes write UTF-8 with LF line ends.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,8 +37,23 @@ def whole_file(path: str | Path, mode: str = "wb") -> Iterator[IO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk does not say which
+        raise
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name in a folder survive a power cut, where the file system can."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass  # some network file systems sync no folders
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -70,6 +85,10 @@ def only_process(folder: str | Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"{os.getpid()} {Path(sys.argv[0]).name}\n")
         file.flush()
+        # A loader process forked later would hold the lock on after our death.
+        os.register_at_fork(after_in_child=file.close)
+        for left in path.parent.glob(".*.part"):
+            left.unlink()  # by a process that was killed while it wrote
         yield
 
 

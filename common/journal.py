@@ -57,8 +57,8 @@ def note_unreadable(
         )
 
 
-def report_epoch(run: Run, rows: list[dict], epochs: int) -> None:
-    row = rows[-1]
+def report_epoch(run: Run, row: dict, epochs: int) -> None:
+    """Print an epoch's figures, and send them to the trackers."""
     figures = {
         key: value
         for key, value in row.items()
@@ -76,14 +76,19 @@ def report_epoch(run: Run, rows: list[dict], epochs: int) -> None:
         run.accelerator.log(named)
     lost = f"  {row['unreadable']} unreadable" if row["unreadable"] else ""
     run.say(f"{row['phase']} {row['epoch']}/{epochs}  {text}  {speed:.0f} img/s{lost}")
-    if run.main:
-        path = run.folder / "metrics.csv"
-        table = pd.DataFrame(rows)
-        if path.exists():  # the phases of a stage share one table
-            earlier = pd.read_csv(path)
-            table = pd.concat([earlier[earlier.phase != row["phase"]], table])
-        with whole_file(path, "w") as file:
-            table.to_csv(file, index=False, float_format="%.6g")
+
+
+def write_metrics(run: Run, rows: list[dict]) -> None:
+    """Write a phase's epochs into metrics.csv, which the phases of a stage share."""
+    if not run.main:
+        return
+    path = run.folder / "metrics.csv"
+    table = pd.DataFrame(rows)
+    if path.exists():
+        earlier = pd.read_csv(path)
+        table = pd.concat([earlier[earlier.phase != rows[0]["phase"]], table])
+    with whole_file(path, "w") as file:
+        table.to_csv(file, index=False, float_format="%.6g")
 
 
 def report_phase(run: Run, name: str, progress: dict, table: pd.DataFrame) -> None:

@@ -10,7 +10,7 @@ resumed at any batch.
 from __future__ import annotations
 
 import os
-import signal
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -19,6 +19,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as transforms
 
+from common import signals
 from common.augment import ALIGNED
 from common.images import VIEW, Geometry, ImageStore
 
@@ -170,7 +171,7 @@ def training_passes(
     not.
     """
     data = _Passes(store, plan, passes, geometry, randoms, seed, epoch)
-    return iter(_loader(data, workers))
+    return _loader(data, workers)
 
 
 class _Views(Dataset):
@@ -212,14 +213,14 @@ def evaluation_batches(
     """
     indices = np.arange(len(store)) if indices is None else np.asarray(indices, dtype=np.int64)
     passes = [indices[i : i + batch_size] for i in range(0, len(indices), batch_size)]
-    return iter(_loader(_Views(store, passes, image_size), workers))
+    return _loader(_Views(store, passes, image_size), workers)
 
 
-def _loader(data: Dataset, workers: int) -> DataLoader:
+def _loader(data: Dataset, workers: int) -> Iterator:
     # A worker makes whole passes (batch_size=None): nothing is collated twice, and one tensor
     # crosses the process border instead of one for each image.
     workers = min(workers, len(data))
-    return DataLoader(
+    loader = DataLoader(
         data,
         batch_size=None,
         num_workers=workers,
@@ -228,14 +229,15 @@ def _loader(data: Dataset, workers: int) -> DataLoader:
         worker_init_fn=_start_worker,
         multiprocessing_context="fork" if workers and hasattr(os, "fork") else None,
     )
+    with signals.blocked():
+        return iter(loader)
 
 
 def _start_worker(_: int) -> None:
     torch.set_num_threads(1)
-    # A signal to the whole group (Ctrl-C, a scheduler's SIGTERM) is the main process's to answer:
-    # it needs its workers until the state is written.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # A main process that stops leaves the thread that hands tensors over with a broken connection,
+    # which it would complain of at length; faults of the work itself travel with the batch.
+    sys.excepthook = lambda *_: None
 
 
 def default_workers(processes: int = 1) -> int:

@@ -1,10 +1,9 @@
-"""What lets a training stage be interrupted: saved states, and signals that are waited for."""
+"""What lets a training stage be interrupted: its saved states."""
 
 from __future__ import annotations
 
-import signal
-import sys
 import time
+import zipfile
 from pathlib import Path
 
 import torch
@@ -29,27 +28,34 @@ class States:
         now = time.monotonic()
         progress["seconds"] += now - since
         if self.run.main:
-            content = {
-                "progress": progress,
-                "network": self.run.accelerator.unwrap_model(self.network).state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-            }
-            if self.average:
-                content["average"] = self.average.values
-            if self.run.accelerator.scaler:  # of fp16
-                content["scaler"] = self.run.accelerator.scaler.state_dict()
-            path = self.run.folder / "state" / f"{self.name}-{progress['steps_done']:09d}.pt"
-            with whole_file(path) as file:
-                torch.save(content, file)
-            for old in self._paths()[:-2]:
-                old.unlink()
+            self.write(progress)
         self.run.accelerator.wait_for_everyone()
         return now
+
+    def write(self, progress: dict) -> None:
+        """Write a state in the main process, whatever the others do."""
+        content = {
+            "progress": progress,
+            "network": self.run.accelerator.unwrap_model(self.network).state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        if self.average:
+            content["average"] = self.average.values
+        if self.run.accelerator.scaler:  # of fp16
+            content["scaler"] = self.run.accelerator.scaler.state_dict()
+        folder = self.run.folder / "state"
+        with whole_file(folder / f"{self.name}-{progress['steps_done']:09d}.pt") as file:
+            torch.save(content, file)
+        for old in [*self._paths()[:-2], *folder.glob(".*.part")]:  # of killed processes
+            old.unlink()
 
     def load(self) -> dict:
         """Put the last readable state into network and optimiser; return its progress."""
         for path in reversed(self._paths()):
             try:
+                with zipfile.ZipFile(path) as archive:  # torch compares no checksum
+                    if bad := archive.testzip():
+                        raise ValueError(f"{bad} has another checksum")
                 content = torch.load(path, map_location="cpu", weights_only=True)
                 progress = content["progress"]
             except Exception as error:  # a damaged state, however it shows
@@ -82,29 +88,3 @@ class States:
 
     def _paths(self) -> list[Path]:
         return sorted((self.run.folder / "state").glob(f"{self.name}-*.pt"))
-
-
-class StopSignal:
-    """Notes SIGTERM and the first Ctrl-C, so that the loop can write a state at its next step."""
-
-    def __init__(self):
-        self.caught = 0
-        self._before = {
-            number: signal.signal(number, self._catch) for number in (signal.SIGTERM, signal.SIGINT)
-        }
-
-    def _catch(self, number: int, _) -> None:
-        if self.caught == signal.SIGINT == number:
-            raise KeyboardInterrupt  # the user insists
-        self.caught = number
-
-    def restore(self) -> None:
-        """Put the handlers back that were there before."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def leave(self) -> None:
-        """Exit as a process ended by this signal does: 143 for SIGTERM, 130 for Ctrl-C."""
-        number = self.caught or signal.SIGTERM  # another process may have caught it
-        print("Stopped; the same command goes on from here.", file=sys.stderr)
-        sys.exit(128 + number)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 
 import numpy as np
@@ -17,9 +17,16 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from common import signals
 from common.files import UserError
 from common.images import Geometry, ImageStore
-from common.journal import note_unreadable, refuse_divergence, report_epoch, report_phase
+from common.journal import (
+    note_unreadable,
+    refuse_divergence,
+    report_epoch,
+    report_phase,
+    write_metrics,
+)
 from common.loading import (
     Plan,
     evaluation_batches,
@@ -28,12 +35,13 @@ from common.loading import (
 )
 from common.optimization import Average
 from common.runs import Run
-from common.states import States, StopSignal
+from common.states import States
 
 # Steps between two looks at the loss: a look makes the processor wait for the GPU.
 LOOK_EVERY = 10
 
 
+@signals.held()
 def fit(
     run: Run,
     network: nn.Module,
@@ -59,7 +67,7 @@ def fit(
     whose highest value makes `keep` store the network. stop_early(rows of the epochs so far): end
     here? Beside the loader's tensors a batch holds step_targets, the labels [B, C] of the whole
     global batch, on all processes. Returns one row an epoch, which is also written to
-    `metrics.csv`. On SIGTERM or Ctrl-C a state is written and the process exits.
+    `metrics.csv`. On SIGTERM, SIGHUP or Ctrl-C a state is written and `Stopped` raised.
 
     The gradient of a step is that of the mean loss over the global batch, whatever the number of
     processes and passes it is computed in. Of the run's settings, `ema` (decay of an average of
@@ -80,14 +88,40 @@ def fit(
     average = Average(network, settings["ema"]) if settings.get("ema") else None
     states = States(run, name, network, optimizer, average)
     progress = states.load()
-    stop = StopSignal()
     saved = time.monotonic()
+
+    def look(steps_of_epoch: int) -> None:
+        """Show the mean loss of the epoch so far; raise UserError for what must not go on."""
+        mean = float(sums[0]) / max(1, min(len(shown), steps_of_epoch * global_batch))
+        bar.set_postfix(loss=f"{mean:.4f}", refresh=False)
+        if not math.isfinite(mean):
+            rate = schedule(progress["steps_done"] - steps_of_epoch + int(diverged))
+            rate *= optimizer.param_groups[-1]["base_lr"]
+            refuse_divergence(run, name, store, shown, epoch, int(diverged), rate)
+        note_unreadable(run, name, store, shown, int(sums[1]), failed, progress)
+
+    def meet(stopped: bool) -> None:
+        """Write the state of a step's beginning where it is time; leave if a process must.
+
+        All processes meet here before the last pass of each step. Weights change after it only, so
+        that they are those of the step's beginning in whichever of its passes a signal came.
+        """
+        nonlocal saved
+        overdue = time.monotonic() - saved > 60 * run.save_minutes
+        if not _any_process(run, stopped or overdue):
+            return
+        look(number)
+        progress.update(epoch=epoch, step=number, sums=sums.tolist())
+        saved = states.save(progress, saved)
+        if _any_process(run, stopped):
+            signals.leave()
+
     for epoch in range(progress["epoch"], epochs):
         if stop_early and stop_early(progress["rows"]):
             run.say(f"{name}: no better for a while, stopped after epoch {epoch}")
             break
         shown = plan(epoch)
-        first, (loss_sum, unreadable) = progress["step"], progress["sums"]
+        first = progress["step"]
         steps = split_batches(
             len(shown),
             global_batch,
@@ -107,7 +141,7 @@ def fit(
         )
         network.train()
         begun, waited, failed = time.monotonic(), 0.0, []
-        sums = torch.tensor([loss_sum, unreadable], device=accelerator.device)
+        sums = torch.tensor(progress["sums"], device=accelerator.device)
         diverged = torch.tensor(-1, device=accelerator.device)  # the first step without a loss
         bar = tqdm(
             total=len(shown),
@@ -125,7 +159,9 @@ def fit(
             key = (settings["seed"], progress["steps_done"], accelerator.process_index)
             torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
             targets = shown.targets[number * global_batch : number * global_batch + size]
-            here, lost, wait = _accumulate(run, network, loss, passes, len(steps[number]), targets)
+            here, lost, wait = _accumulate(
+                run, network, loss, passes, len(steps[number]), targets, meet
+            )
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             if average:
@@ -136,23 +172,8 @@ def fit(
             sums += accelerator.reduce(here, "sum")
             diverged = torch.where((diverged < 0) & ~sums[0].isfinite(), number, diverged)
             bar.update(size)
-            ended = number + 1 == len(steps)
-            overdue = time.monotonic() - saved > 60 * run.save_minutes
-            saving = not ended and _any_process(run, stop.caught or overdue)
-            if ended or saving or (number + 1) % LOOK_EVERY == 0:
-                mean = float(sums[0]) / min(len(shown), (number + 1) * global_batch)
-                bar.set_postfix(loss=f"{mean:.4f}", refresh=False)
-                if not math.isfinite(mean):
-                    back = number - int(diverged)  # steps ago
-                    rate = schedule(progress["steps_done"] - 1 - back)
-                    rate *= optimizer.param_groups[-1]["base_lr"]
-                    refuse_divergence(run, name, store, shown, epoch, int(diverged), rate)
-                note_unreadable(run, name, store, shown, int(sums[1]), failed, progress)
-            if saving:
-                progress.update(epoch=epoch, step=number + 1, sums=sums.tolist())
-                saved = states.save(progress, saved)
-                if _any_process(run, stop.caught):
-                    stop.leave()
+            if number + 1 == len(steps) or (number + 1) % LOOK_EVERY == 0:
+                look(number + 1)
         bar.close()
         spent = time.monotonic() - begun
         row = {
@@ -160,23 +181,31 @@ def fit(
             "epoch": epoch + 1,
             "loss": float(sums[0]) / len(shown),
             "learning_rate": optimizer.param_groups[-1]["lr"],
-            "images_per_s": (len(shown) - first * global_batch) / spent,
+            "images_per_s": max(0, len(shown) - first * global_batch) / spent,
             "data_wait": waited / spent,
             "unreadable": int(sums[1]),
         }
-        with average.applied() if average else nullcontext():
-            row.update(validate(epoch) if validate else {})
-            rows = [*progress["rows"], row]
-            if best and row[best] >= max(earlier[best] for earlier in rows):
-                progress["best"] = row[best]
-                if run.main:
-                    keep()
+        try:
+            with average.applied() if average else nullcontext():
+                with signals.released():
+                    row.update(validate(epoch) if validate else {})
+                rows = [*progress["rows"], row]
+                if best and row[best] >= max(earlier[best] for earlier in rows):
+                    progress["best"] = row[best]
+                    if run.main:
+                        keep()
+        except BaseException:
+            if signals.caught() and run.main:  # the next run has only the validation to do
+                progress.update(epoch=epoch, step=len(steps), sums=sums.tolist())
+                states.write(progress)
+            raise
         progress.update(epoch=epoch + 1, step=0, sums=[0.0, 0.0], rows=rows)
-        report_epoch(run, rows, epochs)
+        write_metrics(run, rows)
         saved = states.save(progress, saved)
-        if _any_process(run, stop.caught):
-            stop.leave()
-    stop.restore()
+        with signals.released():  # a full pipe may keep us waiting
+            report_epoch(run, row, epochs)
+        if _any_process(run, signals.caught()):
+            signals.leave()
     if average:
         average.swap()  # for good: the average is the result
     table = pd.DataFrame(progress["rows"])
@@ -185,21 +214,32 @@ def fit(
 
 
 def _accumulate(
-    run: Run, network: nn.Module, loss: Callable, passes, count: int, targets: np.ndarray
+    run: Run,
+    network: nn.Module,
+    loss: Callable,
+    passes: Iterator[dict],
+    count: int,
+    targets: np.ndarray,
+    meet: Callable[[bool], None],
 ) -> tuple[torch.Tensor, list[int], float]:
     """Add up the gradient of one step over `count` passes of this process.
 
-    targets: labels of the step's images, over all processes. Returns float32 [2] on the device, the
-    sum of the losses and the number of unreadable images; the indices of those; the seconds waited
-    for data.
+    targets: labels of the step's images, over all processes. meet(stopped): is called before the
+    last pass, and does not return where one of the processes is stopped. Returns float32 [2] on the
+    device, the sum of the losses and the number of unreadable images; the indices of those; the
+    seconds waited for data.
     """
     accelerator = run.accelerator
     sums, failed, waited = torch.zeros(2, device=accelerator.device), [], 0.0
     step_targets = torch.from_numpy(targets).to(accelerator.device)
     for index in range(count):
         asked = time.monotonic()
-        batch = next(passes)
+        batch = _next_unless_stopped(passes)
         waited += time.monotonic() - asked
+        if index == count - 1:
+            meet(batch is None)
+        if batch is None:
+            continue
         failed += batch.pop("failed").tolist()
         batch = {k: v.to(accelerator.device, non_blocking=True) for k, v in batch.items()}
         batch["step_targets"] = step_targets
@@ -217,6 +257,15 @@ def _accumulate(
         sums[0] += summed.detach()
     sums[1] = len(failed)
     return sums, failed, waited
+
+
+def _next_unless_stopped(passes: Iterator[dict]) -> dict[str, torch.Tensor] | None:
+    """Return the next pass, or None where a signal came: then nothing is awaited any more."""
+    try:
+        with signals.released():
+            return next(passes)
+    except signals.Stopped:
+        return None
 
 
 def _any_process(run: Run, here: bool) -> bool:

@@ -1,14 +1,18 @@
 """A tiny prepared folder for tests of training: coloured squares that tell their label."""
 
 import json
+import multiprocessing
 import os
 import runpy
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from PIL import Image
 
 from common.emotions import BASIC, CHALLENGE_PAIRS
@@ -79,6 +83,7 @@ def call(capsys):
 
     def in_process(name: str, *arguments, processes: int = 1) -> tuple[int, str, str]:
         before, sys.argv = sys.argv, [name, *map(str, arguments)]
+        torch.set_num_threads(1)  # as in `script`: another number, other last digits
         capsys.readouterr()
         status = 0
         try:
@@ -95,3 +100,49 @@ def call(capsys):
 def record(folder: Path) -> dict:
     """Return the run.json of a run folder."""
     return json.loads((folder / "run.json").read_text())
+
+
+WARM = multiprocessing.get_context("forkserver")
+WARM.set_forkserver_preload(["common.training", "common.inference", "common.raw.prepare"])
+
+
+def start_warm(log: Path, name: str, *arguments) -> multiprocessing.Process:
+    """Start a script in a process of its own that has torch imported: a tenth of a second.
+
+    It is the script as a user runs it, to be signalled and killed. Its output goes to `log`.
+    """
+    process = WARM.Process(target=_be_script, args=(log, name, list(map(str, arguments))))
+    process.start()
+    return process
+
+
+def _be_script(log: Path, name: str, arguments: list[str]) -> None:
+    os.chdir(ROOT)
+    os.setsid()  # a group of its own
+    torch.set_num_threads(1)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.argv = [name, *arguments]
+    runpy.run_path(str(ROOT / name), run_name="__main__")
+
+
+def run_warm(log: Path, name: str, *arguments) -> str:
+    """Run a script so to its end, which must be good; return all that is in its log."""
+    process = start_warm(log, name, *arguments)
+    process.join(60)
+    assert process.exitcode == 0, log.read_text()
+    return log.read_text()
+
+
+def wait_for(condition, process, seconds: float = 30) -> bool:
+    """Wait until the condition holds or the process has ended; say whether it held."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and process.exitcode is None:
+        if condition():
+            return True
+        time.sleep(0.003)
+    return False

@@ -8,8 +8,6 @@ python -m common.demo --action-units action_units.png
 from __future__ import annotations
 
 import argparse
-import signal
-import sys
 from pathlib import Path
 
 from common.config import COMMON, positive_float, run_script
@@ -51,18 +49,5 @@ def main(argv: list[str] | None = None) -> None:
         print(f"Demo world {state}: {arguments.out / 'raw'}, {arguments.out / 'truth.csv'}")
 
 
-class _Terminated(BaseException):
-    """SIGTERM has come; like KeyboardInterrupt it passes every `except Exception`."""
-
-
-def _terminate(number, frame) -> None:
-    raise _Terminated
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
-        run_script(main)
-    except _Terminated:
-        print("Terminated; the same command goes on where it stopped.", file=sys.stderr)
-        sys.exit(128 + signal.SIGTERM)
+    run_script(main)

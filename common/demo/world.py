@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-from concurrent.futures import Executor
 from dataclasses import asdict
 from pathlib import Path
 
@@ -117,19 +115,9 @@ def _draw_everything(
         disable=None,
     )
     with bar, worker_pool(processes) as pool:
-        if pool:
-            _start(pool, processes)
         calls = ((_draw, settings, part, batch) for batch in batches)
         for drawn in in_order(pool, calls, ahead=4 * processes):
             bar.update(drawn)
-
-
-def _start(pool: Executor, processes: int) -> None:
-    """Start all workers deaf to Ctrl-C: they inherit the mask before any code of theirs runs."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    for _ in range(processes):  # each call finds no idle worker yet and so starts one
-        pool.submit(int)
-    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _is_drawn(path: Path) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import signal
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -14,6 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
 from typing import TypeVar
 
+from common import signals
 from common.files import UserError
 
 _T = TypeVar("_T")
@@ -36,13 +36,15 @@ def worker_pool(workers: int | None) -> Iterator[Executor | None]:
             "A worker process was killed, perhaps for want of memory; run the same command again, "
             "with fewer --workers: it goes on where it stopped."
         ) from None
+    except KeyboardInterrupt:
+        signals.end_workers()  # one may be in the midst of a film
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 def start_worker() -> None:
-    """Leave Ctrl-C to the main process, which ends its workers in order, and die if it dies."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Die if the main process dies."""
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
@@ -69,7 +71,8 @@ def in_order(pool: Executor | None, calls: Iterable[tuple], ahead: int) -> Itera
         if pool is None:
             yield function(*arguments)
             continue
-        waiting.append(pool.submit(function, *arguments))
+        with signals.blocked():  # a call may start a worker
+            waiting.append(pool.submit(function, *arguments))
         if len(waiting) >= ahead:
             yield waiting.popleft().result()
     while waiting:

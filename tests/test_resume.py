@@ -1,0 +1,99 @@
+"""Whatever ends a training run, the same command goes on and ends with the same weights."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import time
+
+import pandas as pd
+import pytest
+import safetensors.torch
+import torch
+from toy_world import TINY, make_prepared, run_warm, start_warm, wait_for
+
+SMALL = [*TINY, "--save-minutes", "0.0001"]
+STAGES = {
+    "mae": [
+        *("02_pretrain_mae.py", "--decoder-dim", "16", "--decoder-depth", "1"),
+        *("--decoder-heads", "2", "--warmup-epochs", "1", "--epochs", "4"),
+    ],
+    "single": ["03_finetune_single.py", "--lr", "3e-3", "--epochs", "3", "--adapt-epochs", "2"],
+    "curriculum": [
+        *("04_curriculum.py", "--lr", "3e-3", "--stage-epochs", "2", "2"),
+        *("--compound-shares", "0", "0.5", "--drop-path", "0.2"),
+    ],
+}
+STATUS = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129, signal.SIGKILL: -9}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return make_prepared(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def whole(world, tmp_path_factory):
+    """All three stages, undisturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    for stage in STAGES:
+        run_warm(folder / "log", *command(stage, world, folder))
+    return folder
+
+
+def command(stage, world, folder):
+    return [*STAGES[stage], "--data-dir", world, "--run-dir", folder, *SMALL]
+
+
+def inherit(whole, folder, stage):
+    """Give a run folder the weights that a stage starts from."""
+    for name in itertools.takewhile(lambda name: name != stage, STAGES):
+        (folder / name).symlink_to(whole / name)
+
+
+def assert_same(found, expected):
+    """Compare the weights bit for bit, and the figures of all epochs."""
+    one, two = (safetensors.torch.load_file(f / "model.safetensors") for f in (found, expected))
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    speeds = ["images_per_s", "data_wait"]
+    one, two = (pd.read_csv(f / "metrics.csv").drop(columns=speeds) for f in (found, expected))
+    pd.testing.assert_frame_equal(one, two)
+
+
+def states(folder, stage):
+    return sorted((folder / stage / "state").glob("*.pt"))
+
+
+@pytest.mark.parametrize(("stage", "workers"), [("mae", 0), ("single", 1), ("curriculum", 1)])
+def test_a_run_stopped_again_and_again_ends_with_the_same_weights(
+    world, whole, tmp_path, stage, workers
+):
+    inherit(whole, tmp_path, stage)
+    arguments = [*command(stage, world, tmp_path), "--workers", workers]
+    stops = 0
+    for number in itertools.cycle(STATUS):
+        before = states(tmp_path, stage)[-1:]
+        process = start_warm(tmp_path / "log", *arguments)
+        moved = wait_for(lambda: before != states(tmp_path, stage)[-1:], process)  # noqa: B023
+        if not moved:
+            break
+        time.sleep(0.01 * (stops % 5))
+        if workers:
+            os.killpg(process.pid, number)  # as a terminal or a scheduler does
+        else:
+            os.kill(process.pid, number)
+        process.join(20)
+        if process.exitcode == 0:
+            break  # it was quicker
+        assert process.exitcode == STATUS[number], (tmp_path / "log").read_text()
+        stops += 1
+    process.join(20)
+    text = (tmp_path / "log").read_text()
+    assert process.exitcode == 0, text
+    assert stops >= 5
+    assert text.count("the same command goes on from here") == text.count("Stopped by")
+    assert "Traceback" not in text and "Exception" not in text
+    assert_same(tmp_path / stage, whole / stage)
+    assert not list(tmp_path.rglob(".*.part"))
