@@ -253,6 +253,30 @@ def test_each_data_set_is_read_in_the_same_order_with_unique_names(tmp_path, tre
             assert inside(place, row.name) and row.name.lower().endswith((".jpg", ".jpeg"))
 
 
+LISTS = {
+    "RAF-DB": "basic/EmoLabel/list_patition_label.txt",
+    "RAF-DB mirror": "test_labels.csv",
+    "RAF-CE": "RAFCE_partition.txt",
+    "s-Aff-Wild2": "validation_set_annotations.txt",
+    "MAFW": "Train & Test Set/single/no_caption/set_1/test.txt",
+    "FER2013": "fer2013.csv",
+    "FERPlus": "fer2013new.csv",
+    "ExpW": "label/label.lst",
+    "CelebA": "identity_CelebA.txt",
+    "CelebA mirror": "list_eval_partition.csv",
+    "labelled table": "labels.csv",
+}
+
+
+@pytest.mark.parametrize("tree", LISTS)
+def test_a_list_that_is_no_text_stops_before_any_image_is_read(tmp_path, tree):
+    build, right = TREES[tree]
+    place = build(tmp_path / "data")
+    (place / LISTS[tree]).write_bytes(b"PK\3\4\0\0" * 99)
+    with pytest.raises(UserError, match="line 1 is not text"):
+        MODULES[right].read(place, Counter())
+
+
 def test_official_counts_name_splits_and_labels_that_readers_give():
     for reader in MODULES.values():
         for splits in getattr(reader, "OFFICIAL", {}).values():

@@ -115,7 +115,7 @@ def test_affectnet_plus_is_a_data_set_of_its_own(tmp_path):
 
 
 def test_affectnet_lists_cut_out_faces_and_leave_out_what_is_wrong(tmp_path):
-    place = affectnet_lists_tree(tmp_path / "x")
+    place = affectnet_lists_tree(tmp_path / "AffectNet")
     assert reader_of(place) is affectnet_lists
     items, skips, counts = read(affectnet_lists, place)
     assert {name: (i.split, i.labels) for name, i in items.items()} == {

@@ -55,6 +55,9 @@ def test_affwild2_faults_are_named(tmp_path):
     image(place / "cropped_aligned" / "gone" / "00001.jpg")
     items, skips, _ = read(affwild2, place)
     assert ("gone.txt:1", "no header of expressions") in skips and len(items) == 5
+    text(place / "EXPR_Recognition_Challenge" / "Train_Set" / "gone.txt", "\0\0")
+    items, skips, _ = read(affwild2, place)
+    assert ("gone.txt", "no text") in skips and len(items) == 5
     for missing in ("EXPR_Recognition_Challenge", "cropped_aligned"):
         (place / missing).rename(tmp_path / missing)
     with pytest.raises(UserError, match="lacks its annotations"):

@@ -122,6 +122,19 @@ def test_fer2013_rows_become_pictures_of_their_pixels(tmp_path, options, mirror)
         assert np.abs(np.asarray(picture, dtype=float) - gray).max() < 3
 
 
+def test_fer2013_pixels_that_are_none_are_refused(tmp_path, options):
+    place = fer2013_tree(tmp_path / "FER")
+    lines = (place / "fer2013.csv").read_text().splitlines()
+    for bad in ("256", "-1", "9" * 40, "x"):
+        text(place / "fer2013.csv", "\n".join([lines[0], lines[1].replace("10 ", f"{bad} ", 1)]))
+        items = list(read(fer2013, place)[0].values())
+        assert [r.reason for r in ingest(items, False, options)] == ["damaged image"]
+    text(place / "fer2013.csv", "\n".join(lines[1:]))  # without its header
+    assert reader_of(place) is fer2013
+    with pytest.raises(UserError, match="line 1: no column 'emotion'"):
+        fer2013.read(place, Counter())
+
+
 def test_ferplus_takes_the_label_of_more_than_half(tmp_path):
     place = fer2013_tree(tmp_path / "FER", votes=True)
     items, skips, _ = read(fer2013, place)

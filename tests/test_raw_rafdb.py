@@ -151,6 +151,5 @@ def test_rows_that_are_no_text_are_left_out_one_by_one(tmp_path):
         ("list_patition_label.txt:2", "listed image is missing"),
         ("list_patition_label.txt:3", "not a line `name label`"),
     ]
-    text(listing, "train_00001.jpg 5\0")
-    with pytest.raises(UserError, match="line 1 is not text"):
-        read(rafdb, place)
+    text(listing, "train_00001.jpg 5\ntrain_00\x000002.jpg 1\n")
+    assert read(rafdb, place)[1][0] == ("list_patition_label.txt:2", "listed image is missing")

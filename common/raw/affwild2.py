@@ -32,6 +32,7 @@ from common.files import UserError, inside
 from common.raw.layout import (
     Item,
     Skip,
+    check_text,
     entries,
     file_in,
     labelled,
@@ -109,6 +110,7 @@ def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
         for entry in (entries(place) if place else ())
         if entry.name.endswith(".txt")
     ]
+    check_text(*lists)
     videos = frozenset(_subject(path.stem) for path, _ in annotations)
     return itertools.chain(
         *(_read_video(path, split, crops, counts) for path, split in annotations),
@@ -130,7 +132,11 @@ def _read_video(
         yield Skip(str(annotations), _DATASET, "no folder of face crops for this video")
         return
     lines = text_lines(annotations)
-    head, header = next(lines, (1, ""))
+    try:
+        head, header = next(lines, (1, ""))
+    except UserError as error:  # of this video alone
+        yield Skip(str(annotations), _DATASET, "no text", str(error))
+        return
     names = _classes(header)
     if names is None:
         yield Skip(f"{annotations}:{head}", _DATASET, "no header of expressions", header[:80])

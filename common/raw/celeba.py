@@ -20,6 +20,7 @@ from common.raw.layout import (
     IMAGE_SUFFIXES,
     Item,
     Skip,
+    check_text,
     file_in,
     prepared_name,
     subfolder,
@@ -66,6 +67,7 @@ def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
     identities = file_in(folder, "identity_CelebA.txt", depth=2)
     if identities is None:
         counts["identity_CelebA.txt is missing: persons are unknown"] = 1
+    check_text(partition, identities)
     return _read(partition, identities, images)
 
 

@@ -79,7 +79,11 @@ def _read(images: Path, labels: Path, counts: Counter) -> Iterator[Item | Skip]:
             if not texts:
                 counts["sequences without a label"] += 1
                 continue
-            text = next(text_lines(Path(texts[0])), (1, ""))[1]
+            try:
+                text = next(text_lines(Path(texts[0])), (1, ""))[1]
+            except UserError as error:
+                yield Skip(texts[0], _DATASET, "no text", str(error))
+                continue
             label = whole_number(text)
             if label is None or not 0 <= label < len(_CLASSES):
                 detail = f"{text[:20]!r} (known: 0 to 7)"

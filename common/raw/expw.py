@@ -20,6 +20,7 @@ from common.raw.fer2013 import CLASSES
 from common.raw.layout import (
     Item,
     Skip,
+    check_text,
     entries,
     file_in,
     labelled,
@@ -54,6 +55,7 @@ def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
             raise UserError(
                 f"{_DATASET} in {folder} lacks {name}; unpack it as its owners ship it."
             )
+    check_text(listing)
     return _read(listing, images)
 
 

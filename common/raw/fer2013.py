@@ -54,12 +54,12 @@ def form(folder: Path) -> str:
 
 
 def _pixels(folder: Path) -> Path | None:
-    """Return the table of pixels, known by its header."""
+    """Return the table of pixels, known by its header, or else by its name."""
     folders = [folder, *(Path(e.path) for e in look(folder)[:20] if e.is_dir())]
     for path in (Path(e.path) for place in folders for e in look(place) if e.is_file()):
         if path.suffix.lower() == ".csv" and {"emotion", "pixels", "usage"} <= set(_columns(path)):
             return path
-    return None
+    return file_in(folder, "fer2013.csv", "icml_face_data.csv", depth=2)
 
 
 def _columns(path: Path) -> list[str]:
@@ -86,6 +86,7 @@ def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
         raise UserError(
             f"FERPlus in {folder} has votes but no pixels; put fer2013.csv of FER2013 beside them."
         )
+    table_rows(path, ("emotion", "pixels", "usage"))  # or it complains
     rows = table_rows(votes, _VOTES) if votes else None
     return _read(path, rows)
 
@@ -142,7 +143,10 @@ def open_row(path: str, part: str) -> np.ndarray:
     with open(path, "rb") as file:
         file.seek(offset)
         fields = split_row(file.readline(1 << 20).decode("utf-8", "replace"))
-    values = np.array(fields[column].split() if column < len(fields) else [], dtype=np.int64)
+    try:
+        values = np.array(fields[column].split() if column < len(fields) else [], dtype=np.int64)
+    except OverflowError as error:
+        raise ValueError(str(error)) from None
     if values.size != _SIDE_PX**2:
         raise ValueError(f"{values.size} pixels instead of {_SIDE_PX**2}")
     if values.min() < 0 or values.max() > 255:

@@ -214,7 +214,7 @@ def placed_lines(path: Path) -> Iterator[tuple[int, int, str]]:
 
     Accepts CRLF, a byte order mark and a missing last newline. Bytes that are not UTF-8 become
     what Python makes of them in file names, so that a name in another encoding is still found.
-    Raises UserError for a file that cannot be read or is no text.
+    Raises UserError for a file that cannot be read, or that is no text by its first line.
     """
     offset = 0
     try:
@@ -223,7 +223,7 @@ def placed_lines(path: Path) -> Iterator[tuple[int, int, str]]:
                 line = file.readline(_LINE_BYTES)
                 if not line:
                     return
-                if b"\0" in line or len(line) == _LINE_BYTES:
+                if (number == 1 and b"\0" in line) or len(line) == _LINE_BYTES:
                     raise UserError(
                         f"{path}, line {number} is not text in UTF-8; is this the right file?"
                     )
@@ -240,6 +240,12 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, stripped text) of a text file; see placed_lines."""
     for number, _, text in placed_lines(path):
         yield number, text.strip()
+
+
+def check_text(*paths: Path | None) -> None:
+    """Raise UserError for the first of these lists that cannot be read or is no text."""
+    for path in filter(None, paths):
+        next(placed_lines(path), None)
 
 
 def split_row(line: str, delimiter: str = ",") -> list[str]:

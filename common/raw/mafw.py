@@ -28,7 +28,17 @@ import numpy as np
 
 from common.emotions import CHALLENGE, challenge_class, parse_labels
 from common.files import UserError
-from common.raw.layout import Item, Skip, entries, file_in, labelled, look, subfolder, text_lines
+from common.raw.layout import (
+    Item,
+    Skip,
+    check_text,
+    entries,
+    file_in,
+    labelled,
+    look,
+    subfolder,
+    text_lines,
+)
 from common.video import frames
 
 ALIGNED = False
@@ -85,6 +95,7 @@ def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
     ]
     if len(lists) < 2 * len(folds):
         raise UserError(f"{_DATASET} lacks train.txt or test.txt in {folds[0]}; unpack it again.")
+    check_text(*(path for path, _ in lists))
     return _read(lists, clips, counts)
 
 

@@ -21,6 +21,7 @@ from common.files import UserError
 from common.raw.layout import (
     Item,
     Skip,
+    check_text,
     entries,
     file_in,
     labelled,
@@ -59,6 +60,7 @@ def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
             raise UserError(
                 f"{_DATASET} in {folder} lacks {name}; unpack it as its owners ship it."
             )
+    check_text(*lists)
     return _read(*lists, images)
 
 

@@ -26,6 +26,7 @@ from common.files import UserError
 from common.raw.layout import (
     Item,
     Skip,
+    check_text,
     entries,
     file_in,
     first_image,
@@ -132,7 +133,8 @@ def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
         if layout == "class folders":
             streams.append(_read_class_folders(place, dataset, classes))
         elif layout == "Kaggle mirror":
-            streams.append(_read_mirror(place, folder, dataset))
+            lists = {split: _mirror_list(place, folder, split) for split in _SPLITS}
+            streams.append(_read_mirror(place, lists, dataset))
         else:
             listing, images = place / "EmoLabel" / _LIST, place / "Image" / "aligned"
             if not listing.is_file():
@@ -144,6 +146,7 @@ def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
                 raise UserError(
                     f"{dataset} lacks its images {images}; unpack the owners' aligned.zip there."
                 )
+            check_text(listing)
             streams.append(_read_lists(listing, images, dataset, classes))
     return itertools.chain.from_iterable(streams)
 
@@ -202,14 +205,15 @@ def _read_class_folders(
                 yield _item(entry.path, dataset, split, labels)
 
 
-def _read_mirror(mirror: Path, folder: Path, dataset: str) -> Iterator[Item | Skip]:
-    for split in _SPLITS:
-        listing = next(
-            filter(None, (file_in(p, f"{split}_labels.csv") for p in (mirror, folder))), None
-        )
-        listed: dict[str, tuple[int, int | None]] = {}
-        for number, row in table_rows(listing, ("image", "label")) if listing else ():
-            listed[row["image"]] = number, whole_number(row["label"])
+def _mirror_list(mirror: Path, folder: Path, split: str) -> tuple[Path | None, Iterator]:
+    """Return the mirror's list of a split, and its rows; None and no rows where there is none."""
+    listing = file_in(mirror, f"{split}_labels.csv") or file_in(folder, f"{split}_labels.csv")
+    return listing, table_rows(listing, ("image", "label")) if listing else iter(())
+
+
+def _read_mirror(mirror: Path, lists: dict, dataset: str) -> Iterator[Item | Skip]:
+    for split, (listing, rows) in lists.items():
+        listed = {row["image"]: (number, whole_number(row["label"])) for number, row in rows}
         for path, name in _numbered(mirror, split).items():
             for entry in entries(path):
                 line, label = listed.pop(entry.name, (0, None))
