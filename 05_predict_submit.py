@@ -187,6 +187,8 @@ def predict(args: argparse.Namespace) -> None:
 
 def tune(args: argparse.Namespace) -> None:
     """Labelled frames → probabilities → every setting of the grid → the best, and its worth."""
+    import numpy as np
+
     from common import decision, sources, submission, tuning
 
     folder = args.run_dir / "submission"
@@ -200,7 +202,8 @@ def tune(args: argparse.Namespace) -> None:
         timelines = decision.Timelines(list(usable), observed.frames)
         given = tuning.Setting(decision_of(args), args.flip)
         looks = observed.probabilities.mean(axis=2)  # over shifts: [K, F, 6]
-        tuned = tuning.tune(timelines, looks, list(usable.values()), given, args.seed)
+        labels = np.array(list(usable.values()))
+        tuned = tuning.tune(timelines, looks, labels, given, args.seed)
         on = f"{len(usable):,} frames of {len(source.names)} videos labelled in {args.tune}"
         tuning.write_tuned(folder / "tuned.toml", tuned, on, record)
     print(tuning.describe(tuned, on))

@@ -133,20 +133,19 @@ def correct_prior(scores: np.ndarray, strength: float) -> np.ndarray:
     return scores * (PUBLISHED / np.maximum(shares.mean(axis=0), 1e-12)) ** strength
 
 
-def score_frames(
-    timelines: Timelines, probabilities: np.ndarray, decision: Decision
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the listed frames' probabilities, float64 [N, 6], and class scores, float64 [N, 7].
+def class_scores(
+    timelines: Timelines, filled: np.ndarray, rule: str, prior_correction: float
+) -> np.ndarray:
+    """Return the listed frames' class scores, float64 [N, 7]; the class is the argmax.
 
-    The class is the argmax of the scores, the first of equals. Frames of videos without any face
-    have the published shares for scores: the most frequent class, whatever the rule.
+    filled: float64 [N, 6], of `Timelines.fill`. Frames of videos without any face have the
+    published shares for scores: the most frequent class, whatever the rule.
     """
-    filled = timelines.fill(probabilities, decision.smooth, decision.smooth_width)
-    scores = compound_scores(filled, decision.rule)
+    scores = compound_scores(filled, rule)
     known = ~timelines.faceless_rows
-    scores[known] = correct_prior(scores[known], decision.prior_correction)
+    scores[known] = correct_prior(scores[known], prior_correction)
     scores[~known] = PUBLISHED
-    return filled, scores
+    return scores
 
 
 def decide(timelines: Timelines, probabilities: np.ndarray, decision: Decision) -> pd.DataFrame:
@@ -156,7 +155,8 @@ def decide(timelines: Timelines, probabilities: np.ndarray, decision: Decision) 
     p_Anger, the seven compounds' scores by their names in CHALLENGE, decision (class 0..6, the
     highest score, the first of equals).
     """
-    filled, scores = score_frames(timelines, probabilities, decision)
+    filled = timelines.fill(probabilities, decision.smooth, decision.smooth_width)
+    scores = class_scores(timelines, filled, decision.rule, decision.prior_correction)
     table = timelines.listed.copy()
     table["face"] = (timelines.face_of >= 0).astype(np.int8)
     table[[f"p_{name}" for name in BASIC]] = filled

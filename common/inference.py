@@ -128,8 +128,11 @@ def looks(images: torch.Tensor, flip: bool, shift: float) -> list[list[torch.Ten
 
 
 @torch.inference_mode()
-def _probabilities(ensemble: Ensemble, size: int, images: torch.Tensor) -> np.ndarray:
-    """Sum the probabilities of the networks of one input size: float64 [B, F, S, 6]."""
+def face_probabilities(ensemble: Ensemble, size: int, images: torch.Tensor) -> np.ndarray:
+    """Sum the probabilities of the networks of one input size: float64 [B, F, S, 6].
+
+    images: uint8 [B, 3, size, size]. Raises UserError for a number that is not finite.
+    """
     total: np.ndarray | float = 0.0
     images = images.to(ensemble.device, non_blocking=True)
     kind, precision = ensemble.device.type, ensemble.precision
@@ -164,7 +167,7 @@ def predict_crops(
     for size in ensemble.sizes if len(store) else []:
         for positions, images, valid in evaluation_batches(store, size, batch_size, workers):
             rows = positions.numpy()
-            total[rows] += _probabilities(ensemble, size, images)
+            total[rows] += face_probabilities(ensemble, size, images)
             readable[rows] = valid.numpy()
             bar.update(len(rows))
     bar.close()
@@ -212,7 +215,9 @@ def predict_videos(
                 warnings += item.warnings
                 bar.update()
                 continue
-            total = sum(_probabilities(ensemble, size, view) for size, view in item.views.items())
+            total = sum(
+                face_probabilities(ensemble, size, view) for size, view in item.views.items()
+            )
             parts.append(total / len(ensemble.networks))
             places = map(pictures.add, item.pictures)
             keys += [

@@ -124,7 +124,7 @@ def _read(
         made = FaceBatch(
             video,
             np.array(numbers[:batch_size], dtype=np.int64),
-            {size: _resize(images, size) for size in sizes},
+            {size: resize(images, size) for size in sizes},
             [small_jpeg(crop) for crop in crops[:batch_size]],
         )
         del numbers[:batch_size], crops[:batch_size]
@@ -145,8 +145,8 @@ def _read(
     yield end
 
 
-def _resize(images: torch.Tensor, size: int) -> torch.Tensor:
-    # As `loading.evaluation_batches` does with crops from files.
+def resize(images: torch.Tensor, size: int) -> torch.Tensor:
+    """Resize crops to a network's input as `loading.evaluation_batches` does: bicubic, averaged."""
     return transforms.resize(
         images, [size, size], interpolation=transforms.InterpolationMode.BICUBIC, antialias=True
     )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 
-from common.decision import Decision, Timelines, score_frames
+from common.decision import Decision, Timelines, class_scores
 from common.emotions import CHALLENGE
 from common.files import UserError, whole_file
 from common.metrics import f1_of_confusion
@@ -109,7 +110,8 @@ def tune(
     member = np.unique(timelines.listed["video"], return_inverse=True)[1]  # [N], of videos
     settings = [given, *grid([False, True][: looks.shape[1]])]
     # Confusion of each setting in each video: any union of videos is then a sum.
-    cells = np.stack([_confusions(timelines, looks, truth, member, s) for s in settings])
+    decisions = _decisions(timelines, looks, settings)
+    cells = np.stack([_confusions(decision, truth, member) for decision in decisions])
     f1 = _macro(cells.sum(axis=1))  # [settings]
     best = int(f1[1:].argmax()) + 1
     fold_of = _folds(cells[0].sum(axis=2), seed)  # [videos], by rows of truth
@@ -137,15 +139,26 @@ def _macro(matrices: np.ndarray) -> np.ndarray:
     return f1_of_confusion(matrices).mean(axis=-1)
 
 
-def _confusions(
-    timelines: Timelines, looks: np.ndarray, truth: np.ndarray, member: np.ndarray, setting: Setting
-) -> np.ndarray:
+def _decisions(
+    timelines: Timelines, looks: np.ndarray, settings: Sequence[Setting]
+) -> Iterator[np.ndarray]:
+    """Yield the classes that each setting gives the frames: int64 [N]."""
+
+    @lru_cache(maxsize=2)  # neighbours in the grid share it
+    def filled(flip: bool, smooth: str, width: int) -> np.ndarray:
+        return timelines.fill(looks[:, : 1 + flip].mean(axis=1), smooth, width)
+
+    for setting in settings:
+        how = setting.decision
+        values = filled(setting.flip, how.smooth, how.smooth_width)
+        scores = class_scores(timelines, values, how.rule, how.prior_correction)
+        yield scores.argmax(axis=1)
+
+
+def _confusions(decision: np.ndarray, truth: np.ndarray, member: np.ndarray) -> np.ndarray:
     """Return the confusion matrix of each video: int32 [videos, 7, 7], rows are truth."""
-    classes = len(CHALLENGE)
-    probabilities = looks[:, : 1 + setting.flip].mean(axis=1)
-    _, scores = score_frames(timelines, probabilities, setting.decision)
-    known = truth >= 0
-    place = (member * classes + np.maximum(truth, 0)) * classes + scores.argmax(axis=1)
+    classes, known = len(CHALLENGE), truth >= 0
+    place = (member * classes + np.maximum(truth, 0)) * classes + decision
     counts = np.bincount(place[known], minlength=(member.max() + 1) * classes**2)
     return counts.reshape(-1, classes, classes).astype(np.int32)
 

@@ -1,0 +1,160 @@
+"""mp4 to submission, ours against the usual loop over frames, on the same clips, by one network.
+
+The loop is that of most examples of this field (EmotiEffLib's among them): decode a frame, detect
+faces at full resolution, crop the surest by its box, and put this one image through the network.
+Both sides use the same detector and threads, and no test-time augmentation. Clips: the folder that
+the variable CLIPS names, else ../shared/real/videos beside the repository, else drawn ones. The
+weights are random, which changes no time.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.timing import Line, in_turns
+from common.augment import normalise
+from common.centerface import Detector
+from common.classifier import create_classifier
+from common.config import FACE_MEAN, FACE_STD
+from common.decision import Decision, Timelines, decide
+from common.emotions import compound_scores
+from common.faces import align, follow_main_face
+from common.inference import Ensemble, best_device, face_probabilities
+from common.raw.challenge import find_videos
+from common.runs import default_precision
+from common.sources import Source, frames_to_decide, observe
+from common.streaming import resize
+from common.submission import HEADER, locate, write_submission
+from common.video import frames
+
+DEMO = {"patch_size": 8, "embed_dim": 128, "depth": 6, "num_heads": 4}
+DEMO |= {"stem": "conv", "global_pool": "concat"}
+# Name, side, options of timm's VisionTransformer.
+MODELS = {
+    "the demo's ViT, 64 px": ("vit_tiny_patch16_224", 64, DEMO),
+    "ViT-S/16, 224 px": ("vit_small_patch16_224", 224, {}),
+    "ViT-B/16, 224 px": ("vit_base_patch16_224", 224, {}),
+}
+CLIPS = Path(__file__).resolve().parents[2] / "shared" / "real" / "videos"
+
+
+def measure(quick: bool) -> list[Line]:
+    """Return a line for each network, with where our time goes."""
+    with tempfile.TemporaryDirectory() as folder:
+        videos = clips(Path(folder))
+        if quick:  # the shortest clip, as far as file sizes tell
+            name = min(videos, key=lambda name: videos[name].stat().st_size)
+            videos = {name: videos[name]}
+        return [_line(name, videos, Path(folder), quick) for name in MODELS]
+
+
+def clips(folder: Path) -> dict[str, Path]:
+    """Return the clips by name; draws seven where there are none."""
+    place = Path(os.environ.get("CLIPS", CLIPS))
+    if place.is_dir():
+        return find_videos(place)
+    from common.demo.settings import Settings
+    from common.demo.videos import plan_videos, write_video
+
+    drawn = plan_videos(Settings(seed=0))[:7]
+    for video in drawn:
+        write_video(Settings(seed=0), folder / f"{video.name}.mp4", video)
+    return find_videos(folder)
+
+
+def _line(name: str, videos: dict[str, Path], folder: Path, quick: bool) -> Line:
+    model, side, options = MODELS[name]
+    device = best_device()
+    network = create_classifier(model, side, options).to(device).eval()
+    ensemble = Ensemble(
+        [(network, {"image_size": side, "mean": FACE_MEAN, "std": FACE_STD})],
+        device, default_precision(), flip=False, shift=0.0,
+    )  # fmt: skip
+    rates = in_turns(
+        {
+            "ours": lambda: ours(videos, ensemble, folder),
+            "theirs": lambda: usual_loop(videos, ensemble, folder),
+        },
+        repetitions=1 if quick else 3,
+        warmups=0 if quick else 1,
+    )
+    return Line(
+        f"mp4 to submission, {name}",
+        "frames/s",
+        rates["ours"],
+        "decode, detect at full resolution, crop, one image a forward",
+        rates["theirs"],
+        goal=3.0,
+        facts=shares(videos, ensemble),
+    )
+
+
+def ours(videos: dict[str, Path], ensemble: Ensemble, folder: Path) -> int:
+    """Write a submission as 05 does; return its frames."""
+    source = Source(folder, None, videos, None)
+    observed = observe(source, ensemble, folder)
+    locations, _ = frames_to_decide(source, observed)
+    table = decide(Timelines(locations, observed.frames), observed.mean(), Decision())
+    write_submission(folder / "ours.txt", HEADER, locations, table["decision"].tolist())
+    return len(locations)
+
+
+@torch.inference_mode()
+def usual_loop(videos: dict[str, Path], ensemble: Ensemble, folder: Path) -> int:
+    """Write a submission frame by frame; return its frames."""
+    detector = Detector(sides_px=(10**6,), threads=torch.get_num_threads())
+    (network, settings), locations, classes = ensemble.networks[0], [], []
+    for video, path in videos.items():
+        for number, image in frames(path):
+            faces = detector.detect(image)
+            label = 0
+            if len(faces.scores):
+                x0, y0, x1, y1 = faces.boxes[0].round().astype(int)
+                side = settings["image_size"]
+                face = Image.fromarray(image[y0:y1, x0:x1]).resize((side, side))
+                view = torch.from_numpy(np.array(face)).permute(2, 0, 1)[None]
+                view = normalise(view.to(ensemble.device), settings["mean"], settings["std"])
+                probabilities = torch.sigmoid(network(view)).cpu().numpy()
+                label = int(compound_scores(probabilities).argmax())
+            locations.append(locate(video, number))
+            classes.append(label)
+    write_submission(folder / "theirs.txt", HEADER, locations, classes)
+    return len(locations)
+
+
+def shares(videos: dict[str, Path], ensemble: Ensemble) -> dict[str, str]:
+    """Return where our time goes, one step after the other on one clip: share of the sum.
+
+    In a run they overlap: the readers decode, detect and align while the network computes.
+    """
+    spent, detector, crops = Counter(), Detector(), []
+    for path in videos.values():
+        found, chosen = [], []
+        for detecting in (True, False):  # two passes, as in faces.video_faces
+            begun = time.perf_counter()
+            for number, image in frames(path):
+                spent["decode"] += time.perf_counter() - begun
+                begun = time.perf_counter()
+                if detecting:
+                    found.append(detector.detect(image))
+                    spent["detection"] += time.perf_counter() - begun
+                elif (face := chosen[number - 1]) >= 0:
+                    crops.append(align(image, found[number - 1].landmarks[face]))
+                    spent["alignment"] += time.perf_counter() - begun
+                begun = time.perf_counter()
+            chosen = follow_main_face(found)
+    begun, (size,) = time.perf_counter(), ensemble.sizes
+    for start in range(0, len(crops), 32):
+        images = torch.from_numpy(np.stack(crops[start : start + 32])).permute(0, 3, 1, 2)
+        face_probabilities(ensemble, size, resize(images, size))
+    spent["network"] = time.perf_counter() - begun
+    total = sum(spent.values())
+    return {step: f"{seconds / total:.0%}" for step, seconds in spent.items()}
