@@ -194,6 +194,7 @@ def run_row(
     train += [*shlex.split(RUNS[name]), *extra]
     if data == "demo":
         score = ["05_predict_submit.py", *common, "--truth", f"{data_dir}/truth.csv"]
+        score += ["--smooth", "none"]  # as in the paper: one frame at a time
         commands, result = [train, score], folder / "submission" / "score.json"
     else:
         train += ["--keep", "last", *([] if data == "own" else ["--validate-on", data])]

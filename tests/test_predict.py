@@ -73,7 +73,7 @@ def predict(start, world, out, *more):
     checkpoint = world / "run" / "curriculum" / "model.safetensors"
     return start(
         SCRIPT, "--data-dir", world, "--run-dir", out, "--checkpoints", checkpoint,
-        "--workers", "0", "--mixed-precision", "no", "--batch-size", "4", *more,
+        "--workers", "0", "--mixed-precision", "no", "--batch-size", "4", "--smooth", "none", *more,
     )  # fmt: skip
 
 

@@ -47,7 +47,8 @@ def world(tmp_path_factory):
 def predict(start, world, out, *more):
     return start(
         SCRIPT, "--videos", world / "videos", "--data-dir", world / "none", "--run-dir", out,
-        "--checkpoints", world / "run" / "curriculum", "--mixed-precision", "no", *more,
+        "--checkpoints", world / "run" / "curriculum", "--mixed-precision", "no",
+        "--smooth", "none", *more,
     )  # fmt: skip
 
 
@@ -75,6 +76,7 @@ def test_raw_videos_give_what_prepared_crops_give_but_for_jpeg(world, tmp_path, 
     status, _, complaints = start(
         SCRIPT, "--data-dir", tmp_path / "data", "--run-dir", tmp_path / "crops", "--workers", "0",
         "--checkpoints", world / "run" / "curriculum", "--mixed-precision", "no",
+        "--smooth", "none",
     )  # fmt: skip
     assert status == 0, complaints
     raw, crops = table_of(tmp_path / "raw"), table_of(tmp_path / "crops")
