@@ -66,12 +66,11 @@ def align(image: np.ndarray, landmarks: np.ndarray, size: int = CROP_PX) -> np.n
     return np.asarray(crop)
 
 
-def align_photograph(image: np.ndarray, detector: Detector) -> np.ndarray | None:
-    """Crop the main face of a photograph, uint8 [H, W, 3], or return None where there is none."""
-    faces = detector.detect(image)
+def main_face(faces: Faces) -> int | None:
+    """Return the index of a photograph's main face, large and certain, or None without a face."""
     if not len(faces.scores):
         return None
-    return align(image, faces.landmarks[np.argmax(areas(faces.boxes) * faces.scores)])
+    return int(np.argmax(areas(faces.boxes) * faces.scores))
 
 
 def areas(boxes: np.ndarray) -> np.ndarray:
@@ -193,13 +192,16 @@ def crop_video(
     return rows
 
 
-def write_jpeg(image: np.ndarray | Image.Image, path: Path) -> None:
-    """Write a picture (quality 95) that appears whole or not at all.
+def write_jpeg(image: np.ndarray | Image.Image, path: Path) -> int:
+    """Write a picture (quality 95) that appears whole or not at all; return its size in bytes.
 
     Not synced to disk one by one, which would take longer than all else: after a power cut the
     next run finds an empty file and makes it again.
     """
     image = Image.fromarray(image) if isinstance(image, np.ndarray) else image
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    image.save(aside, "JPEG", quality=95)
+    with open(aside, "wb") as file:
+        image.save(file, "JPEG", quality=95)
+        size = file.tell()
     os.replace(aside, path)
+    return size

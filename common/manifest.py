@@ -1,19 +1,23 @@
 """The one table that ties the stages together: schema, reading, writing, checking, folds.
 
-`manifest.csv` has one row an image; see DESIGN.md. 4.5 million rows are read in seconds: names
-that repeat are categoricals and hashes are integers, so that few Python objects are made.
+`manifest.csv` has one row an image; see DESIGN.md. 4.5 million rows are read in seconds: from the
+arrays beside the table (common.manifest_arrays), and, where these do not belong to it, from the
+table with names that repeat as categoricals, so that few Python objects are made.
 """
 
 from __future__ import annotations
 
+import csv
 import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from common import manifest_arrays
 from common.emotions import ALONE, BASIC
-from common.files import UserError, whole_file
+from common.files import UserError, file_digest, whole_file
 
 COLUMNS = (
     "image",  # path relative to the folder of the manifest
@@ -29,6 +33,7 @@ COLUMNS = (
 SPLITS = ("train", "val", "test", "")
 KINDS = ("unlabelled", "single", "compound")
 CATEGORICAL = ("dataset", "split", "kind", "labels", "subject")
+_NUMBERS = {"width": "int32", "height": "int32", "hash": "uint64"}
 
 _ESCAPES = r"^$|^[/\\]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:[/\\]|$)|\0"
 _SINGLE = {*BASIC, *ALONE}
@@ -42,6 +47,11 @@ def read_manifest(path: str | Path) -> pd.DataFrame:
     check_manifest refuses.
     """
     path = Path(path)
+    arrays = manifest_arrays.path_of(path)
+    if arrays.is_file() and path.is_file():
+        frame = manifest_arrays.load(arrays, file_digest(path), _collector())
+        if frame is not None:  # made of this very table, which was checked when it was written
+            return frame
     types = {name: "category" for name in CATEGORICAL}
     types |= {"image": object, "width": "int32", "height": "int32", "hash": object}
     try:
@@ -71,19 +81,39 @@ def read_manifest(path: str | Path) -> pd.DataFrame:
     return frame
 
 
-def write_manifest(path: str | Path, frame: pd.DataFrame) -> None:
-    """Check a manifest and write it whole, hashes as 16 hex digits."""
-    check_manifest(frame, path)
-    text = frame.loc[:, list(COLUMNS)].assign(hash=_hashes_to_text(frame["hash"].to_numpy()))
+def write_manifest(path: str | Path, frame: pd.DataFrame | Iterable[pd.DataFrame]) -> None:
+    """Check a manifest and write it whole, hashes as 16 hex digits, and its arrays beside it.
+
+    frame: the table, or its parts, so that it need not be held at once; that no image stands in
+    two parts is then up to the caller.
+    """
+    parts = [frame] if isinstance(frame, pd.DataFrame) else frame
+    path, collector, rows = Path(path), _collector(), 0
     with whole_file(path, "w") as file:
-        text.to_csv(file, index=False, lineterminator="\n")
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for part in parts:
+            check_manifest(part, path, rows)
+            digits = _hashes_to_text(part["hash"].to_numpy())
+            columns = (digits if name == "hash" else part[name].tolist() for name in COLUMNS)
+            writer.writerows(zip(*columns, strict=True))
+            collector.add(part)
+            rows += len(part)
+    collector.save(manifest_arrays.path_of(path), file_digest(path))
 
 
-def check_manifest(frame: pd.DataFrame, path: str | Path = "manifest.csv") -> None:
+def _collector() -> manifest_arrays.Collector:
+    return manifest_arrays.Collector(("image",), CATEGORICAL, _NUMBERS)
+
+
+def check_manifest(
+    frame: pd.DataFrame, path: str | Path = "manifest.csv", rows_before: int = 0
+) -> None:
     """Raise UserError, with file and line, for the first fault of a manifest.
 
     Columns, unique images that stay inside the prepared folder, known splits, kinds and labels,
-    labels that agree with their kind, sides of 1 pixel or more.
+    labels that agree with their kind, sides of 1 pixel or more. rows_before: how many rows of the
+    file come before these.
     """
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
@@ -94,9 +124,10 @@ def check_manifest(frame: pd.DataFrame, path: str | Path = "manifest.csv") -> No
             row = int(np.argmax(bad))
             value = frame[column].iloc[row]
             # Line 1 is the header, row 0 stands in line 2.
-            raise UserError(f"{path}, line {row + 2}: the {column} {value!r} {what}.")
+            line = rows_before + row + 2
+            raise UserError(f"{path}, line {line}: the {column} {value!r} {what}.")
 
-    kinds = frame["kind"].astype("str")
+    kinds = frame["kind"]
     refuse(~frame["split"].isin(SPLITS).to_numpy(), "split", "is not train, val, test or empty")
     refuse(~kinds.isin(KINDS).to_numpy(), "kind", f"is not one of {', '.join(KINDS)}")
     for kind, known in (("unlabelled", {""}), ("single", _SINGLE), ("compound", _COMPOUND)):
@@ -114,19 +145,27 @@ def check_manifest(frame: pd.DataFrame, path: str | Path = "manifest.csv") -> No
         refuse((frame[column] < 1).to_numpy(), column, "is not 1 or more")
 
 
+# scikit-learn weighs every fold for every subject, about a millisecond each.
+_EXACT_GROUPS = 2000
+
+
 def folds(frame: pd.DataFrame, count: int, seed: int) -> np.ndarray:
     """Give each row one of `count` folds, int64 [n]: balanced by label, no subject in two folds.
 
     A row without a subject stands for itself. Subjects of the same name in two data sets are two
-    subjects. Raises UserError where there are fewer subjects than folds.
+    subjects. Up to 2,000 subjects by StratifiedGroupKFold; more are dealt out like cards, by their
+    commonest label and from the largest down, which takes seconds for millions. Raises UserError
+    where there are fewer subjects than folds.
     """
-    # Here, because few of the manifest's readers make folds and the import takes a second.
-    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
-
     subjects = groups(frame)
     found = int(subjects.max(initial=-1)) + 1
     if found < count:
         raise UserError(f"Cannot make {count} folds of {found} subjects; more are needed.")
+    if found > _EXACT_GROUPS:
+        return _deal(subjects, pd.factorize(frame["labels"])[0], count, seed)
+    # Here, because few of the manifest's readers make folds and the import takes a second.
+    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+
     result = np.full(len(frame), -1, dtype=np.int64)
     labels = frame["labels"].astype("str").to_numpy()
     # Balanced as far as a label is frequent enough to be in every fold.
@@ -141,11 +180,32 @@ def folds(frame: pd.DataFrame, count: int, seed: int) -> np.ndarray:
     return result
 
 
+def _deal(subjects: np.ndarray, labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Deal subjects out to folds; subjects, labels: codes, int64 [n]; returns int64 [n]."""
+    each, rows = np.unique(subjects * (labels.max() + 1) + labels, return_counts=True)
+    group, label = np.divmod(each, labels.max() + 1)
+    order = np.lexsort((-rows, group))
+    first = np.unique(group[order], return_index=True)[1]
+    commonest = label[order][first]
+    sizes = np.bincount(subjects)
+    chance = np.random.default_rng(seed).random(len(sizes))
+    order = np.lexsort((chance, -sizes, commonest))
+    # To and fro, 0 1 2 2 1 0 0 1 ..., so that no fold has the larger one of each round; each label
+    # goes on where the one before ended.
+    turn = np.arange(len(order)) % (2 * count)
+    fold = np.empty(len(sizes), dtype=np.int64)
+    fold[order] = np.minimum(turn, 2 * count - 1 - turn)
+    return fold[subjects]
+
+
 def groups(frame: pd.DataFrame) -> np.ndarray:
     """Number the subjects, int64 [n] from 0; a row without a subject stands for itself."""
-    dataset, subject = frame["dataset"].astype("str"), frame["subject"].astype("str")
-    own = np.where(subject == "", frame["image"].astype("str"), "\0" + subject)
-    return pd.factorize((dataset + "\0" + own).to_numpy())[0]
+    dataset = frame["dataset"].astype("category").cat.codes.to_numpy(np.int64)
+    subject = frame["subject"].astype("category").cat
+    person = dataset * len(subject.categories) + subject.codes.to_numpy()
+    unknown = (frame["subject"] == "").to_numpy()
+    person[unknown] = -1 - np.arange(unknown.sum())
+    return pd.factorize(person)[0]
 
 
 def hold_out(frame: pd.DataFrame) -> pd.Series:
@@ -195,24 +255,6 @@ def thin_out(frame: pd.DataFrame, limit: int | None) -> pd.DataFrame:
 
 # Hashes of pictures of one gray, which tell nothing: without a bit, with all, with the mean's.
 _FLAT = np.array([0, 2**64 - 1, 2**63], dtype=np.uint64)
-_HASH_SIDE = 32
-_FREQUENCIES = 8
-# Rows of the discrete cosine transform (type II): float [8, 32].
-_COSINES = np.cos(
-    np.pi * (np.arange(_HASH_SIDE) + 0.5) * np.arange(_FREQUENCIES)[:, None] / _HASH_SIDE
-)
-
-
-def perceptual_hash(gray: np.ndarray) -> np.ndarray:
-    """Hash pictures so that similar ones differ in few bits: uint8 [..., 32, 32] -> uint64 [...].
-
-    pHash (Zauner 2010): the lowest 8 x 8 frequencies of the cosine transform, each above their
-    median or not. The mean brightness is left out of the median, for it dwarfs the others.
-    """
-    low = _COSINES @ gray.astype(np.float64) @ _COSINES.T  # [..., 8, 8]
-    low = low.reshape(*low.shape[:-2], -1)
-    bits = low > np.median(low[..., 1:], axis=-1, keepdims=True)
-    return np.packbits(bits, axis=-1).view(">u8")[..., 0].astype(np.uint64)
 
 
 def _hashes_to_text(hashes: np.ndarray) -> list[str]:
@@ -220,9 +262,10 @@ def _hashes_to_text(hashes: np.ndarray) -> list[str]:
     return [text[start : start + 16] for start in range(0, len(text), 16)]
 
 
-def hashes_from_text(text: pd.Series) -> np.ndarray:
+def hashes_from_text(text: Sequence[str]) -> np.ndarray:
     """Turn hashes of 16 hex digits into uint64 [n]. Raises ValueError for anything else."""
     wrong = next((row for row, digits in enumerate(text) if len(digits) != 16), None)
     if wrong is not None:
-        raise ValueError(f"line {wrong + 2}: the hash {text.iloc[wrong]!r} is not 16 hex digits")
+        digits = list(text)[wrong]
+        raise ValueError(f"line {wrong + 2}: the hash {digits!r} is not 16 hex digits")
     return np.frombuffer(bytes.fromhex("".join(text)), dtype=">u8").astype(np.uint64)

@@ -11,7 +11,10 @@ A reader is a module with these names:
                             once, not on the way, where the folder lacks a file that it needs. A bad
                             row of a list is a Skip. No image is opened, so that a stream is cheap;
                             memory holds what the annotation needs, never all Items
-and, where its owners publish them, OFFICIAL: images by data set, split and label.
+and, where it is so,
+    OFFICIAL                images by data set, split and label, as their owners publish them
+    FRAMES = True           the images are frames of videos, each with its video or person as
+                            subject: neighbours look alike and are no duplicates
 To add a data set, write such a module, add a line to READERS, and a section to docs/datasets.md.
 """
 

@@ -43,6 +43,7 @@ from common.raw.layout import (
 )
 
 ALIGNED = True
+FRAMES = True
 
 _DATASET, _MTL = "Aff-Wild2", "s-Aff-Wild2"
 _ROOTS = ("EXPR_Recognition_Challenge", "EXPR_Classification_Challenge", "EXPR_Set")

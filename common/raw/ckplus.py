@@ -31,6 +31,7 @@ from common.raw.layout import (
 )
 
 ALIGNED = False
+FRAMES = True
 
 _DATASET = "CK+"
 _CLASSES = (

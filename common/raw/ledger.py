@@ -1,68 +1,88 @@
-"""The record of a data set's preparation, by which an interrupted run goes on where it stopped."""
+"""The record of a data set's preparation, by which an interrupted run goes on where it stopped.
+
+One folder a data set, and in it CSV files, one line an input:
+    current-<rank>.csv   what a process of this run has done
+    earlier-<n>.csv      the same, of runs that did not reach their end
+    done.csv             all inputs in their order, of the last run that reached its end
+    limited.csv          the first inputs, of the last run with --limit that reached its end
+A run looks every input up in the files of earlier runs, by a key, in whatever order and from
+however many processes they come, and writes its own file anew.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import hashlib
 import io
 import itertools
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
+import numpy as np
+
+from common.files import whole_file
+
+BLOCK = 64  # inputs that go to one process, and to one worker, together
 _SYNC_S = 2.0
-_T = TypeVar("_T")
+_KEY_DIGITS = 16
+_OFFSET_BITS = 48
 
 
 class Ledger:
-    """An append-only CSV file: its settings in the first line, then one line for each input.
+    """What earlier runs noted of a folder's inputs, and what this process notes.
 
-    Inputs come in the same order in every run, so that what is done is a beginning of the file.
-    A run with other settings, or whose inputs have changed, starts over from the first difference.
+    settings: on which the records depend; files of other settings are not looked at. limit: how
+    many inputs are asked for, so that no more than the beginnings of earlier files are read.
+    Memory: 24 bytes an input that earlier runs noted.
     """
 
-    def __init__(self, path: Path, settings: dict, columns: tuple[str, ...]):
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._head = "# " + json.dumps(settings, sort_keys=True) + "\n" + ",".join(columns) + "\n"
-        self._file = open(path, "a+b")  # noqa: SIM115 - closed by close()
+    def __init__(
+        self, folder: Path, settings: dict, columns: Sequence[str], rank: int, limit: int | None
+    ):
+        head = _head(settings, columns)
+        self._files = [
+            open(path, "rb")  # noqa: SIM115 - closed by close()
+            for path in sorted(folder.glob("*.csv"))
+            if not path.name.startswith("current-")
+        ]
+        keys, places = array("Q"), array("Q")
+        for number, file in enumerate(self._files):
+            if file.read(len(head)) == head:
+                _index(itertools.islice(file, limit), len(head), number, keys, places)
+        # The newest file comes last in each run of equal keys only by chance: all are tried.
+        order = np.argsort(np.frombuffer(keys, dtype=np.uint64), kind="stable")
+        self._keys = np.frombuffer(keys, dtype=np.uint64)[order]
+        self._places = np.frombuffer(places, dtype=np.uint64)[order]
+        self._file = open(folder / f"current-{rank}.csv", "wb")  # noqa: SIM115
+        self._file.write(head)
         self._synced = time.monotonic()
-        self.kept = 0  # lines of earlier runs that still hold
 
-    def resume(
-        self, inputs: Iterable[_T], holds: Callable[[list[str], _T], bool], limited: bool
-    ) -> Iterator[_T]:
-        """Return the inputs that are still to be done, having cut the file before the first.
+    def find(self, path: str, image: str) -> Iterator[list[str]]:
+        """Yield the records of earlier runs for an input, as lists of their columns."""
+        key = np.uint64(int(_key(path, image), 16))
+        at = int(np.searchsorted(self._keys, key))
+        while at < len(self._keys) and self._keys[at] == key:
+            place = int(self._places[at])
+            file = self._files[place >> _OFFSET_BITS]
+            file.seek(place & ((1 << _OFFSET_BITS) - 1))
+            # A damaged line is as if it were not there.
+            with contextlib.suppress(UnicodeDecodeError, csv.Error, StopIteration):
+                yield next(csv.reader([file.readline().decode("utf-8")]))[1:]
+            at += 1
 
-        limited: the inputs are the first of more, so that the lines beyond them are left alone.
+    def append(self, rows: Iterable[tuple[str, str, Sequence[str]]]) -> None:
+        """Add records, each with its input's path and image; a few seconds later they are on disk.
+
+        All rows of a call are written at once, so that a killed process loses whole blocks only.
         """
-        self._file.seek(0)
-        end, inputs = 0, iter(inputs)
-        head = self._head.encode()
-        beyond = limited
-        if self._file.read(len(head)) == head:
-            end = len(head)
-            for line, item in _zip_first(self._file, inputs):
-                row = _parse(line)
-                if row is None or not holds(row, item):
-                    inputs, beyond = itertools.chain([item], inputs), False
-                    break
-                end += len(line)
-                self.kept += 1
-        if not beyond or not end:
-            self._file.truncate(end)
-        self._file.seek(0, os.SEEK_END)
-        if not end:
-            self._file.write(head)
-        return inputs
-
-    def append(self, rows: Iterable[tuple]) -> None:
-        """Add lines; they are on disk a few seconds later at most."""
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(
-            [plain_text(value) for value in row] for row in rows
+            [_key(path, image), *map(plain_text, row)] for path, image, row in rows
         )
         self._file.write(text.getvalue().encode())
         self._file.flush()
@@ -71,46 +91,111 @@ class Ledger:
             self._synced = time.monotonic()
 
     def close(self) -> None:
-        """Sync and close the file."""
+        """Sync and close all files."""
         self._file.flush()
         os.fsync(self._file.fileno())
-        self._file.close()
+        for file in (self._file, *self._files):
+            file.close()
 
 
-def whole_lines(path: Path, version: int, columns: tuple[str, ...]) -> int:
-    """Return how many inputs a ledger records, 0 where there is none of this version."""
-    try:
-        with open(path, "rb") as file:
-            settings = json.loads(file.readline().removeprefix(b"# "))
-            if settings["version"] != version or _parse(file.readline()) != list(columns):
-                return 0
-            return sum(line.endswith(b"\n") for line in file)
-    except (OSError, ValueError, LookupError, TypeError):
-        return 0
+def _head(settings: dict, columns: Sequence[str]) -> bytes:
+    columns = ",".join(("key", *columns))
+    return f"# {json.dumps(settings, sort_keys=True)}\n{columns}\n".encode()
+
+
+def _key(path: str, image: str) -> str:
+    name = f"{path}\0{image}".encode("utf-8", "surrogateescape")
+    return hashlib.blake2b(name, digest_size=_KEY_DIGITS // 2).hexdigest()
+
+
+def _index(lines: Iterable[bytes], at: int, number: int, keys: array, places: array) -> None:
+    """Add the lines of file `number`, which start at byte `at`, to keys and places."""
+    for line in lines:
+        # A line that was cut off is the last one, or is followed by one of another length.
+        if line.endswith(b"\n") and line[_KEY_DIGITS : _KEY_DIGITS + 1] == b",":
+            try:
+                keys.append(int(line[:_KEY_DIGITS], 16))
+                places.append(number << _OFFSET_BITS | at)
+            except ValueError:
+                pass
+        at += len(line)
 
 
 def plain_text(value: object) -> str:
     """Return a value as one line of text, bytes of a file name that are not UTF-8 as escapes."""
     # A line of the file must be a row of the table, or a cut-off end could not be recognised.
-    text = str(value).encode("utf-8", "backslashreplace").decode()
-    return text.replace("\r", " ").replace("\n", " ")
+    text = str(value)
+    if not text.isprintable():
+        text = text.encode("utf-8", "backslashreplace").decode()
+        text = text.replace("\r", " ").replace("\n", " ").replace("\0", " ")
+    return text
 
 
-def _parse(line: bytes) -> list[str] | None:
-    """Return the fields of a whole line, or None for one that was cut off."""
-    if not line.endswith(b"\n"):
-        return None
+def set_aside(folder: Path) -> None:
+    """Keep what an interrupted run has left in a folder from being overwritten by this one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    free = (path for n in itertools.count() if not (path := folder / f"earlier-{n}.csv").exists())
+    for path in sorted(folder.glob("current-*.csv")):
+        os.replace(path, next(free))
+
+
+def finish(folder: Path, processes: int, limited: bool) -> Path:
+    """Join the files of this run's processes in the order of the inputs; return the whole file.
+
+    Afterwards nothing remains of what the new file makes superfluous: of all earlier runs, or,
+    where it is limited, of earlier limited ones.
+    """
+    parts = [folder / f"current-{rank}.csv" for rank in range(processes)]
+    path = folder / ("limited.csv" if limited else "done.csv")
+    if processes == 1:
+        os.replace(parts[0], path)
+    else:
+        with whole_file(path) as file:
+            _interleave(parts, file)
+        for part in parts:
+            part.unlink()
+    if not limited:
+        for old in (folder / "limited.csv", *folder.glob("earlier-*.csv")):
+            old.unlink(missing_ok=True)
+    return path
+
+
+def _interleave(parts: list[Path], out: io.BufferedIOBase) -> None:
+    files = [open(path, "rb") for path in parts]  # noqa: SIM115 - closed below
     try:
-        return next(csv.reader([line.decode("utf-8")]))
-    except (UnicodeDecodeError, csv.Error, StopIteration):
-        return None
+        heads = [file.readline() + file.readline() for file in files]
+        out.write(heads[0])
+        for file in itertools.cycle(files):
+            lines = list(itertools.islice(file, BLOCK))
+            out.writelines(lines)
+            if len(lines) < BLOCK:  # the last block of all, or none where it should be
+                break
+    finally:
+        for file in files:
+            file.close()
 
 
-def _zip_first(lines: Iterable[bytes], items: Iterator[_T]) -> Iterator[tuple[bytes, _T]]:
-    """Pair lines with items, taking no item for which there is no line."""
-    for line in lines:
-        for item in items:
-            yield line, item
-            break
-        else:
-            return
+def newest(folder: Path) -> Path | None:
+    """Return the file of the last run that reached its end in a folder, or None."""
+    paths = [path for name in ("done.csv", "limited.csv") if (path := folder / name).is_file()]
+    return max(paths, key=lambda path: path.stat().st_mtime_ns, default=None)
+
+
+def settings_of(path: Path) -> dict:
+    """Return the settings under which a ledger's file was written, empty if it is not one."""
+    try:
+        with open(path, "rb") as file:
+            settings = json.loads(file.readline().removeprefix(b"# "))
+    except (OSError, ValueError):
+        return {}
+    return settings if isinstance(settings, dict) else {}
+
+
+def rows_of(path: Path, size: int = 1 << 16) -> Iterator[list[list[str]]]:
+    """Yield the records of a whole file in lists of `size` rows, without their keys."""
+    with open(path, encoding="utf-8", newline="") as file:
+        file.readline()
+        reader = csv.reader(file)
+        columns = len(next(reader))
+        while rows := list(itertools.islice(reader, size)):
+            yield [row[1:] for row in rows if len(row) == columns]

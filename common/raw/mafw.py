@@ -42,6 +42,7 @@ from common.raw.layout import (
 from common.video import frames
 
 ALIGNED = False
+FRAMES = True
 
 _DATASET = "MAFW"
 _KINDS = ("compound", "single")  # in this order: the first label of a clip counts

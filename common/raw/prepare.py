@@ -1,26 +1,28 @@
-"""From readers to the prepared folder: all images of a data set, all videos, resumable."""
+"""From a reader to the prepared folder: all images of a data set, by all processes, resumable."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import os
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from pathlib import Path
 from statistics import median
+from types import ModuleType
+from typing import NamedTuple
 
 from tqdm import tqdm
 
-from common.files import UserError, whole_file
-from common.raw import challenge, results
+from common.files import UserError
+from common.raw import challenge, ledger, results
 from common.raw.ingest import (
+    VERSION,
     Options,
     Record,
+    detection_settings,
     ingest,
-    ingest_video,
     is_written,
     place_of,
     prepared_image,
@@ -28,77 +30,81 @@ from common.raw.ingest import (
     template_distances,
 )
 from common.raw.layout import Item, Skip
-from common.raw.ledger import Ledger, plain_text, whole_lines
-from common.raw.workers import batches, in_order
+from common.raw.ledger import BLOCK, Ledger, plain_text
+from common.raw.workers import Team, batches, in_order
 
-# Change this number where the same input is now prepared otherwise: earlier results are redone.
-VERSION = 1
-BATCH = 64  # images that a worker takes at once
 SAMPLE = 64  # images by which to tell whether a data set comes aligned
 ALIGNED_WITHIN = 0.035  # mean distance of landmarks from the template, in sides of the image
 
 
-def prepare_images(
-    folder: Path, reader, inputs, counts: Counter, owners: dict[str, Path], arguments, options, pool
-) -> results.Images:
-    """Prepare one folder's images and keep its ledger; return where the ledger lies, and counts."""
-    inputs = claim(itertools.islice(inputs, arguments.limit), folder, owners)
-    first = list(itertools.islice(inputs, SAMPLE))
-    inputs = itertools.chain(first, inputs)
-    align = arguments.align == "always" or (
-        arguments.align == "auto" and not reader.ALIGNED and not come_aligned(first, options)
-    )
-    settings = {"version": VERSION, "align": align, "min_side": options.min_side_px}
-    if align:
-        settings |= detection_settings(options)
-    path = ledger_of(folder, Path(options.prepared))
-    with contextlib.closing(Ledger(path, settings, Record._fields)) as ledger:
-        todo = ledger.resume(
-            inputs,
-            lambda row, item: still_holds(row, item, options),
-            limited=arguments.limit is not None,
-        )
-        calls = ((ingest, batch, align, options) for batch in batches(todo, BATCH))
-        done = 0
-        with tqdm(desc=folder.name, unit="image", initial=ledger.kept, disable=None) as bar:
-            for records in in_order(pool, calls, ahead=4 * (os.cpu_count() or 1)):
-                ledger.append(records)
-                done += len(records)
-                bar.update(len(records))
-        rows = ledger.kept + done
-    official = getattr(reader, "OFFICIAL", {})
-    return results.Images(folder.name, path, rows, official, counts, done)
+class Source(NamedTuple):
+    """A data set's folder below raw/, its reader, its inputs, and what the reader counts."""
+
+    folder: Path
+    reader: ModuleType
+    inputs: Iterable[Item | Skip]
+    counts: Counter
 
 
 def ledger_of(folder: Path, prepared: Path) -> Path:
-    """Return the path of a raw folder's ledger."""
-    return prepared / "state" / f"{folder.name}.csv"
+    """Return the folder of the ledger of a folder below raw/."""
+    return prepared / "state" / "images" / folder.name
 
 
-def earlier_images(
-    folders: list[Path], prepared: Path, owners: dict[str, Path]
-) -> list[results.Images]:
-    """Return what earlier runs prepared of the folders that `--only` does not name."""
-    before = results.earlier_summary(prepared)["datasets"]
-    images = []
-    for folder in folders:
-        path = ledger_of(folder, prepared)
-        rows = whole_lines(path, VERSION, Record._fields)
-        if not rows:
-            if not challenge.recognises(folder):
-                print(f"{folder.name} is not prepared yet and not named by --only: left out")
-            continue
-        official, remarks = {}, Counter()
-        for dataset in results.datasets_of(path, rows):
-            own(dataset, folder, owners)
-            part = before.get(dataset, {})
-            official[dataset] = part.get("official", {})
-            remarks |= part.get("remarks", {})
-        images.append(results.Images(folder.name, path, rows, official, remarks, 0))
-    return images
+def prepare_images(
+    source: Source,
+    owners: dict[str, Path],
+    arguments,
+    options: Options,
+    pool: Executor | None,
+    team: Team,
+) -> int:
+    """Prepare this process's share of a folder's images and note them in its ledger.
+
+    Blocks of inputs go to the processes in turn. What earlier runs have done, on whatever number
+    of processes, is taken over. Returns how many images were new.
+    """
+    inputs = claim(itertools.islice(source.inputs, arguments.limit), source.folder, owners)
+    align, inputs = _to_align(source.reader, inputs, arguments.align, options, pool)
+    settings = {
+        "version": VERSION,
+        "frames": getattr(source.reader, "FRAMES", False),
+        "align": align,
+        "min_side": options.min_side_px,
+    }
+    if align:
+        settings |= detection_settings(options)
+    place = ledger_of(source.folder, Path(options.prepared))
+    book = Ledger(place, settings, Record._fields, team.rank, arguments.limit)
+    done = 0
+    with contextlib.closing(book):
+        shares: deque[tuple[list, list]] = deque()
+
+        def calls() -> Iterator[tuple]:
+            for number, block in enumerate(batches(inputs, BLOCK)):
+                if number % team.count == team.rank:
+                    old = [_still_holding(book, item, options) for item in block]
+                    todo = [item for item, row in zip(block, old, strict=True) if row is None]
+                    shares.append((block, old))
+                    yield (ingest if todo else None), todo, align, options
+
+        bar = tqdm(desc=source.folder.name, unit="image", disable=None if team.main else True)
+        with bar:
+            for new in in_order(pool, calls(), ahead=4 * (os.cpu_count() or 1)):
+                block, old = shares.popleft()
+                fresh = iter(new or ())
+                rows = [row or next(fresh) for row in old]
+                book.append(
+                    (*_key_of(item, options), row) for item, row in zip(block, rows, strict=True)
+                )
+                done += len(new or ())
+                bar.update(len(block) * team.count)
+    return done
 
 
-def claim(inputs, folder: Path, owners: dict[str, Path]) -> Iterator[Item | Skip]:
+def claim(
+    inputs: Iterable[Item | Skip], folder: Path, owners: dict[str, Path]
+) -> Iterator[Item | Skip]:
     """Pass inputs on, unless another folder has the same data set: its images would collide."""
     for item in inputs:
         own(item.dataset, folder, owners)
@@ -111,81 +117,84 @@ def own(dataset: str, folder: Path, owners: dict[str, Path]) -> None:
         raise UserError(f"{folder} and {owners[dataset]} both hold {dataset}; keep one of them.")
 
 
-def detection_settings(options: Options) -> dict:
-    """Return the settings on which crops depend, as JSON gives them back."""
-    return {
-        "min_score": options.min_score,
-        "detect_sides": list(options.detect_sides_px),
-        "detector": options.detector_file,
-    }
-
-
-def come_aligned(first: list[Item | Skip], options: Options) -> bool:
-    """Say whether a data set's faces lie as in our crops already, by its first images."""
+def _to_align(
+    reader: ModuleType, inputs: Iterator, choice: str, options: Options, pool: Executor | None
+) -> tuple[bool, Iterator]:
+    """Say whether faces are to be aligned: as asked, else by where they lie in the first images."""
+    if choice != "auto" or reader.ALIGNED:
+        return choice == "always", inputs
+    first = list(itertools.islice(inputs, SAMPLE))
     items = [item for item in first if isinstance(item, Item)]
-    distances = template_distances(items, options)
-    return bool(distances) and median(distances) < ALIGNED_WITHIN
+    # In a worker, so that this process needs neither detector nor decoder.
+    measure = in_order(pool, [(template_distances, items, options)], ahead=1)
+    distances = next(measure)
+    come_aligned = bool(distances) and median(distances) < ALIGNED_WITHIN
+    return not come_aligned, itertools.chain(first, inputs)
 
 
-def still_holds(row: list[str], item: Item | Skip, options: Options) -> bool:
-    """Say whether an earlier run's record is what this run would write for the same input."""
-    if len(row) != len(Record._fields):
-        return False
-    old = Record(*row)
-    if old.path != plain_text(place_of(item.source, options)) or old.dataset != item.dataset:
-        return False
-    if isinstance(item, Skip):
-        return (old.reason, old.detail) == (item.reason, plain_text(item.detail))
-    if old.stamp != stamp_of(item.path):
-        return False
-    if old.reason:
-        return True
-    same = (old.image, old.split, old.kind, old.labels, old.subject) == (
-        *(prepared_image(item), item.split, item.kind, item.labels, item.subject),
-    )
-    return same and is_written(os.path.join(options.prepared, old.image), old.size)
+def _key_of(item: Item | Skip, options: Options) -> tuple[str, str]:
+    """Return what tells an input from all others: where it is, and what becomes of it."""
+    return place_of(item.source, options), prepared_image(item) if isinstance(item, Item) else ""
 
 
-def prepare_videos(
-    videos: dict[str, Path],
-    frame_list: Path | None,
-    listed: dict[str, list[int]],
-    limit: int | None,
-    options: Options,
-    pool: Executor | None,
-) -> tuple[results.Videos, int]:
-    """Crop the main face of every video; return all their frames, and how many videos were new."""
-    chosen = sorted(videos)[:limit]
-    state = Path(options.prepared) / "state" / "videos"
-    settings = {"version": VERSION, **detection_settings(options)}
-    found = {video: load_video(state, video, videos[video], settings, options) for video in chosen}
-    todo = [video for video in chosen if found[video] is None]
-    calls = ((ingest_video, str(videos[video]), video, options) for video in todo)
-    with tqdm(desc="videos", unit="video", total=len(chosen), disable=None) as bar:
-        bar.update(len(chosen) - len(todo))
-        for video, result in zip(
-            todo, in_order(pool, calls, ahead=2 * (os.cpu_count() or 1)), strict=True
-        ):
-            if result["complaint"] and video in listed:
-                raise UserError(f"{result['complaint'][:-1]} ({frame_list} lists its frames).")
-            found[video] = result
-            if not result["complaint"]:
-                result |= {"settings": settings, "stamp": stamp_of(videos[video])}
-                with whole_file(state / f"{video}.json", "w") as file:
-                    json.dump(result, file)
-            bar.update()
-    return results.Videos(found, listed, videos), len(todo)
+def _still_holding(book: Ledger, item: Item | Skip, options: Options) -> list[str] | None:
+    """Return an earlier run's record if it is what this run would write for the same input."""
+    place, image = _key_of(item, options)
+    stamp = None
+    for row in book.find(place, image):
+        if len(row) != len(Record._fields):
+            continue
+        old = Record(*row)
+        if old.path != plain_text(place) or old.dataset != item.dataset:
+            continue
+        if isinstance(item, Skip):
+            new = (item.reason, plain_text(item.detail), "1" if item.fault else "")
+            if (old.reason, old.detail, old.fault) == new:
+                return row
+            continue
+        stamp = stamp_of(item.path) if stamp is None else stamp
+        if old.stamp != stamp:
+            continue
+        if old.reason:
+            return row
+        same = (old.image, old.split, old.kind, old.labels, old.subject) == (
+            *(image, item.split, item.kind, item.labels, item.subject),
+        )
+        if same and is_written(os.path.join(options.prepared, old.image), old.size):
+            return row
+    return None
 
 
-def load_video(
-    state: Path, video: str, path: Path, settings: dict, options: Options
-) -> dict | None:
-    """Return what an earlier run found in a video, or None where it must be done (again)."""
-    try:
-        old = json.loads((state / f"{video}.json").read_text(encoding="utf-8"))
-        same = old["settings"] == settings and old["stamp"] == stamp_of(path)
-        images = [os.path.join(options.prepared, row[2]) for row in old["rows"] if row[2]]
-        there = len(images) == len(old["sizes"]) and all(map(is_written, images, old["sizes"]))
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
-    return old if same and there else None
+def close_ledger(source: Source, arguments, options: Options, team: Team) -> results.Images:
+    """Join what all processes noted of a folder, after the last has done so."""
+    place = ledger_of(source.folder, Path(options.prepared))
+    path = ledger.finish(place, team.count, limited=arguments.limit is not None)
+    official = getattr(source.reader, "OFFICIAL", {})
+    return results.Images(source.folder.name, path, official, source.counts, _frames(path))
+
+
+def earlier_images(
+    folders: list[Path], prepared: Path, owners: dict[str, Path], say: bool
+) -> list[results.Images]:
+    """Return what earlier runs prepared of the folders that `--only` does not name."""
+    before = results.earlier_summary(prepared)["datasets"]
+    images = []
+    for folder in folders:
+        path = ledger.newest(ledger_of(folder, prepared))
+        if path is None or ledger.settings_of(path).get("version") != VERSION:
+            if say and not challenge.recognises(folder):
+                print(f"{folder.name} is not prepared yet and not named by --only: left out")
+            continue
+        official, remarks = {}, Counter()
+        for dataset in results.datasets_of(path):
+            own(dataset, folder, owners)
+            part = before.get(dataset, {})
+            official[dataset] = part.get("official", {})
+            remarks |= part.get("remarks", {})
+        images.append(results.Images(folder.name, path, official, remarks, _frames(path)))
+    return images
+
+
+def _frames(path: Path) -> bool:
+    """Say whether a ledger is one of frames of videos."""
+    return bool(ledger.settings_of(path).get("frames"))

@@ -1,204 +1,297 @@
-"""What 01 leaves behind: manifest, frames, skipped inputs, summary."""
+"""What 01 leaves behind: manifest, frames, skipped inputs, summary; all but flat in memory."""
 
 from __future__ import annotations
 
 import csv
+import itertools
 import json
+import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from common.faces import FrameRow
-from common.files import UserError, whole_file
+from common.files import UserError, file_digest, whole_file
 from common.manifest import CATEGORICAL, COLUMNS, hashes_from_text, write_manifest
-from common.raw.ledger import plain_text
+from common.raw import tally
+from common.raw.clean import (
+    BLURRED,
+    KEPT,
+    REASONS,
+    SMALL_FACE,
+    Rules,
+    clean,
+    names_of,
+    survey,
+)
+from common.raw.clips import Challenge
+from common.raw.ingest import Record
+from common.raw.ledger import plain_text, rows_of
+
+LOSSES_MAX = 0.05  # share of a data set's inputs that may be missing or damaged
 
 
 class Images(NamedTuple):
-    """A folder of images, prepared: its name, ledger, official counts, remarks, new inputs.
+    """A folder of images, prepared: its name, its ledger's file, official counts, remarks.
 
-    rows: lines of the ledger that count, from its first.
+    frames: the images are frames of videos, so that neighbours look alike.
     """
 
     folder: str
     ledger: Path
-    rows: int
     official: dict
     remarks: Counter
-    done: int
+    frames: bool
 
 
 class Videos(NamedTuple):
-    """The challenge: by video what was found in it, the frames that are listed, and its file."""
+    """The challenge, and by video what was found in it."""
 
+    given: Challenge
     found: dict[str, dict]
-    listed: dict[str, list[int]]
-    paths: dict[str, Path]
+
+
+def finish(
+    prepared: Path,
+    images: list[Images],
+    videos: Videos | None,
+    rules: Rules,
+    done: int,
+    settings: dict,
+    accept_losses: bool,
+    pool: Executor | None,
+    started: float,
+) -> None:
+    """Write the tables unless they are there, and tell the user what came of the run.
+
+    done: inputs that this run has prepared. started: when, by time.monotonic().
+    """
+    before = earlier_summary(prepared)
+    if (
+        not done
+        and before["rules"] == rules._asdict()
+        and before["sha256"] == digests_of(prepared, images)
+    ):
+        if not accept_losses:
+            refuse_losses(before, prepared, videos)
+        print(f"Nothing new to prepare; the manifest is {prepared / 'manifest.csv'}")
+        return
+    summary = write(
+        prepared, images, videos, rules, settings, accept_losses=accept_losses, pool=pool
+    )
+    tally.print_datasets(summary["datasets"])
+    tally.print_videos(summary["videos"], (prepared / "frame_list.txt").exists())
+    skipped = sum(part["inputs"] - part["images"] for part in summary["datasets"].values())
+    skipped += sum("unreadable" in part for part in summary["videos"].values())
+    print(
+        f"{done:,} inputs prepared, {skipped:,} skipped (see {prepared / 'skipped.csv'}) in "
+        f"{time.monotonic() - started:.1f} s; the manifest is {prepared / 'manifest.csv'}"
+    )
+
+
+def datasets_of(path: Path) -> list[str]:
+    """Return the data sets of a ledger."""
+    at = Record._fields.index("dataset")
+    return sorted({row[at] for rows in rows_of(path) for row in rows})
 
 
 def write(
     prepared: Path,
     images: list[Images],
     videos: Videos | None,
-    frame_list: Path | None,
+    rules: Rules,
     settings: dict,
-) -> None:
-    """Write manifest.csv, frames.csv, skipped.csv, summary.json, frame_list.txt; print a table.
+    *,
+    accept_losses: bool,
+    pool: Executor | None,
+) -> dict:
+    """Write manifest.csv, frames.csv, skipped.csv, frame_list.txt, summary.json; return the last.
 
     videos: None leaves the challenge's frames and its list as an earlier run wrote them. Raises
-    UserError, with only skipped.csv written, where no input at all could be used.
+    UserError, with only skipped.csv written, where no input at all could be used, or where too
+    many are lost.
     """
-    tables = [_read_ledger(result) for result in images]
-    _mark_twins(tables)
-    of_videos = _summarise_videos(videos) if videos else earlier_summary(prepared)["videos"]
-    _write_skipped(prepared / "skipped.csv", tables, of_videos)
-    manifest = _manifest_of(tables)
-    if manifest.empty and not any(part["decoded"] for part in of_videos.values()):
+    ledgers = [result.ledger for result in images]
+    found = survey([(result.ledger, result.frames) for result in images])
+    code, stays = clean(found, ledgers, prepared, rules, pool)
+    summary = {
+        "settings": settings,
+        "rules": rules._asdict(),
+        "datasets": {},
+        "videos": _summarise_videos(videos) if videos else earlier_summary(prepared)["videos"],
+    }
+    with _table(prepared / "skipped.csv", ("path", "dataset", "reason", "detail")) as skipped:
+        twins = names_of(np.unique(stays[stays >= 0]), found.starts, ledgers)
+        for result, start, rows in _blocks(images, found.starts):
+            span = slice(start, start + len(rows))
+            _account(result, rows, code[span], stays[span], twins, skipped, summary["datasets"])
+        for part in summary["videos"].values():
+            if "unreadable" in part:
+                row = (part.get("file", ""), "videos", "unreadable video", part["unreadable"])
+                skipped.writerow([plain_text(value) for value in row])
+    used = found.used & (code == KEPT)
+    if not used.any() and not any(part["decoded"] for part in summary["videos"].values()):
         raise UserError(
             f"No image or video could be used; {prepared / 'skipped.csv'} says why for each."
         )
-    if videos or not of_videos:
-        _write_frames(prepared, videos or Videos({}, {}, {}), frame_list)
-    summary = {"settings": settings, "datasets": {}, "videos": of_videos}
-    for result, table in zip(images, tables, strict=True):
-        summary["datasets"] |= _summarise(result, table)
+    if not accept_losses:
+        refuse_losses(summary, prepared, videos)
+    if videos or not summary["videos"]:
+        _write_frames(prepared, videos or Videos(Challenge({}, None, {}), {}))
+    write_manifest(prepared / "manifest.csv", _manifest_parts(images, found.starts, used))
+    summary["sha256"] = digests_of(prepared, images)
+    # The summary comes last: where it stands, all else does.
     with whole_file(prepared / "summary.json", "w") as file:
         json.dump(summary, file, indent=1)
-    # The manifest comes last: where it stands, all else does.
-    write_manifest(prepared / "manifest.csv", manifest)
-    _print_summary(summary, (prepared / "frame_list.txt").exists())
+    return summary
+
+
+def digests_of(prepared: Path, images: Sequence[Images]) -> dict[str, str]:
+    """Return the digests of the ledgers and of what was made of them; "" for a missing file."""
+    paths = {f"ledger of {result.folder}": result.ledger for result in images}
+    paths |= {name: prepared / name for name in ("manifest.csv", "frames.csv", "skipped.csv")}
+    return {name: file_digest(path) if path.is_file() else "" for name, path in paths.items()}
 
 
 def earlier_summary(prepared: Path) -> dict:
     """Return the summary that an earlier run wrote, an empty one where there is none."""
     try:
         summary = json.loads((prepared / "summary.json").read_text(encoding="utf-8"))
-        return {"datasets": summary["datasets"], "videos": summary["videos"]}
+        return {key: summary[key] for key in ("rules", "datasets", "videos", "sha256")}
     except (OSError, ValueError, LookupError, TypeError):
-        return {"datasets": {}, "videos": {}}
+        return {"rules": {}, "datasets": {}, "videos": {}, "sha256": {}}
 
 
-def _write_frames(prepared: Path, videos: Videos, frame_list: Path | None) -> None:
-    frames = _frame_rows(videos)
-    with whole_file(prepared / "frames.csv", "w") as file:
+@contextmanager
+def _table(path: Path, columns: Sequence[str]) -> Iterator:
+    """Open a CSV table that appears whole, its header written."""
+    with whole_file(path, "w") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(FrameRow._fields)
-        writer.writerows(frames)
-    if frame_list:
+        writer.writerow(columns)
+        yield writer
+
+
+def _write_frames(prepared: Path, videos: Videos) -> None:
+    with _table(prepared / "frames.csv", FrameRow._fields) as table:
+        table.writerows(_frame_rows(videos))
+    if videos.given.frame_list:
         with whole_file(prepared / "frame_list.txt") as file:
-            file.write(frame_list.read_bytes())
+            file.write(videos.given.frame_list.read_bytes())
     else:
         (prepared / "frame_list.txt").unlink(missing_ok=True)
 
 
-def _mark_twins(tables: list[pd.DataFrame]) -> None:
-    """Refuse the second of two inputs with one prepared name, such as a.png and a.png.jpg."""
-    for table in tables:
-        twin = ((table["reason"] == "") & table["image"].duplicated()).to_numpy()
-        reasons = table["reason"].astype("str")
-        table["reason"] = reasons.mask(twin, "same prepared name as another").astype("category")
-
-
-def _write_skipped(path: Path, tables: list[pd.DataFrame], videos: dict[str, dict]) -> None:
-    columns = ["path", "dataset", "reason", "detail"]
-    with whole_file(path, "w") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        for table in tables:
-            refused = table.loc[(table["reason"] != "").to_numpy(), columns]
-            writer.writerows(refused.itertuples(index=False))
-        for part in videos.values():
-            if "unreadable" in part:
-                row = (part.get("file", ""), "videos", "unreadable video", part["unreadable"])
-                writer.writerow([plain_text(value) for value in row])
-
-
-def datasets_of(ledger: Path, rows: int) -> list[str]:
-    """Return the data sets of the first rows of a ledger."""
-    column = pd.read_csv(
-        ledger, skiprows=1, nrows=rows, usecols=["dataset"], dtype="category", na_filter=False
-    )
-    return list(column["dataset"].cat.categories)
-
-
-def _read_ledger(result: Images) -> pd.DataFrame:
-    repeated = (*CATEGORICAL, "reason", "detail", "face")
-    return pd.read_csv(
-        result.ledger,
-        skiprows=1,  # the settings
-        nrows=result.rows,
-        dtype=dict.fromkeys(repeated, "category") | {"width": "str", "height": "str"},
-        keep_default_na=False,
-        na_filter=False,
-        low_memory=False,
-    )
-
-
-def _manifest_of(tables: list[pd.DataFrame]) -> pd.DataFrame:
-    parts = []
-    for table in tables:
-        used = table.loc[(table["reason"] == "").to_numpy(), list(COLUMNS)]
-        parts.append(
-            used.assign(
-                width=used["width"].astype("int32"),
-                height=used["height"].astype("int32"),
-                hash=hashes_from_text(used["hash"].astype("str")),
-                **{name: used[name].astype("str") for name in CATEGORICAL},
-            )
-        )
-    if not parts:
-        return pd.DataFrame({name: [] for name in COLUMNS})
-    return pd.concat(parts, ignore_index=True)
-
-
-def _frame_rows(videos: Videos) -> list[FrameRow]:
-    """Return a row for every frame that is listed or decoded, by video and frame."""
-    rows = []
-    for video in sorted(videos.found.keys() | videos.listed.keys()):
+def _frame_rows(videos: Videos) -> Iterator[FrameRow]:
+    """Yield a row for every frame that is listed or decoded, by video and frame."""
+    for video in sorted(videos.found.keys() | videos.given.listed.keys()):
         decoded = videos.found.get(video, {"rows": []})["rows"]
-        rows += [FrameRow(*row) for row in decoded]
-        extra = [frame for frame in videos.listed.get(video, ()) if frame > len(decoded)]
-        rows += [FrameRow(video, frame, "", "", "") for frame in sorted(extra)]
-    return rows
+        yield from (FrameRow(*row) for row in decoded)
+        extra = {frame for frame in videos.given.listed.get(video, ()) if frame > len(decoded)}
+        yield from (FrameRow(video, frame, "", "", "") for frame in sorted(extra))
 
 
-def _summarise(result: Images, table: pd.DataFrame) -> dict[str, dict]:
-    """Return, for each data set of a folder, its counts by split and label and its skips."""
-    summary: dict[str, dict] = {}
-    columns = ["dataset", "reason", "face", "split", "labels"]
-    for (dataset, reason, face, split, labels), count in (
-        table.groupby(columns, observed=True, sort=True).size().items()
-    ):
-        part = summary.setdefault(
-            dataset,
+def _blocks(
+    images: Sequence[Images], starts: Sequence[int]
+) -> Iterator[tuple[Images, int, list[list[str]]]]:
+    """Yield the ledgers' records in blocks, each with the row at which it starts."""
+    for result, start in zip(images, starts, strict=False):
+        for rows in rows_of(result.ledger):
+            yield result, start, rows
+            start += len(rows)
+
+
+def _manifest_parts(
+    images: Sequence[Images], starts: Sequence[int], used: np.ndarray
+) -> Iterator[pd.DataFrame]:
+    names = Record._fields
+    for _, start, rows in _blocks(images, starts):
+        kept = list(itertools.compress(rows, used[start : start + len(rows)].tolist()))
+        columns = dict(zip(names, zip(*kept, strict=True), strict=True)) if kept else {}
+        yield pd.DataFrame(
             {
-                "images": 0,
-                "splits": {},
-                "official": result.official.get(dataset, {}),
-                "faces": {},
-                "remarks": dict(result.remarks),
-                "skipped": {},
+                "image": columns.get("image", ()),
+                **{name: columns.get(name, ()) for name in CATEGORICAL},
+                "width": np.array(columns.get("width", ()), dtype=np.int32),
+                "height": np.array(columns.get("height", ()), dtype=np.int32),
+                "hash": hashes_from_text(columns.get("hash", ())),
             },
+            columns=list(COLUMNS),
         )
+
+
+def _account(
+    result: Images,
+    rows: list[list[str]],
+    code: np.ndarray,
+    stays: np.ndarray,
+    twins: dict[int, str],
+    skipped,
+    datasets: dict[str, dict],
+) -> None:
+    """Count a block of records by data set, and write those that are left out to `skipped`."""
+    counts: Counter = Counter()
+    for row, number, other in zip(rows, code.tolist(), stays.tolist(), strict=True):
+        record = Record(*row)
+        reason, detail = record.reason, record.detail
+        if number and not reason:
+            reason = REASONS[number]
+            detail = twins[other] if other >= 0 else record.image
+            if number == BLURRED:
+                detail = record.sharpness
+            elif number == SMALL_FACE:
+                detail = f"{record.face_px} px"
+        counts[record.dataset, reason, record.fault, record.face, record.split, record.labels] += 1
         if reason:
-            part["skipped"][reason] = part["skipped"].get(reason, 0) + int(count)
-            continue
-        part["images"] += int(count)
-        by_label = part["splits"].setdefault(split, {})
-        by_label[labels] = by_label.get(labels, 0) + int(count)
-        if face:
-            part["faces"][face] = part["faces"].get(face, 0) + int(count)
-    return summary
+            skipped.writerow((record.path, record.dataset, reason, detail))
+            examples = datasets.setdefault(record.dataset, _empty(result, record.dataset))
+            examples["examples"].setdefault(reason, " ".join(filter(None, (record.path, detail))))
+    for (dataset, reason, fault, face, split, labels), count in sorted(counts.items()):
+        part = datasets.setdefault(dataset, _empty(result, dataset))
+        tally.add(part, count, reason, bool(fault), face, split, labels)
+
+
+def _empty(result: Images, dataset: str) -> dict:
+    return tally.empty(result.official.get(dataset, {}), dict(result.remarks))
+
+
+def refuse_losses(summary: dict, prepared: Path, videos: Videos | None) -> None:
+    """Raise UserError where too many inputs of a data set are missing or damaged."""
+    listed = videos.given.listed if videos else {}
+    broken = {name: part for name, part in summary["videos"].items() if "unreadable" in part}
+    for name, part in broken.items():
+        if name in listed:
+            raise UserError(
+                f"{part['unreadable'][:-1]} ({videos.given.frame_list} lists its frames), or go on "
+                "without it with --accept-losses."
+            )
+    lost = {name: (part["lost"], part["inputs"]) for name, part in summary["datasets"].items()}
+    lost["videos"] = len(broken), len(summary["videos"])
+    many = [
+        f"{count} of {total} in {name} ({count / total:.0%})"
+        for name, (count, total) in lost.items()
+        if count > LOSSES_MAX * total
+    ]
+    if many:
+        raise UserError(
+            f"Too many inputs are missing or damaged: {', '.join(many)}; "
+            f"{prepared / 'skipped.csv'} names each with its reason. Mend them, or go on without "
+            "them with --accept-losses: nothing is done twice."
+        )
 
 
 def _summarise_videos(videos: Videos) -> dict:
     summary = {}
-    for video in sorted(videos.found.keys() | videos.listed.keys()):
+    listed = videos.given.listed
+    for video in sorted(videos.found.keys() | listed.keys()):
         result = videos.found.get(video, {"rows": [], "counts": {}, "complaint": ""})
         summary[video] = {
-            "listed": len(videos.listed.get(video, ())),
+            "listed": len(listed.get(video, ())),
             "decoded": len(result["rows"]),
             "faces": sum(1 for row in result["rows"] if row[2]),
             **result["counts"],
@@ -206,44 +299,6 @@ def _summarise_videos(videos: Videos) -> dict:
         if result["complaint"]:
             summary[video] |= {
                 "unreadable": result["complaint"],
-                "file": str(videos.paths[video]),
+                "file": str(videos.given.paths[video]),
             }
     return summary
-
-
-def _print_summary(summary: dict, with_list: bool) -> None:
-    print(f"{'data set':<20} {'split':<6}{'images':>9}{'official':>10}  by label")
-    for name, part in summary["datasets"].items():
-        for split, by_label in part["splits"].items() or [("", {})]:
-            official = part["official"].get(split, "")
-            if isinstance(official, dict):
-                official = sum(official.values())
-            labels = ", ".join(f"{label or 'none'} {n}" for label, n in by_label.items())
-            images = sum(by_label.values())
-            print(f"{name:<20} {split or '-':<6}{images:>9}{official:>10}  {labels}")
-        if part["faces"]:
-            aligned, none = (part["faces"].get(key, 0) for key in ("aligned", "none found"))
-            print(f"    photographs aligned: {aligned}; without a face found, kept as is: {none}")
-        for remark, count in part["remarks"].items():
-            print(f"    {remark}: {count}")
-        for reason, count in part["skipped"].items():
-            print(f"    skipped, {reason}: {count}")
-    if videos := summary["videos"]:
-        listed, decoded, faces = (
-            sum(part[key] for part in videos.values()) for key in ("listed", "decoded", "faces")
-        )
-        print(
-            f"{len(videos)} videos: {listed} frames listed, {decoded} decoded, a face in {faces} "
-            f"({faces / max(1, decoded):.1%})"
-        )
-        if not with_list:
-            print("    no frame list beside them: every frame that decodes counts")
-        for video, part in videos.items():
-            if "unreadable" in part:
-                print(f"    warning: {part['unreadable']}")
-            elif not part["faces"]:
-                print(f"    {video}: no face in {part['decoded']} frames")
-            if with_list and not part["listed"]:
-                print(f"    warning: the frame list names no frame of {video}")
-            if part.get("videos that end early"):
-                print(f"    warning: {video} breaks off after {part['decoded']} frames")

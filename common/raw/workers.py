@@ -1,4 +1,4 @@
-"""Worker processes, fed and emptied in order and with flat memory."""
+"""Worker processes, fed and emptied in order and with flat memory; processes of one launch."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from datetime import timedelta
 from multiprocessing import get_context, parent_process
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from common import signals
 from common.files import UserError
@@ -19,11 +20,55 @@ from common.files import UserError
 _T = TypeVar("_T")
 
 
+class Team(NamedTuple):
+    """This process among those of one launch (`accelerate launch`, torchrun), on any machines."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the process that speaks, and writes what there is one of."""
+        return self.rank == 0
+
+    def total(self, number: int = 0) -> int:
+        """Wait until all processes are here; return the sum of their numbers."""
+        if self.count == 1:
+            return number
+        from accelerate.utils import gather_object
+
+        try:
+            return sum(gather_object([number]))
+        except RuntimeError:  # of gloo, whose connection was closed
+            raise UserError(
+                f"Process {self.rank} stops, for another process of this run has ended."
+            ) from None
+
+
+@contextlib.contextmanager
+def team() -> Iterator[Team]:
+    """Join the processes of a launch, if this is one of several."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count < 2:
+        yield Team()
+        return
+    # Here, because a process alone has no need of torch.
+    from accelerate import PartialState
+
+    # Processes wait for the slowest, which may have days of work; GPUs have no part in it.
+    state = PartialState(cpu=True, timeout=timedelta(days=30))
+    try:
+        yield Team(state.process_index, state.num_processes)
+    finally:
+        state.destroy_process_group()
+
+
 @contextlib.contextmanager
 def worker_pool(workers: int | None) -> Iterator[Executor | None]:
     """Start worker processes, or none for 0 or 1: this process then does the work itself."""
     if workers is None:
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        workers //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes of this machine
     if workers < 2:
         yield None
         return
@@ -64,15 +109,20 @@ def in_order(pool: Executor | None, calls: Iterable[tuple], ahead: int) -> Itera
     """Yield the results of calls (function, *arguments) in their order, `ahead` at work at once.
 
     Memory stays flat, because no more are taken from the stream than are at work. Without a pool
-    the calls are made here.
+    the calls are made here; a call whose function is None has the result None, and costs nothing.
     """
     waiting: deque[Future] = deque()
     for function, *arguments in calls:
         if pool is None:
-            yield function(*arguments)
+            yield function(*arguments) if function else None
             continue
-        with signals.blocked():  # a call may start a worker
-            waiting.append(pool.submit(function, *arguments))
+        if function is None:
+            future = Future()
+            future.set_result(None)
+        else:
+            with signals.blocked():  # a call may start a worker
+                future = pool.submit(function, *arguments)
+        waiting.append(future)
         if len(waiting) >= ahead:
             yield waiting.popleft().result()
     while waiting:

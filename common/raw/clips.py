@@ -1,0 +1,83 @@
+"""The challenge's videos into face crops: which there are, which are done, what was found."""
+
+from __future__ import annotations
+
+import json
+import os
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from common.files import UserError, whole_file
+from common.raw.ingest import (
+    VERSION,
+    Options,
+    detection_settings,
+    ingest_video,
+    is_written,
+    stamp_of,
+)
+from common.raw.workers import Team, in_order
+
+
+class Challenge(NamedTuple):
+    """Videos by name, their frame list, and the frames that it lists by video."""
+
+    paths: dict[str, Path]
+    frame_list: Path | None
+    listed: dict[str, list[int]]
+
+
+def prepare_videos(
+    given: Challenge, limit: int | None, options: Options, pool: Executor | None, team: Team
+) -> int:
+    """Crop the main face of this process's share of the videos; return how many were new."""
+    chosen = sorted(given.paths)[:limit]
+    mine = chosen[team.rank :: team.count]
+    todo = [name for name in mine if load(given.paths[name], name, options) is None]
+    calls = ((ingest_video, str(given.paths[name]), name, options) for name in todo)
+    bar = tqdm(desc="videos", unit="video", total=len(mine), disable=None if team.main else True)
+    with bar:
+        bar.update(len(mine) - len(todo))
+        results = in_order(pool, calls, ahead=2 * (os.cpu_count() or 1))
+        for name, result in zip(todo, results, strict=True):
+            result |= {"settings": _settings(options), "stamp": stamp_of(str(given.paths[name]))}
+            with whole_file(_state(name, options), "w") as file:
+                json.dump(result, file)
+            bar.update()
+    return len(todo)
+
+
+def load(path: Path, video: str, options: Options) -> dict | None:
+    """Return what an earlier run found in a video, or None where it must be done (again)."""
+    try:
+        old = json.loads(_state(video, options).read_text(encoding="utf-8"))
+        same = old["settings"] == _settings(options) and old["stamp"] == stamp_of(str(path))
+        same = same and {"counts", "complaint"} <= old.keys()
+        images = [os.path.join(options.prepared, row[2]) for row in old["rows"] if row[2]]
+        there = len(images) == len(old["sizes"]) and all(map(is_written, images, old["sizes"]))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+    return old if same and there else None
+
+
+def load_all(given: Challenge, limit: int | None, options: Options) -> dict[str, dict]:
+    """Return what was found in each video. Raises UserError where one is not there any more."""
+    found = {}
+    for name in sorted(given.paths)[:limit]:
+        found[name] = load(given.paths[name], name, options)
+        if found[name] is None:
+            raise UserError(f"The video {given.paths[name]} changed meanwhile; run again.")
+    return found
+
+
+def _settings(options: Options) -> dict:
+    return {"version": VERSION, **detection_settings(options)}
+
+
+def _state(video: str, options: Options) -> Path:
+    # A name that is not UTF-8 has a state too: that it cannot be used.
+    name = video.encode("utf-8", "backslashreplace").decode()
+    return Path(options.prepared, "state", "videos", f"{name}.json")
