@@ -25,6 +25,7 @@ CROP_PX = 256
 
 _TRACK_GAP_FRAMES = 25
 _LINK_IOU = 0.3
+_SHOT_FRAMES = 5
 _FILL_SHARE = 0.25  # of the main face's area times score
 
 
@@ -102,14 +103,16 @@ def follow_main_face(found: list[Faces]) -> list[int]:
             tracks.append(_Track())
             tracks[-1].add(frame, face, faces)
     chosen = [-1] * len(found)
-    taken = np.zeros(len(found), dtype=bool)
+    within = np.zeros(len(found), dtype=bool)  # the first to the last frame of a chosen track
     tracks.sort(key=lambda track: -track.weight)
     for track in tracks:
-        span = slice(track.frames[0], track.frames[-1] + 1)
         typical, main = (t.weight / len(t.frames) for t in (track, tracks[0]))
-        if taken[span].any() or typical < _FILL_SHARE * main:
+        if typical < _FILL_SHARE * main or any(chosen[frame] >= 0 for frame in track.frames):
             continue
-        taken[span] = True
+        # A face for a moment amid a track is rather a mistake of the detector than a shot.
+        if within[track.frames].any() and len(track.frames) < _SHOT_FRAMES:
+            continue
+        within[track.frames[0] : track.frames[-1] + 1] = True
         for frame, face in zip(track.frames, track.faces, strict=True):
             chosen[frame] = face
     return chosen

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import struct
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from common.raw.layout import Item, Skip
 def image(path, side=20):
     path.parent.mkdir(parents=True, exist_ok=True)
     # Each its own pattern: pictures of one gray, and the same ones twice, are left out.
-    coarse = np.random.default_rng(zlib.crc32(bytes(path))).integers(0, 255, (5, 5, 3), np.uint8)
+    coarse = np.random.default_rng(zlib.crc32(bytes(path))).integers(0, 255, (9, 9, 3), np.uint8)
     Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC).save(path, "JPEG")
 
 

@@ -183,6 +183,34 @@ def test_after_a_cut_the_face_of_the_next_scene_is_taken():
     assert chosen == [0] * 10 + [-1] * 2 + [0] * 6
 
 
+def test_a_larger_face_that_passes_by_does_not_become_the_main_one():
+    found, expected = [], []
+    for frame in range(60):
+        main = (100, 60, 200, 180, 0.8)
+        passing = (40 * frame - 1000, 0, 40 * frame - 800, 240, 0.99)  # four times as large
+        there = 25 <= frame < 33
+        found.append(faces(passing, main) if there else faces(main))
+        expected.append(int(there))
+    assert follow_main_face(found) == expected
+
+
+def test_shot_and_reverse_shot_are_both_followed():
+    one, other = (20, 20, 120, 120, 0.8), (190, 30, 280, 120, 0.8)
+    shots = [one] * 12 + [other] * 8 + [one] * 12 + [other] * 8
+    assert follow_main_face([faces(face) for face in shots]) == [0] * 40
+    # but a face that shows for a moment, while the main one does not, is none
+    shots = [one] * 12 + [other] * 3 + [one] * 12
+    assert follow_main_face([faces(face) for face in shots]) == [0] * 12 + [-1] * 3 + [0] * 12
+
+
+def test_a_cut_within_a_video_is_followed(tmp_path, detector):
+    left, right = scene((80, 120, 90)), scene((240, 110, 80), (60, 60, 35))
+    write_video(tmp_path / "v.mp4", [left] * 6 + [right] * 6)
+    rows = crop_video(tmp_path / "v.mp4", "v", tmp_path, detector)
+    middles = [sum(map(float, row.box.split()[::2])) / 2 for row in rows]
+    assert np.abs(np.array(middles) - ([80] * 6 + [240] * 6)).max() < 15
+
+
 def test_no_face_anywhere_and_no_frame_at_all():
     assert follow_main_face([faces()] * 3) == [-1] * 3
     assert follow_main_face([]) == []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image, ImageEnhance
 
 from common.files import UserError
 from common.manifest import (
@@ -13,7 +12,6 @@ from common.manifest import (
     check_manifest,
     folds,
     hold_out,
-    perceptual_hash,
     read_manifest,
     thin_out,
     training_rows,
@@ -157,47 +155,6 @@ def test_images_without_a_subject_stand_for_themselves():
     assert np.bincount(folds(frame, 4, seed=0)).tolist() == [25] * 4
     with pytest.raises(UserError, match="more are needed"):
         folds(frame.assign(subject="one"), 4, seed=0)
-
-
-def picture(seed):
-    coarse = np.random.default_rng(seed).integers(0, 255, (6, 6, 3), dtype=np.uint8)
-    return Image.fromarray(coarse).resize((120, 120), Image.Resampling.BICUBIC)
-
-
-def hash_of(image):
-    gray = image.convert("L").resize((32, 32), Image.Resampling.BOX)
-    return int(perceptual_hash(np.asarray(gray)))
-
-
-def test_hash_of_similar_pictures_differs_in_few_bits(tmp_path):
-    same, other = [], []
-    for seed in range(8):
-        image = picture(seed)
-        image.save(tmp_path / "x.jpg", quality=30)
-        for variant in (
-            Image.open(tmp_path / "x.jpg"),
-            image.resize((70, 70)),
-            ImageEnhance.Brightness(image).enhance(0.8),
-        ):
-            same.append((hash_of(image) ^ hash_of(variant)).bit_count())
-        other.append((hash_of(image) ^ hash_of(picture(seed + 100))).bit_count())
-    assert max(same) <= 8 and min(other) >= 16
-
-
-def test_hash_of_a_batch_is_that_of_each_picture_by_the_textbook():
-    gray = np.random.default_rng(0).integers(0, 255, (3, 32, 32), dtype=np.uint8)
-    batch = perceptual_hash(gray)
-    assert batch.dtype == np.uint64 and batch.shape == (3,)
-    for image, found in zip(gray, batch, strict=True):
-        low = np.zeros((8, 8))
-        for u in range(8):
-            for v in range(8):
-                across = np.cos(np.pi * (np.arange(32) + 0.5) * u / 32)[:, None]
-                along = np.cos(np.pi * (np.arange(32) + 0.5) * v / 32)[None]
-                low[u, v] = (image * across * along).sum()
-        median = np.median(low.ravel()[1:])
-        bits = "".join("1" if value > median else "0" for value in low.ravel())
-        assert found == int(bits, 2)
 
 
 def datasets():

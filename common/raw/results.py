@@ -89,8 +89,9 @@ def finish(
     tally.print_videos(summary["videos"], (prepared / "frame_list.txt").exists())
     skipped = sum(part["inputs"] - part["images"] for part in summary["datasets"].values())
     skipped += sum("unreadable" in part for part in summary["videos"].values())
+    what = f"{done:,} inputs prepared" if done else "Nothing new to prepare"
     print(
-        f"{done:,} inputs prepared, {skipped:,} skipped (see {prepared / 'skipped.csv'}) in "
+        f"{what}, {skipped:,} skipped (see {prepared / 'skipped.csv'}) in "
         f"{time.monotonic() - started:.1f} s; the manifest is {prepared / 'manifest.csv'}"
     )
 
