@@ -17,11 +17,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms.v2 import functional as transforms
 
 from common import signals
 from common.augment import ALIGNED
-from common.images import VIEW, Geometry, ImageStore
+from common.images import VIEW, Geometry, ImageStore, resize
 
 # Other rows that are tried in the place of one that cannot be read.
 REPLACEMENTS = 5
@@ -190,12 +189,7 @@ class _Views(Dataset):
         for row, position in enumerate(positions):
             image = self.store.read(position)
             if image is not None:
-                images[row] = transforms.resize(
-                    image,
-                    [self.image_size, self.image_size],
-                    interpolation=transforms.InterpolationMode.BICUBIC,
-                    antialias=True,
-                )
+                images[row] = resize(image, self.image_size)
                 valid[row] = True
         return torch.from_numpy(positions), images, valid
 
