@@ -2,27 +2,21 @@
 
 In:  <data-dir>/prepared/manifest.csv (01), every image that is not held out for validation or test.
 Out: <run-dir>/mae/model.safetensors   the encoder, with timm's parameter names
-                  autoencoder.safetensors, reconstructions.png, metrics.csv, run.json
+                  autoencoder.safetensors (encoder.* and decoder_*), reconstructions.png,
+                  metrics.csv, run.json
 
 Examples
   python 02_pretrain_mae.py --config configs/demo.toml
   accelerate launch 02_pretrain_mae.py --global-batch 4096 --batch-size 128 --run-dir runs/vit_b
-  python 02_pretrain_mae.py --init timm:vit_base_patch16_224.mae --epochs 5
+  python 02_pretrain_mae.py --init timm:vit_base_patch16_224.mae --epochs 5 --probe 1
 """
 
 from __future__ import annotations
 
 import argparse
 
-import numpy as np
-import safetensors.torch
-import torch
-from PIL import Image
-from torchvision.utils import make_grid
-
-from common.augment import normalise
-from common.classifier import create_encoder, save_model, start_from
 from common.config import (
+    count,
     fraction,
     make_parser,
     parse_arguments,
@@ -30,14 +24,6 @@ from common.config import (
     positive_float,
     run_script,
 )
-from common.files import UserError, file_digest, whole_file
-from common.images import Geometry, ImageStore
-from common.loading import Plan, evaluation_batches
-from common.mae import MaskedAutoencoder, learning_rate_of
-from common.manifest import hold_out, read_manifest, thin_out, training_rows
-from common.optimization import cosine, make_optimizer
-from common.runs import finish_run, init_facts, start_run
-from common.training import fit
 
 
 def arguments():
@@ -61,21 +47,35 @@ def arguments():
     add("--decoder-dim", type=positive, default=512, help="features of the decoder")
     add("--decoder-depth", type=positive, default=8, help="blocks of the decoder")
     add("--decoder-heads", type=positive, default=16, help="attention heads of the decoder")
-    add(
-        "--picture-every",
-        type=positive,
-        default=5,
-        help="epochs between pictures of reconstructions",
-    )
+    add("--picture-every", type=positive, default=5, help="epochs between reconstructions.png")
+    add("--probe", type=count, default=0,
+        help="epochs between linear probes of the frozen encoder, 0: none")  # fmt: skip
     return parse_arguments(parser, "pretrain_mae")
 
 
 def main() -> None:
     args = arguments()
+    # Here, so that --help and a mistyped flag are answered before torch is imported.
+    import numpy as np
+
+    from common.augment import normalise
+    from common.classifier import create_encoder
+    from common.files import UserError, file_digest
+    from common.images import Geometry, ImageStore
+    from common.loading import Plan
+    from common.mae import MaskedAutoencoder, learning_rate_of
+    from common.manifest import hold_out, read_manifest, thin_out, training_rows
+    from common.optimization import cosine, make_optimizer
+    from common.pretraining import linear_probe, save_reconstructions
+    from common.runs import finish_run, init_facts, start_run
+    from common.training import fit
+    from common.weights import save_model, save_weights, start_autoencoder
+
     prepared = args.data_dir / "prepared"
     manifest = read_manifest(prepared / "manifest.csv")
     held = hold_out(manifest)
-    seen = thin_out(manifest[training_rows(manifest, held)], args.limit)
+    training = training_rows(manifest, held)
+    seen = thin_out(manifest[training], args.limit)
     if seen.empty:
         raise UserError(f"{prepared} has no image that is not held out for validation or test.")
     facts = {"manifest_sha256": file_digest(prepared / "manifest.csv"), **init_facts(args.init)}
@@ -97,10 +97,11 @@ def main() -> None:
         norm_pix_loss=args.norm_pix_loss,
     )
     if args.init != "none":
-        start_from(encoder, args.init)
+        decoder = "too" if start_autoencoder(model, args.init) else "starts at random"
+        run.say(f"mae: encoder from {args.init}; its decoder {decoder}")
+    probe = linear_probe(run, encoder, prepared, manifest, training, held) if args.probe else None
     steps_an_epoch = -(-len(store) // args.global_batch)
     rate = learning_rate_of(args.blr, args.global_batch)
-    optimizer = make_optimizer(model, rate, args.weight_decay, betas=(0.9, 0.95))
 
     def plan(epoch: int) -> Plan:
         order = np.random.default_rng([args.seed, epoch]).permutation(len(store))
@@ -109,11 +110,13 @@ def main() -> None:
     def loss(network, batch):
         return network(normalise(batch["images"], args.mean, args.std), batch["uniform"])[0]
 
-    def picture(epoch: int) -> dict:
-        due = (epoch + 1) % args.picture_every == 0 or epoch + 1 == args.epochs
-        if due and run.main:
-            save_reconstructions(run, model, store, args)
-        return {}
+    def look(epoch: int) -> dict:
+        def due(every):
+            return (epoch + 1) % every == 0 or epoch + 1 == args.epochs
+
+        if due(args.picture_every) and run.main:
+            save_reconstructions(run, model, store)
+        return probe() if probe and due(args.probe) else {}
 
     fit(
         run,
@@ -125,38 +128,15 @@ def main() -> None:
         loss=loss,
         geometry=Geometry(args.image_size, tuple(args.crop_area), crop_ratio=(3 / 4, 4 / 3)),
         randoms=model.patches,
-        optimizer=optimizer,
+        optimizer=make_optimizer(model, rate, args.weight_decay, betas=(0.9, 0.95)),
         schedule=cosine(args.epochs * steps_an_epoch, round(args.warmup_epochs * steps_an_epoch)),
-        validate=picture,
+        validate=look,
     )
     if run.main:
         save_model(run.folder, encoder)
-        tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
-        with whole_file(run.folder / "autoencoder.safetensors") as file:
-            file.write(safetensors.torch.save(tensors))
+        save_weights(run.folder / "autoencoder.safetensors", model)
     finish_run(run)
     run.say(f"mae: encoder in {run.folder / 'model.safetensors'}")
-
-
-@torch.no_grad()
-def save_reconstructions(run, model: MaskedAutoencoder, store: ImageStore, args) -> None:
-    """Draw eight images, each as it is, masked, and rebuilt, into reconstructions.png."""
-    chosen = np.linspace(0, len(store) - 1, min(8, len(store))).astype(np.int64)
-    _, images, _ = next(evaluation_batches(store, args.image_size, len(chosen), 0, chosen))
-    device = run.accelerator.device
-    originals = normalise(images.to(device), args.mean, args.std)
-    noise = torch.rand(
-        (len(chosen), model.patches), generator=torch.Generator().manual_seed(args.seed)
-    )
-    model.eval()
-    masked, rebuilt = model.rebuild(originals, noise.to(device))
-    std = torch.tensor(args.std, device=device).view(1, 3, 1, 1)
-    mean = torch.tensor(args.mean, device=device).view(1, 3, 1, 1)
-    rows = torch.cat([originals, masked, rebuilt]) * std + mean
-    grid = make_grid(rows.clamp(0, 1).cpu(), nrow=len(chosen), padding=2, pad_value=1)
-    picture = Image.fromarray((grid.permute(1, 2, 0) * 255).byte().numpy())
-    with whole_file(run.folder / "reconstructions.png") as file:
-        picture.save(file, format="PNG")
 
 
 if __name__ == "__main__":

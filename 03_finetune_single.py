@@ -22,7 +22,7 @@ import torch
 from torch.nn import functional
 
 from common.augment import RANDOMS
-from common.classifier import create_classifier, read_weights, save_model, start_from
+from common.classifier import create_classifier
 from common.config import (
     FINETUNING,
     count,
@@ -48,6 +48,7 @@ from common.optimization import cosine, make_optimizer
 from common.pictures import save_confusion, save_curves
 from common.runs import finish_run, init_facts, start_run
 from common.training import fit, predict
+from common.weights import read_weights, save_model, start_from
 
 
 def arguments():

@@ -25,7 +25,7 @@ import pandas as pd
 from accelerate import PartialState
 
 from common.augment import RANDOMS
-from common.classifier import create_classifier, read_weights, save_model, start_from
+from common.classifier import create_classifier
 from common.config import (
     FINETUNING,
     fraction,
@@ -70,6 +70,7 @@ from common.validation import (
     say_scores,
     score_predictions,
 )
+from common.weights import read_weights, save_model, start_from
 
 
 def arguments():

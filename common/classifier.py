@@ -1,4 +1,4 @@
-"""The classifier: a timm Vision Transformer with a linear head, and weights in and out."""
+"""The networks: a timm Vision Transformer as encoder, and with a head as classifier."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import json
 import math
 from pathlib import Path
 
-import safetensors.torch
 import timm
 import torch
-from safetensors import SafetensorError
-from timm.layers import resample_abs_pos_embed
 from torch import nn
 
 from common.emotions import BASIC
-from common.files import UserError, whole_file
+from common.files import UserError
+from common.weights import read_weights, start_from
 
 
 class ConvStem(nn.Module):
@@ -76,13 +74,21 @@ class PositionHead(nn.Module):
         return self.classify(self.project(tokens).flatten(1))
 
 
+# Short names of the sizes that the masked autoencoder is published in, and of the small one.
+PRESETS = {
+    "vit_small": "vit_small_patch16_224",
+    "vit_base": "vit_base_patch16_224",
+    "vit_large": "vit_large_patch16_224",
+    "vit_huge": "vit_huge_patch14_224",
+}
+
 STEMS = {"linear": None, "conv": ConvStem}
 
 
 def create_encoder(
     model: str, image_size: int, options: dict | None = None, num_classes: int = 0
 ) -> nn.Module:
-    """Return timm's Vision Transformer `model` with random weights.
+    """Return timm's Vision Transformer `model` (or a name of PRESETS) with random weights.
 
     options: arguments of timm's VisionTransformer that differ from the named model's; and `stem`
     (linear or conv), and global_pool=concat for a PositionHead. Without classes, the network has
@@ -102,7 +108,11 @@ def create_encoder(
         arguments["embed_layer"] = STEMS[stem]
     try:
         encoder = timm.create_model(
-            model, pretrained=False, num_classes=num_classes, img_size=image_size, **arguments
+            PRESETS.get(model, model),
+            pretrained=False,
+            num_classes=num_classes,
+            img_size=image_size,
+            **arguments,
         )
     except (RuntimeError, TypeError, AssertionError, ValueError) as error:
         raise UserError(
@@ -131,93 +141,6 @@ def create_classifier(
         nn.init.trunc_normal_(network.head.weight, std=2e-5)  # as in the reference fine-tuning
         nn.init.zeros_(network.head.bias)
     return network
-
-
-def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
-    """Read tensors by name from a safetensors file, or from a PyTorch file without unpickling.
-
-    Of a PyTorch file, the entry `model` or `state_dict` is taken where there is one. Raises
-    UserError where the file is missing, damaged, or holds anything but tensors.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"There is no file of weights {path}; run the stage before, or name one.")
-    try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except SafetensorError as error:
-        raise UserError(f"{path} is not a readable safetensors file: {error}") from None
-    except Exception:  # torch's unpickler has many errors for damaged and for refused content
-        raise UserError(
-            f"{path} is not a file of weights, or holds more than tensors; that is never unpickled."
-        ) from None
-    for key in ("model", "state_dict"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not all(map(torch.is_tensor, content.values())):
-        raise UserError(f"{path} does not hold tensors by name.")
-    return content
-
-
-def start_from(network: nn.Module, init: str, keep_head: bool = False) -> list[str]:
-    """Load weights into a network of `create_classifier`, and return the names left random.
-
-    init: a file, or `timm:NAME` to fetch timm's published weights of that name. Only what belongs
-    to the task may be missing from the file: the head, its norm and its attention pooling.
-    keep_head: take the head too. Raises UserError where the file belongs to another architecture.
-    """
-    if init.startswith("timm:"):
-        name = init.removeprefix("timm:")
-        try:
-            weights = timm.create_model(name, pretrained=True, num_classes=0).state_dict()
-        except Exception as error:  # the hub's client raises a dozen kinds
-            raise UserError(f"timm could not fetch {name!r}: {error}") from None
-    else:
-        weights = read_weights(init)
-    own = network.state_dict()
-    position = weights.get("pos_embed")
-    if position is not None and position.shape[-1] == own["pos_embed"].shape[-1]:
-        weights["pos_embed"] = resample_abs_pos_embed(  # another image size: interpolated
-            position,
-            network.patch_embed.grid_size,
-            num_prefix_tokens=0 if network.no_embed_class else network.num_prefix_tokens,
-        )
-    if keep_head and not any(key.startswith("head.") for key in weights):
-        raise UserError(
-            f"{init} holds an encoder without a head; 04 goes on from a classifier of 03 (or from "
-            "nothing, with --init none)."
-        )
-    if not keep_head:
-        weights = {key: value for key, value in weights.items() if not key.startswith("head.")}
-    differing = [
-        f"{key} is {list(weights[key].shape)}, expected {list(own[key].shape)}"
-        for key in own
-        if key in weights and weights[key].shape != own[key].shape
-    ]
-    # What a task may lack or leave over; anything else tells that the architectures differ.
-    free = ("head.", "fc_norm.", "attn_pool.", "norm.", "decoder_", "mask_token")
-    missing = [key for key in own if key not in weights]
-    lacking = [key for key in missing if keep_head or not key.startswith(free)]
-    extra = [key for key in weights if key not in own and not key.startswith(free)]
-    if differing or lacking or extra:
-        what = [*differing, *(f"{key} is missing" for key in lacking)]
-        what += [f"{key} has no place in the model" for key in extra]
-        raise UserError(
-            f"{init} holds the weights of another model than --model and --model-options name: "
-            f"{what[0]} ({len(what)} such)."
-        )
-    network.load_state_dict(weights, strict=False)
-    return missing
-
-
-def save_model(folder: str | Path, network: nn.Module) -> None:
-    """Write `model.safetensors` with timm's parameter names into a run folder."""
-    tensors = {
-        key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()
-    }
-    with whole_file(Path(folder) / "model.safetensors") as file:
-        file.write(safetensors.torch.save(tensors))
 
 
 def load_classifier(checkpoint: str | Path) -> tuple[nn.Module, dict]:

@@ -126,7 +126,10 @@ COMMON: dict[str, dict] = {
         default=None,
         help="number format of matrix products (default: bf16 where the hardware has it)",
     ),
-    "model": dict(default="vit_base_patch16_224", help="timm name of the Vision Transformer"),
+    "model": dict(
+        default="vit_base_patch16_224",
+        help="timm name of the Vision Transformer, or vit_small, vit_base, vit_large, vit_huge",
+    ),
     "model_options": dict(
         type=_option,
         nargs="*",

@@ -195,7 +195,7 @@ class MaskedAutoencoder(nn.Module):
         self, images: torch.Tensor, noise: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (masked, rebuilt) images [B, 3, H, W]: hidden patches zero, then predicted."""
-        _, predicted, mask = self(images, noise)
+        _, predicted, mask = self.forward(images, noise)  # not a compiled form, for other shapes
         target = self.patchify(images)
         if self.norm_pix_loss:  # the prediction lacks each patch's own mean and contrast
             mean, variance = target.mean(-1, keepdim=True), target.var(-1, keepdim=True)

@@ -37,6 +37,8 @@ FREE_SETTINGS = (
     "save_minutes",
     "compile",
     "grad_checkpointing",
+    "probe",
+    "picture_every",
 )
 
 

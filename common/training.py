@@ -246,9 +246,8 @@ def _accumulate(
         # Gradients are exchanged once a step, with its last pass.
         exchanged = nullcontext() if index == count - 1 else accelerator.no_sync(network)
         # A compiled network is made for whole passes; a smaller one runs uncompiled.
-        ragged = run.settings.get("compile") and len(batch["images"]) < run.batch_size
-        form = torch.compiler.set_stance("force_eager") if ragged else nullcontext()
-        with exchanged, form:
+        ragged = len(batch["images"]) < run.batch_size
+        with exchanged, _uncompiled(run) if ragged else nullcontext():
             with accelerator.autocast():
                 losses = loss(network, batch)
             summed = (losses.float() * batch["weight"]).sum()
@@ -266,6 +265,12 @@ def _next_unless_stopped(passes: Iterator[dict]) -> dict[str, torch.Tensor] | No
             return next(passes)
     except signals.Stopped:
         return None
+
+
+def _uncompiled(run: Run):
+    """Let a compiled network run as written within the block: it is not made for other shapes."""
+    compiled = run.settings.get("compile")
+    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 
 
 def _any_process(run: Run, here: bool) -> bool:
@@ -306,7 +311,7 @@ def predict(
             raise UserError(
                 f"The {what} image {lost} cannot be read; run 01_prepare_data.py again."
             )
-        with accelerator.autocast():
+        with accelerator.autocast(), _uncompiled(run):
             output = accelerator.unwrap_model(network)(prepare(images.to(accelerator.device)))
         logits[torch.as_tensor(mine[done : done + len(images)], device=logits.device)] = (
             output.float()

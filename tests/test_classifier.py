@@ -1,22 +1,15 @@
-"""Weights in and out: a file that belongs elsewhere is refused, a right one changes nothing."""
+"""The networks, and saved classifiers: a right file changes nothing, a wrong one is told."""
 
 import json
-import pickle
 
 import pytest
-import safetensors.torch
 import timm
 import torch
 
-from common.classifier import (
-    create_classifier,
-    create_encoder,
-    load_classifier,
-    read_weights,
-    save_model,
-    start_from,
-)
+from common.classifier import create_classifier, create_encoder, load_classifier
 from common.files import UserError
+from common.mae import MaskedAutoencoder
+from common.weights import save_model, start_from
 
 OPTIONS = {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
 MODEL = ("vit_tiny_patch16_224", 32, OPTIONS)
@@ -69,23 +62,6 @@ def test_an_encoder_starts_a_classifier_and_leaves_only_the_head_random(tmp_path
     assert torch.equal(network.blocks[1].mlp.fc1.weight, encoder.blocks[1].mlp.fc1.weight)
 
 
-def test_positions_are_resized_to_another_image_size(tmp_path):
-    save_model(tmp_path, create_encoder(*MODEL))
-    network = create_classifier(MODEL[0], 48, OPTIONS)
-    start_from(network, str(tmp_path / "model.safetensors"))
-    assert network.pos_embed.shape == (1, 37, 32)
-
-
-@pytest.mark.parametrize(
-    "change", [{"depth": 3}, {"depth": 1}, {"embed_dim": 64}, {"stem": "conv"}]
-)
-def test_weights_of_another_model_are_refused(tmp_path, change):
-    save_model(tmp_path, create_encoder(*MODEL))
-    network = create_classifier(MODEL[0], 32, {**OPTIONS, **change})
-    with pytest.raises(UserError, match="another model"):
-        start_from(network, str(tmp_path / "model.safetensors"))
-
-
 def test_an_encoder_is_no_classifier(tmp_path):
     save_run(tmp_path, create_encoder(*MODEL))
     with pytest.raises(UserError, match="0 logits"):
@@ -104,30 +80,6 @@ def test_a_checkpoint_without_its_record_is_refused(tmp_path):
         load_classifier(tmp_path / "model.safetensors")
 
 
-class _Trap:
-    def __reduce__(self):
-        return (print, ("run by unpickling",))
-
-
-def test_files_that_hold_more_than_tensors_are_refused(tmp_path, capsys):
-    torch.save({"model": _Trap()}, tmp_path / "trap.pth")
-    (tmp_path / "plain.pth").write_bytes(pickle.dumps(_Trap()))
-    (tmp_path / "short.safetensors").write_bytes(b"\xff" * 20)
-    torch.save({"model": [1, 2]}, tmp_path / "list.pth")
-    for name in ("trap.pth", "plain.pth", "short.safetensors", "list.pth", "absent.pth"):
-        with pytest.raises(UserError, match=name.split(".")[0]):
-            read_weights(tmp_path / name)
-    assert "unpickling" not in capsys.readouterr().out
-
-
-def test_the_entry_called_model_is_read(tmp_path):
-    tensors = {"a": torch.ones(2)}
-    torch.save({"model": tensors, "epoch": 3}, tmp_path / "w.pth")
-    (tmp_path / "w.safetensors").write_bytes(safetensors.torch.save(tensors))
-    assert torch.equal(read_weights(tmp_path / "w.pth")["a"], torch.ones(2))
-    assert torch.equal(read_weights(tmp_path / "w.safetensors")["a"], torch.ones(2))
-
-
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
@@ -140,3 +92,26 @@ def test_the_entry_called_model_is_read(tmp_path):
 def test_a_model_that_timm_cannot_make_is_a_users_error(name, options, message):
     with pytest.raises(UserError, match=message):
         create_classifier(name, 32, options)
+
+
+@pytest.mark.parametrize(
+    ("preset", "width", "depth", "patches"),
+    [
+        ("vit_small", 384, 12, 196),
+        ("vit_base", 768, 12, 196),
+        ("vit_large", 1024, 24, 196),
+        ("vit_huge", 1280, 32, 256),
+    ],
+)
+def test_the_published_sizes_have_short_names(preset, width, depth, patches):
+    with torch.device("meta"):  # shapes alone: the largest takes 2.5 GB
+        model = MaskedAutoencoder(create_encoder(preset, 224))
+        losses, predicted, _ = model(torch.randn(2, 3, 224, 224), torch.rand(2, patches))
+    encoder = model.encoder
+    assert (encoder.embed_dim, len(encoder.blocks), model.patches) == (width, depth, patches)
+    side = model.patch_size
+    # He et al. 2022: blocks of 12·D² + 13·D, patches and positions, class token, norm
+    expected = depth * (12 * width**2 + 13 * width) + (3 * side**2 + 1) * width
+    expected += (patches + 1) * width + width + 2 * width
+    assert sum(parameter.numel() for parameter in encoder.parameters()) == expected
+    assert losses.shape == (2,) and predicted.shape == (2, patches, 3 * side**2)

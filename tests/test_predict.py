@@ -13,11 +13,12 @@ from PIL import Image
 from sklearn.metrics import f1_score
 from toy_world import call
 
-from common.classifier import create_classifier, save_model
+from common.classifier import create_classifier
 from common.emotions import BASIC, CHALLENGE, CHALLENGE_PAIRS
 from common.files import UserError, file_digest
 from common.sources import read_frames
 from common.submission import HEADER
+from common.weights import save_model
 
 SCRIPT = "05_predict_submit.py"
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)

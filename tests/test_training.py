@@ -5,6 +5,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -12,7 +14,7 @@ import pandas as pd
 import pytest
 import safetensors.torch
 import torch
-from toy_world import TINY, call, make_prepared, record, run, script
+from toy_world import ROOT, TINY, call, make_prepared, record, run, script
 
 from common.classifier import create_classifier
 from common.files import only_process
@@ -280,3 +282,25 @@ def test_the_average_is_the_weighted_sum_of_what_the_weights_were():
     with average.applied():
         assert network.weight.item() == pytest.approx(expected)
     assert network.weight.item() == -1.0
+
+
+def test_a_probe_tells_whether_the_encoder_learns(world, tmp_path, capsys):
+    flags = ("--epochs", 3, "--probe", 2)
+    status, output, complaints = pretrain(world, tmp_path, *flags, start=call(capsys))
+    assert status == 0, complaints
+    table = pd.read_csv(tmp_path / "mae" / "metrics.csv")
+    assert table.probe_accuracy.notna().tolist() == [False, True, True]  # the last epoch always
+    # the squares' colours tell their labels: even a random encoder's features do
+    assert table.probe_macro_f1[1] > 0.9 and "probe_macro_f1" in output
+    for row in ("probe_accuracy", "probe_macro_f1"):
+        assert table[row].dropna().between(0, 1).all()
+
+
+def test_help_does_not_wait_for_torch():
+    code = (
+        "import runpy, sys; sys.argv = ['02_pretrain_mae.py', '--help']\n"
+        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "finally: assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "--mask-ratio" in done.stdout, done.stderr
