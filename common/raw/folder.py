@@ -16,7 +16,16 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from common.raw.layout import IMAGE_SUFFIXES, Item, Skip, is_shown, prepared_name, walk_files
+from common.raw.layout import (
+    IMAGE_SUFFIXES,
+    Item,
+    Skip,
+    is_expression,
+    is_shown,
+    look,
+    prepared_name,
+    walk_files,
+)
 
 ALIGNED = False
 
@@ -47,8 +56,19 @@ def _holds_image(folder: str | Path, levels: int) -> bool:
         return False
 
 
+def _named_after_expressions(folder: Path) -> int:
+    """Count the folders, down to two levels, whose names are expressions."""
+    places = [Path(entry.path) for entry in look(folder) if entry.is_dir()]
+    if len(places) <= 3:  # train, val, test
+        places += [Path(e.path) for place in places for e in look(place) if e.is_dir()]
+    return sum(is_expression(place.name) for place in places)
+
+
 def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
     """Yield every image; see common.raw."""
+    named = _named_after_expressions(folder)
+    if named > 2:  # one or two persons may be called Joy
+        counts["folders named after expressions, read without labels: write a labels.csv"] = named
     start = os.path.join(folder, "")
     for path in walk_files(folder, IMAGE_SUFFIXES):
         relative = path.removeprefix(start)

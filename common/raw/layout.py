@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from common.emotions import parse_labels
 from common.files import UserError
 
 Image.preinit()  # first the common formats, then all: the order in which they are tried
@@ -74,6 +75,14 @@ class Skip(NamedTuple):
     def source(self) -> str:
         """Where the input is: as of an Item."""
         return self.path
+
+
+def is_expression(name: str) -> bool:
+    """Say whether a name, of a folder or a file, is that of an expression."""
+    try:
+        return bool(parse_labels(name))
+    except ValueError:
+        return False
 
 
 def labelled(labels: tuple[str, ...]) -> dict[str, str]:

@@ -22,6 +22,7 @@ from common.raw.layout import (
     Item,
     Skip,
     file_in,
+    is_expression,
     labelled,
     prepared_name,
     table_rows,
@@ -106,20 +107,13 @@ def _persons(path: Path) -> frozenset[str]:
     total = images.total()
     if len(images) < _PERSONS_MIN or len(images) == total:
         return frozenset()
-    if max(images.values()) > _PERSON_SHARE_MAX * total or any(map(_is_expression, images)):
+    if max(images.values()) > _PERSON_SHARE_MAX * total or any(map(is_expression, images)):
         return frozenset()
     return frozenset(images)
 
 
 def _person_of(image: str) -> str:
     return re.sub(r"_\d+$", "", Path(image).stem)
-
-
-def _is_expression(name: str) -> bool:
-    try:
-        return bool(parse_labels(name))
-    except ValueError:
-        return False
 
 
 def _read_rows(
