@@ -20,12 +20,6 @@ Examples
 
 from __future__ import annotations
 
-import numpy as np
-import pandas as pd
-from accelerate import PartialState
-
-from common.augment import RANDOMS
-from common.classifier import create_classifier
 from common.config import (
     FINETUNING,
     fraction,
@@ -36,41 +30,9 @@ from common.config import (
     positive_float,
     run_script,
 )
-from common.curriculum import (
-    CUTMIX,
-    PAIRS,
-    Mixing,
-    Sources,
-    draw_epoch,
-    epoch_size,
-    stage_of,
-    stage_warmup,
-    without_effect,
-)
-from common.emotions import BASIC, CHALLENGE, challenge_class, multi_hot
-from common.files import UserError, file_digest
-from common.finetuning import (
-    THRESHOLDS,
-    choose_sets,
-    evaluation_input,
-    expression_loss,
-    model_options,
-    no_better_for,
-)
-from common.images import Geometry, ImageStore
-from common.manifest import folds, hold_out, read_manifest, thin_out, training_rows
-from common.optimization import make_optimizer, plateau
-from common.pictures import save_curves
-from common.runs import finish_run, init_facts, start_run
-from common.training import fit, predict
-from common.validation import (
-    compound_f1,
-    prediction_table,
-    report_validation,
-    say_scores,
-    score_predictions,
-)
-from common.weights import read_weights, save_model, start_from
+from common.files import UserError
+
+# Other modules are imported where they are used: --help and a wrong flag need not wait for torch.
 
 
 def arguments():
@@ -79,24 +41,26 @@ def arguments():
     add("--stage-epochs", type=positive, nargs="+", default=[5, 5, 3, 3], help="of each sub-stage")
     add("--compound-shares", type=fraction, nargs="+", default=[0.0, 0.2, 0.4, 1.0],
         help="share of compound images in each sub-stage")  # fmt: skip
-    add(
-        "--compound-share-of",
-        choices=("batch", "set"),
-        default="batch",
-        help="share of the "
-        "images drawn (paper), or all singles and this share of the compound set (released code)",
-    )
+    add("--compound-share-of", choices=("batch", "set"), default="batch", help="share of the "
+        "images drawn (paper), or all singles and this share of the compound set (released "
+        "code)")  # fmt: skip
     add("--natural-share", type=fraction, default=0.5, help="of natural among compound images")
     add("--mixes", nargs="*", choices=("mixup", "cutmix"), default=["mixup", "cutmix"],
         help="generators; none: natural compounds alone")  # fmt: skip
     add("--mixup-weight", type=fraction, default=0.1, help="of the first image")  # table 1
     add("--mixup-beta", type=positive_float, metavar="A", help="draw the weight from Beta(A, A)")
-    add("--cutmix", choices=CUTMIX, default="box", help="what CutMix exchanges: a box, the left or "
+    add("--cutmix", choices=("box", "halves-lr", "halves-tb", "facs", "facs-exchanged"),
+        default="box", help="what CutMix exchanges: a box, the left or "
         "right half, the top or bottom half; facs: the upper face of one emotion over the lower of "
         "the other, after the compound's action units; facs-exchanged: its control")  # fmt: skip
     add("--mixed-label", choices=("union", "soft"), default="union",
         help="both emotions in full, or each by its share of the image")  # fmt: skip
-    add("--pairs", choices=PAIRS, default="challenge7", help="compounds that are valid")
+    add(
+        "--pairs",
+        choices=("challenge7", "raf11"),
+        default="challenge7",
+        help="compounds that are valid",
+    )
     add("--stage-warmup-epochs", type=not_negative, default=0.0,
         help="epochs of rising learning rate at the start of every sub-stage")  # fmt: skip
     add("--epoch-images", type=positive,
@@ -114,6 +78,14 @@ def arguments():
 def main() -> None:
     args = arguments()
     refuse_bad_settings(args)
+    import pandas as pd
+
+    from common.curriculum import PAIRS
+    from common.emotions import BASIC
+    from common.finetuning import choose_sets
+    from common.manifest import folds, hold_out, read_manifest, thin_out
+    from common.validation import gather_folds
+
     args.init = args.init or str(args.run_dir / "single" / "model.safetensors")
     manifest = read_manifest(args.data_dir / "prepared" / "manifest.csv")
     labels = manifest.labels.astype(str)
@@ -122,8 +94,9 @@ def main() -> None:
     valid = {" ".join(sorted((BASIC[a], BASIC[b]))) for a, b in PAIRS[args.pairs].values()}
     natural = (manifest.kind == "compound") & labels.isin(valid)
     rows = thin_out(manifest[single | natural], args.limit).index
-    checked = natural & choose_sets(manifest, args.validate_on or sorted(set(manifest.dataset)),
-                                    "--validate-on")  # fmt: skip
+    checked = natural
+    if args.validate_on:
+        checked = natural & choose_sets(manifest, args.validate_on, "--validate-on")
     if not args.folds:
         train(args, manifest, rows, checked, hold_out(manifest), "curriculum")
         return
@@ -131,12 +104,12 @@ def main() -> None:
     # own. The folds are the same for every seed, to be compared and averaged.
     folded = natural & (manifest.split != "test")
     manifest.loc[folded, "split"] = "train"
-    number = pd.Series(-1, index=manifest.index)
-    number[folded] = 1 + folds(manifest[folded], args.folds, seed=0)
+    fold_of = pd.Series(0, index=manifest.index)
+    fold_of[folded] = 1 + folds(manifest[folded], args.folds, seed=0)
     chosen = [args.fold] if args.fold else range(1, args.folds + 1)
-    for fold in chosen:
-        folder = f"curriculum/fold-{fold}"
-        train(args, manifest, rows, checked, number == fold, folder, fold == chosen[-1])
+    for args.fold in chosen:  # so that each run's record tells its fold
+        folder, last = f"curriculum/fold-{args.fold}", args.fold == chosen[-1]
+        train(args, manifest, rows, checked, fold_of == args.fold, folder, last)
     gather_folds(args)
 
 
@@ -160,7 +133,28 @@ def refuse_bad_settings(args) -> None:
 
 
 def train(args, manifest, rows, checked, held, folder: str, last: bool = True) -> None:
-    """Train one model on what is not held out, validate it on what is."""
+    """Train one model on what is not held out, validate it on what is.
+
+    manifest: all images. rows: index of those that 04 uses. checked, held: bool, aligned with the
+    manifest; held compounds that are checked validate. folder: below the run's.
+    """
+    import numpy as np
+
+    from common.augment import RANDOMS
+    from common.classifier import create_classifier
+    from common.curriculum import Mixing, Sources, Timetable, draw_epoch, without_effect
+    from common.emotions import BASIC, CHALLENGE, challenge_class, multi_hot
+    from common.files import file_digest
+    from common.finetuning import evaluation_input, expression_loss, model_options, no_better_for
+    from common.images import Geometry, ImageStore
+    from common.manifest import training_rows
+    from common.optimization import make_optimizer
+    from common.pictures import save_curves
+    from common.runs import finish_run, init_facts, start_run
+    from common.training import fit, predict
+    from common.validation import compound_f1, prediction_table, save_validation
+    from common.weights import read_weights, save_model, start_from
+
     prepared = args.data_dir / "prepared"
     training = training_rows(manifest, held)[rows]
     used = manifest.loc[rows]
@@ -196,32 +190,22 @@ def train(args, manifest, rows, checked, held, folder: str, last: bool = True) -
     )  # fmt: skip
     for warning in without_effect(sources, mixing) if any(args.compound_shares) else ():
         run.say(f"warning: {warning}")
-    images = args.epoch_images or len(sources.single)
-    sizes = [  # of an epoch of each sub-stage: images, compounds among them
-        epoch_size(share, args.compound_share_of, images, sources, args.natural_share)
-        for share in args.compound_shares
-    ]
-    stages = [stage_of(epoch, args.stage_epochs) for epoch in range(sum(args.stage_epochs))]
-    steps = np.array([-(-sizes[stage][0] // args.global_batch) for stage in stages])
-    schedule = plateau(steps.sum(), round(args.warmup_epochs * steps[0]))
-    if args.stage_warmup_epochs:
-        begins = [steps[: stages.index(stage)].sum() for stage in sorted(set(stages))]
-        schedule = stage_warmup(schedule, begins, round(args.stage_warmup_epochs * steps[0]))
+    timetable = Timetable.of(args, sources)
     accounts = {}
 
     def plan(epoch: int):
         random = np.random.default_rng([args.seed, epoch])
-        drawn, accounts[epoch] = draw_epoch(sources, *sizes[stages[epoch]], mixing, random)
+        drawn, accounts[epoch] = draw_epoch(sources, *timetable.size(epoch), mixing, random)
         return drawn
 
     def validation() -> np.ndarray:
         return predict(run, network, store, checking, len(BASIC), evaluation_input(args))
 
     def validate(epoch: int) -> dict:
-        score = (
-            {"val_macro_f1": compound_f1(truth[checking], validation())} if len(checking) else {}
-        )
-        return {"stage": stages[epoch] + 1, **score, **accounts[epoch]}
+        figures = {"stage": timetable.stages[epoch] + 1, **accounts[epoch]}
+        if len(checking):
+            figures["val_macro_f1"] = compound_f1(truth[checking], validation())
+        return figures
 
     selected = bool(len(checking)) and args.keep == "best"
     table = fit(
@@ -229,18 +213,18 @@ def train(args, manifest, rows, checked, held, folder: str, last: bool = True) -
         network,
         store,
         name="curriculum",
-        epochs=len(stages),
+        epochs=len(timetable.stages),
         plan=plan,
         loss=expression_loss(args),
         geometry=Geometry(args.image_size, crop_area=tuple(args.crop_area)),
         randoms=RANDOMS,
         optimizer=make_optimizer(network, args.lr, args.weight_decay, args.layer_decay),
-        schedule=schedule,
+        schedule=timetable.schedule(args.warmup_epochs, args.stage_warmup_epochs),
         validate=validate,
         best="val_macro_f1" if selected else None,
         keep=lambda: save_model(run.folder, network),
         # Not before the last sub-stage: a curriculum that ends early has left out its compounds.
-        stop_early=no_better_for(args.early_stop, first=stages.index(stages[-1])),
+        stop_early=no_better_for(args.early_stop, first=sum(args.stage_epochs[:-1])),
     )
     if selected:
         network.load_state_dict(read_weights(run.folder / "model.safetensors"))
@@ -249,7 +233,7 @@ def train(args, manifest, rows, checked, held, folder: str, last: bool = True) -
     if len(checking):
         predictions = prediction_table(used.iloc[checking], validation())
         if run.main:
-            save_validation(args, run.say, run.folder, "validation.csv", predictions)
+            save_validation(run.folder / "validation.csv", predictions, CHALLENGE, args, run.say)
     else:
         run.say("curriculum: no compound is held out, so the last epoch is kept, unvalidated")
     if run.main:
@@ -257,23 +241,6 @@ def train(args, manifest, rows, checked, held, folder: str, last: bool = True) -
         save_curves(run.folder / "curves.png", table, shown, "Curriculum")
     finish_run(run, last)
     run.say(f"curriculum: classifier in {run.folder / 'model.safetensors'}")
-
-
-def gather_folds(args) -> None:
-    """Score the out-of-fold predictions together, once every fold has its own."""
-    folder = args.run_dir / "curriculum"
-    paths = [folder / f"fold-{fold}" / "validation.csv" for fold in range(1, args.folds + 1)]
-    if PartialState().is_main_process and all(path.is_file() for path in paths):
-        tables = [pd.read_csv(path, keep_default_na=False) for path in paths]
-        together = pd.concat(tables, keys=range(1, args.folds + 1), names=["fold", None])
-        save_validation(args, print, folder, "oof.csv", together.reset_index("fold"))
-
-
-def save_validation(args, say, folder, file_name: str, predictions: pd.DataFrame) -> None:
-    """Score predictions, say how good they are, and write them and their report."""
-    score = score_predictions(predictions, CHALLENGE, THRESHOLDS[args.loss], args.seed)
-    report_validation(folder, file_name, predictions, score, "Compounds, validation")
-    say_scores(say, score)
 
 
 if __name__ == "__main__":

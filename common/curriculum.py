@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,8 @@ import numpy as np
 
 from common.augment import BOX, FACS, LEFT_RIGHT, MIXUP, SINGLE, TOP_BOTTOM
 from common.emotions import BASIC, CHALLENGE, CHALLENGE_PAIRS, RAF11, RAF11_PAIRS, UPPER_OVER_LOWER
-from common.loading import Plan
+from common.loading import Plan, in_turn
+from common.optimization import plateau
 
 PAIRS = {
     "challenge7": dict(zip(CHALLENGE, CHALLENGE_PAIRS, strict=True)),
@@ -88,22 +90,46 @@ def epoch_size(
     return images + compounds, compounds
 
 
-def stage_warmup(
-    schedule: Callable[[int], float], begins: Sequence[int], warmup: int
-) -> Callable[[int], float]:
-    """Let a schedule rise anew, linearly over `warmup` steps, from each of the steps `begins`."""
+@dataclass(frozen=True)
+class Timetable:
+    """The curriculum's epochs: the sub-stage of each, from 0, and each sub-stage's epoch_size."""
 
-    def factor(step: int) -> float:
-        since = step - max(begin for begin in begins if begin <= step)
-        return schedule(step) * min(1.0, (since + 1) / max(1, warmup))
+    stages: list[int]
+    sizes: list[tuple[int, int]]
+    global_batch: int
 
-    return factor
+    @classmethod
+    def of(cls, args: argparse.Namespace, sources: Sources) -> Timetable:
+        """Lay out the epochs that 04's settings ask for."""
+        images = args.epoch_images or len(sources.single)
+        sizes = [
+            epoch_size(share, args.compound_share_of, images, sources, args.natural_share)
+            for share in args.compound_shares
+        ]
+        stages = [stage_of(epoch, args.stage_epochs) for epoch in range(sum(args.stage_epochs))]
+        return cls(stages, sizes, args.global_batch)
 
+    def size(self, epoch: int) -> tuple[int, int]:
+        """Return how many images an epoch shows, and how many of them are compounds."""
+        return self.sizes[self.stages[epoch]]
 
-def _in_turn(rows: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
-    """Draw `count` of `rows`: every one is seen n times before any is seen n + 1 times."""
-    turns = [random.permutation(rows) for _ in range(-(-count // max(1, len(rows))))]
-    return np.concatenate([rows[:0], *turns])[:count]
+    def schedule(self, warmup_epochs: float, stage_warmup_epochs: float) -> Callable[[int], float]:
+        """Return the factor of the rate at each step: a plateau, that may rise in every sub-stage.
+
+        An epoch of warm-up has the steps of the first epoch.
+        """
+        steps = [-(-self.size(epoch)[0] // self.global_batch) for epoch in range(len(self.stages))]
+        whole = plateau(sum(steps), round(warmup_epochs * steps[0]))
+        if not stage_warmup_epochs:
+            return whole
+        begins = [sum(steps[: self.stages.index(stage)]) for stage in set(self.stages)]
+        rise = max(1, round(stage_warmup_epochs * steps[0]))
+
+        def factor(step: int) -> float:
+            since = step - max(begin for begin in begins if begin <= step)
+            return whole(step) * min(1.0, (since + 1) / rise)
+
+        return factor
 
 
 def draw_epoch(
@@ -135,9 +161,9 @@ def draw_epoch(
     second = np.full(count, -1, dtype=np.int64)
     mix = np.full(count, SINGLE, dtype=np.uint8)
     share = np.ones(count, dtype=np.float32)
-    first[~compound] = _in_turn(sources.single, count - compounds, random)
+    first[~compound] = in_turn(sources.single, count - compounds, random)
     places = random.permutation(np.flatnonzero(compound))
-    first[places[:natural]] = _in_turn(sources.natural, natural, random)
+    first[places[:natural]] = in_turn(sources.natural, natural, random)
     if generated:
         places = places[natural:]
         codes = {"mixup": MIXUP, "cutmix": CUTMIX[mixing.cutmix]}
@@ -152,7 +178,7 @@ def draw_epoch(
         for emotion, pool in enumerate(pools):
             for column, rows in ((0, first), (1, second)):
                 here = places[chosen[:, column] == emotion]
-                rows[here] = _in_turn(pool, len(here), random)
+                rows[here] = in_turn(pool, len(here), random)
     targets = sources.targets[first]
     mixed = second >= 0
     other, part = sources.targets[second[mixed]], share[mixed, None]

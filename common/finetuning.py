@@ -1,9 +1,8 @@
-"""What 03 and 04 share: the sets they take singles from, input and losses of a batch."""
+"""What 03 and 04 share: the sets they take singles from, input and losses; and a phase of 03."""
 
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -12,16 +11,18 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from common.augment import augment, normalise
+from common.augment import RANDOMS, augment, normalise
 from common.config import nearest
 from common.emotions import ADAPTATION_SETS
 from common.files import UserError
+from common.images import Geometry, ImageStore
+from common.loading import Plan, in_turn
+from common.optimization import cosine, make_optimizer
+from common.runs import Run
+from common.training import fit, predict
 
 # Deviation of the noise that balanced MSE assumes of a label (released code).
 NOISE = 1.0
-
-# Probability from which an emotion counts as shown: the logits of balanced MSE aim at 0 and 1.
-THRESHOLDS = {"bce": 0.5, "bmc": 1 / (1 + math.exp(-0.5))}
 
 
 def choose_sets(manifest: pd.DataFrame, names: Sequence[str] | None, flag: str) -> pd.Series:
@@ -59,32 +60,116 @@ def evaluation_input(args: argparse.Namespace) -> Callable[[torch.Tensor], torch
 
 
 def expression_loss(
-    args: argparse.Namespace, prior: np.ndarray | None = None
+    args: argparse.Namespace, prior: torch.Tensor | None = None
 ) -> Callable[[nn.Module, dict[str, torch.Tensor]], torch.Tensor]:
     """Return the loss of each image, [b]: binary cross-entropy summed over the six (eq. 1), or bmc.
 
-    prior: shares of the emotions among the training images, float [6]; then the logits learn what
-    the image adds to it (logit adjustment, Menon et al. 2021), with log(p / (1 - p)) for each.
+    prior: of prior_logits, added to the logits.
     """
-    offset = None if prior is None else torch.from_numpy(log_odds(prior))
 
     def loss(network: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        targets = batch["targets"]
         logits = network(network_input(args, batch)).float()
-        if offset is not None:
-            logits = logits + offset.to(logits)
+        if prior is not None:
+            logits = logits + prior.to(logits.device)
         if args.loss == "bmc":
-            return balanced_mse(logits, batch["targets"], batch["step_targets"], NOISE)
-        return functional.binary_cross_entropy_with_logits(
-            logits, batch["targets"], reduction="none"
-        ).sum(1)
+            return balanced_mse(logits, targets, batch["step_targets"], NOISE)
+        return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1)
 
     return loss
 
 
-def log_odds(prior: np.ndarray) -> np.ndarray:
-    """Return log(p / (1 - p)), float32, of shares kept off 0 and 1."""
-    share = np.clip(prior, 1e-6, 1 - 1e-6)
-    return np.log(share / (1 - share)).astype(np.float32)
+def prior_logits(balance: str, targets: np.ndarray, exclusive: bool = False) -> torch.Tensor:
+    """Return what logit adjustment adds to the logits in training, float32 [C]; else zeros.
+
+    targets: [n, C], labels of the training images. With their frequencies added, the network learns
+    what the image says beside them, and decides without them (Menon et al. 2021): the logarithm of
+    a class's share where classes are exclusive, that of its odds where each has its own sigmoid.
+    """
+    share = torch.from_numpy(targets.mean(0)).float().clamp(1e-6, 1 - 1e-6)
+    if balance != "logit-adjustment":
+        return torch.zeros_like(share)
+    return share.log() if exclusive else share.logit()
+
+
+def draw_order(
+    rows: np.ndarray, classes: np.ndarray, balance: str, random: np.random.Generator
+) -> np.ndarray:
+    """Return the order in which an epoch shows the images `rows`, as many as they are.
+
+    classes: [len(rows)]. `sampling`: every class equally often, its images in turn; else each image
+    once.
+    """
+    if balance != "sampling":
+        return random.permutation(rows)
+    pools = [rows[classes == label] for label in np.unique(classes)]
+    # What does not divide evenly falls to classes drawn anew each epoch.
+    quota = len(rows) // len(pools) + (random.permutation(len(pools)) < len(rows) % len(pools))
+    drawn = [in_turn(pool, number, random) for pool, number in zip(pools, quota, strict=True)]
+    return random.permutation(np.concatenate(drawn))
+
+
+def fit_phase(
+    run: Run,
+    args: argparse.Namespace,
+    network: nn.Module,
+    images: Sequence[str],
+    targets: np.ndarray,
+    training: np.ndarray,
+    held: np.ndarray,
+    *,
+    name: str,
+    loss: Callable[[nn.Module, dict[str, torch.Tensor]], torch.Tensor],
+    score: Callable[[np.ndarray], float],
+    epochs: int,
+    rate: float,
+    keep: Callable[[], None] | None = None,
+) -> tuple[pd.DataFrame, Callable[[], np.ndarray]]:
+    """Fit a phase of 03, validating after each epoch; return its table and its validation.
+
+    images: names below prepared/. targets: [n, C]. training, held: bool [n]. score(logits of the
+    held ones): the validation figure, whose best epoch `keep` stores. The validation is a function
+    that returns those logits.
+    """
+    network.to(run.accelerator.device)
+    store = ImageStore(args.data_dir / "prepared", images)
+    training, checking = np.flatnonzero(training), np.flatnonzero(held)
+    run.say(
+        f"{name}: {len(training):,} images on {run.hardware} ({len(checking):,} held out for "
+        "validation)"
+    )
+    steps = -(-len(training) // args.global_batch)  # an epoch
+    classes = targets[training].argmax(1)
+
+    def plan(epoch: int) -> Plan:
+        random = np.random.default_rng([args.seed, epoch])
+        order = draw_order(training, classes, args.balance, random)
+        return Plan(order, targets[order])
+
+    def validation() -> np.ndarray:
+        return predict(run, network, store, checking, targets.shape[1], evaluation_input(args))
+
+    def validate(_: int) -> dict:
+        return {"val_macro_f1": score(validation())} if len(checking) else {}
+
+    table = fit(
+        run,
+        network,
+        store,
+        name=name,
+        epochs=epochs,
+        plan=plan,
+        loss=loss,
+        geometry=Geometry(args.image_size, crop_area=tuple(args.crop_area)),
+        randoms=RANDOMS,
+        optimizer=make_optimizer(network, rate, args.weight_decay, args.layer_decay),
+        schedule=cosine(epochs * steps, round(args.warmup_epochs * steps)),
+        validate=validate,
+        best="val_macro_f1" if keep else None,
+        keep=keep,
+        stop_early=no_better_for(args.early_stop),
+    )
+    return table, validation
 
 
 def balanced_mse(

@@ -53,6 +53,12 @@ class Plan:
         return len(self.first)
 
 
+def in_turn(rows: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
+    """Draw `count` of `rows`: every one is seen n times before any is seen n + 1 times."""
+    turns = [random.permutation(rows) for _ in range(-(-count // max(1, len(rows))))]
+    return np.concatenate([rows[:0], *turns])[:count]
+
+
 def split_batches(
     rows: int, global_batch: int, batch_size: int, rank: int, world: int
 ) -> list[list[np.ndarray]]:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from accelerate import PartialState
 from scipy.special import expit
 
 from common.emotions import BASIC, CHALLENGE, challenge_class, compound_scores, multi_hot
 from common.files import whole_file
 from common.metrics import emotion_scores, macro_f1, summarise
 from common.pictures import save_confusion
+
+# Probability from which an emotion counts as shown: the logits of balanced MSE aim at 0 and 1.
+THRESHOLDS = {"bce": 0.5, "bmc": float(expit(0.5))}
 
 
 def compound_f1(truth: np.ndarray, logits: np.ndarray) -> float:
@@ -55,18 +60,42 @@ def score_predictions(
     }
 
 
-def report_validation(
-    folder: Path, file_name: str, predictions: pd.DataFrame, score: dict, title: str
+def save_validation(
+    path: Path,
+    predictions: pd.DataFrame,
+    names: Sequence[str],
+    args: argparse.Namespace,
+    say: Callable[[str], None],
 ) -> None:
-    """Write predictions, report.json and confusion.png into a folder, each whole."""
-    with whole_file(folder / file_name, "w") as file:
+    """Keep predictions in `path`; say their score; report.json and confusion.png beside it.
+
+    names: as for score_predictions. args: 03's or 04's settings.
+    """
+    score = score_predictions(predictions, names, THRESHOLDS[args.loss], args.seed)
+    with whole_file(path, "w") as file:
         predictions.to_csv(file, index=False, float_format="%.6f")
-    with whole_file(folder / "report.json", "w") as file:
+    with whole_file(path.with_name("report.json"), "w") as file:
         json.dump(score, file, indent=2)
-    save_confusion(folder / "confusion.png", np.array(score["confusion"]), score["classes"], title)
+    save_confusion(
+        path.with_name("confusion.png"), np.array(score["confusion"]), names, "Validation"
+    )
+    say_score(score, say)
 
 
-def say_scores(say: Callable[[str], None], score: dict) -> None:
+def gather_folds(args: argparse.Namespace) -> None:
+    """Score the out-of-fold predictions of 04 together, once every fold has its own: oof.csv."""
+    folder = args.run_dir / "curriculum"
+    paths = [folder / f"fold-{fold}" / "validation.csv" for fold in range(1, args.folds + 1)]
+    if PartialState().is_main_process and all(path.is_file() for path in paths):
+        tables = [pd.read_csv(path, keep_default_na=False) for path in paths]
+        together = pd.concat(tables, keys=range(1, args.folds + 1), names=["fold", None])
+        print(f"all {args.folds} folds, each image judged by the model that has not seen it:")
+        save_validation(
+            folder / "oof.csv", together.reset_index("fold"), CHALLENGE, args, say=print
+        )
+
+
+def say_score(score: dict, say: Callable[[str], None]) -> None:
     """Print a score: the figure, its interval, and one line a class and an emotion."""
     interval = score["interval"]
     between = f"95 % interval {interval[0]:.4f} to {interval[1]:.4f}" if interval else "no interval"

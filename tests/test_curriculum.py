@@ -8,14 +8,13 @@ from common.curriculum import (
     PAIRS,
     Mixing,
     Sources,
+    Timetable,
     draw_epoch,
     epoch_size,
     stage_of,
-    stage_warmup,
     without_effect,
 )
 from common.emotions import BASIC, CHALLENGE_PAIRS
-from common.optimization import plateau
 
 CHALLENGE7 = {frozenset(pair) for pair in CHALLENGE_PAIRS}
 
@@ -197,8 +196,8 @@ def test_epochs_belong_to_the_papers_sub_stages():
 
 
 def test_the_rate_rises_anew_in_each_sub_stage():
-    whole = plateau(100, 0)
-    factor = stage_warmup(whole, [0, 30, 60], 4)
+    table = Timetable([0] * 3 + [1] * 3 + [2] * 4, [(100, 0), (100, 20), (100, 100)], 10)
+    whole, factor = table.schedule(0, 0), table.schedule(0, 0.4)
     assert [factor(step) for step in (0, 1, 3)] == [0.25, 0.5, 1.0]
     assert [factor(step) for step in (29, 30, 32, 33)] == [1.0, 0.25, 0.75, 1.0]
     assert factor(61) == 0.5 and factor(90) == whole(90) == 0.4
