@@ -62,7 +62,11 @@ def test_celeba_without_its_partition_is_not_trained_on(tmp_path):
 def test_imdbwiki_filters_by_score_and_second_face(tmp_path):
     place = imdbwiki_tree(tmp_path / "faces")
     assert reader_of(place) is imdbwiki and imdbwiki.form(place) == "imdb.mat, wiki.mat"
-    items, skips, _ = read(imdbwiki, place)
+    items, skips, counts = read(imdbwiki, place)
+    assert counts == {
+        "rows of imdb.mat, before the filter (official 460,723)": 7,
+        "rows of wiki.mat, before the filter (official 62,328)": 1,
+    }
     assert {name: i.subject for name, i in items.items()} == {
         "IMDB/01/nm0000001_rm124825600_1899-5-10_1968.jpg": "nm0000001",
         "WIKI/17/10000217_1981-05-05_2009.jpg": "10000217",

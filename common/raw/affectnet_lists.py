@@ -119,7 +119,7 @@ def _read_list(listing: Path, split: str, images: Path) -> Iterator[Item | Skip]
         elif not path or not os.path.isfile(path):
             yield Skip(where, "AffectNet", "listed image is missing", image[:200])
         elif image in seen:
-            yield Skip(where, "AffectNet", "image stands in an earlier line", image)
+            yield Skip(where, "AffectNet", "image stands in an earlier line", image, fault=False)
         elif min(sides) <= 0:
             detail = "{} x {} px".format(*sides)
             yield Skip(where, "AffectNet", "face box without an area", detail)

@@ -24,10 +24,9 @@ from common.raw.layout import Item, Skip, file_in, prepared_name
 ALIGNED = False
 
 _SETS = {"imdb": "IMDB", "wiki": "WIKI"}
+_OFFICIAL_ROWS = {"imdb": 460_723, "wiki": 62_328}  # of the tables; the filter leaves fewer images
 _FIELDS = ("full_path", "face_score", "second_face_score")
 _SCORE_MIN = 1.0
-
-OFFICIAL = {"IMDB": {"": 460_723}, "WIKI": {"": 62_328}}  # before the filter
 
 
 def form(folder: Path) -> str:
@@ -54,8 +53,13 @@ def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
                 f"{folder / f'{name}_crop'} lacks {name}.mat, which tells where faces are; unpack "
                 "the owners' archive again."
             )
-    columns = [(path, _SETS[name], _columns(path, name)) for name, path in tables.items()]
-    return itertools.chain.from_iterable(_read(*table) for table in columns)
+    columns = {name: _columns(path, name) for name, path in tables.items()}
+    for name, (paths, *_) in columns.items():
+        official = f"{_OFFICIAL_ROWS[name]:,}"
+        counts[f"rows of {name}.mat, before the filter (official {official})"] = len(paths)
+    return itertools.chain.from_iterable(
+        _read(path, _SETS[name], columns[name]) for name, path in tables.items()
+    )
 
 
 def _columns(path: Path, name: str) -> list:
