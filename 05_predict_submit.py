@@ -20,7 +20,7 @@ A frame list is a header and a line for each frame, with nothing after the comma
 Examples
   python 05_predict_submit.py --run-dir runs/paper
   python 05_predict_submit.py --config configs/demo.toml --truth data/demo/truth.csv
-  python 05_predict_submit.py --videos clips --checkpoints runs/paper/curriculum runs/paper/folds
+  python 05_predict_submit.py --videos clips --checkpoints runs/paper runs/vit_l
   python 05_predict_submit.py --data-dir data/mafw --tune data/mafw/truth.csv
   python 05_predict_submit.py --check their_file.txt --frame-list CER.txt
   python 05_predict_submit.py --compare ours.txt theirs.txt
@@ -50,68 +50,56 @@ from common.files import UserError, file_digest, only_process
 # seconds, and --check, --compare and --help need none of it.
 
 
+# fmt: off
 def arguments() -> argparse.Namespace:
     parser = make_parser(__doc__, "data_dir", "run_dir", "seed", "mixed_precision")
-    # What is predicted
     add = parser.add_argument_group("what is predicted").add_argument
-    add("--videos", type=Path, metavar="DIR", help="read these videos instead of prepared crops")
+    add("--videos", type=Path, metavar="DIR",
+        help="read the videos of this folder, or one video, instead of prepared crops")
     add("--frame-list", type=Path, metavar="FILE",
         help="the challenge's list, for predicting and for --check (default: the one beside "
-        "--videos, else <data-dir>/prepared/frame_list.txt; with neither, every frame that "
-        "decodes)")  # fmt: skip
+        "--videos, else <data-dir>/prepared/frame_list.txt; with neither, every decoded frame)")
     add("--faces", choices=("main", "max"), default="main",
         help="the main face, by size and persistence, or the maximum over all faces of a frame "
-        "(with --videos)")  # fmt: skip
+        "(with --videos)")
     add("--truth", type=Path, metavar="FILE",
-        help="table image_location,label to score the result with")  # fmt: skip
+        help="table image_location,label to score the result with")
     add = parser.add_argument_group("by what").add_argument
     add("--checkpoints", type=Path, nargs="+", metavar="FILE",
-        help="model.safetensors of runs, or folders that hold them (folds, seeds): their "
-        "probabilities are averaged (default: <run-dir>/curriculum)")  # fmt: skip
+        help="model.safetensors, or folders of runs or folds that hold them: their probabilities "
+        "are averaged (default: <run-dir>/curriculum)")
     add("--flip", action=argparse.BooleanOptionalAction, default=True,
-        help="average each face and its mirror image")  # fmt: skip
+        help="average each face and its mirror image")
     add("--shifts", type=fraction, default=0.0, metavar="SHARE",
         help="average also the face moved left, right, up and down by this share of its side, "
-        "such as 0.03; five times the work")  # fmt: skip
+        "such as 0.03; five times the work")
     add("--batch-size", type=positive, metavar="N",
         help="faces that a network sees at once; the result does not depend on it (default: 32, "
-        "or by the GPU's memory)")  # fmt: skip
-    add(
-        "--workers",
-        type=count,
-        metavar="N",
-        help="processes that read crops, or threads that read videos (default: by cores)",
-    )
+        "or by the GPU's memory)")
+    add("--workers", type=count, metavar="N",
+        help="processes that read crops, or threads that read videos (default: by cores)")
     add = parser.add_argument_group("how it is decided").add_argument
     add("--rule", choices=("sum", "geometric", "harmonic"), default="sum",
-        help="how two emotions' probabilities make a compound's score")  # fmt: skip
-    add("--smooth", choices=("none", "box", "gaussian", "median"), default="none",
-        help="smoothing of the probabilities in time, within a video")  # fmt: skip
-    add(
-        "--smooth-width",
-        type=positive,
-        default=9,
-        metavar="FRAMES",
-        help="width of the smoothing; the Gaussian's deviation is that of the box, width / √12",
-    )
+        help="how two emotions' probabilities make a compound's score")
+    # The paper is silent; chosen by --tune on drawn videos, see docs/submission.md.
+    add("--smooth", choices=("none", "box", "gaussian", "median"), default="median",
+        help="smoothing of the probabilities in time, within a video")
+    add("--smooth-width", type=positive, default=25, metavar="FRAMES",
+        help="width of the smoothing; the Gaussian's deviation is that of the box, width / √12")
     add("--prior-correction", type=fraction, default=0.0, metavar="STRENGTH",
-        help="from 0 to 1, how far class scores are drawn towards the database's published "
-        "frequencies")  # fmt: skip
+        help="from 0 to 1, how far class scores are drawn towards the published frequencies")
     add = parser.add_argument_group("instead of predicting").add_argument
-    add(
-        "--tune",
-        type=Path,
-        metavar="TRUTH",
+    add("--tune", type=Path, metavar="TRUTH",
         help="choose smoothing, rule, prior correction and flip on labelled frames (image_location,"
-        "label and, for frames of the list, split), and write tuned.toml for --config",
-    )
+        "label and, for frames of the list, split), and write tuned.toml for --config")
     add("--check", type=Path, metavar="FILE",
         help="say all that is wrong with a submission; its list is --frame-list, or frame_list.txt "
-        "beside it or in the prepared folder; exit status 1 where it is not valid")  # fmt: skip
+        "beside it or in the prepared folder; exit status 1 where it is not valid")
     add("--compare", type=Path, nargs=2, metavar=("A", "B"),
-        help="say how two submissions differ, by video and class; with --run-dir also as "
-        "compare.csv there")  # fmt: skip
+        help="say how two submissions differ, by video and class; with --run-dir also in "
+        "compare.csv there")
     return parse_arguments(parser, "predict_submit")
+# fmt: on
 
 
 def main() -> None:
@@ -176,7 +164,7 @@ def predict(args: argparse.Namespace) -> None:
     print(outcome.distribution_text(outcome.class_counts(table)))
     print(
         f"predicted {len(table):,} frames, {record['frames_without_face']:,} of them without a "
-        f"face, at {record['frames_per_s']:.0f} frames/s with start-up and report"
+        f"face, at {record['frames_per_s']:.3g} frames/s with start-up and report"
     )
     if complaint:
         raise UserError(f"{complaint} The submission {folder / 'predictions.txt'} is not scored.")
@@ -258,17 +246,9 @@ def decision_of(args: argparse.Namespace):
 
 def check(args: argparse.Namespace) -> int:
     """Print what is wrong with a submission; return the exit status, 0 where it is valid."""
-    from common.checking import check_submission, is_valid
+    from common.checking import check_submission, find_list, is_valid
 
-    if not args.check.is_file():
-        raise UserError(f"There is no submission {args.check} to check.")
-    places = args.check.with_name("frame_list.txt"), args.data_dir / "prepared" / "frame_list.txt"
-    frame_list = args.frame_list or next((path for path in places if path.is_file()), None)
-    if not frame_list:
-        raise UserError(
-            f"There is no frame list {' or '.join(map(str, places))}; name the list that "
-            f"{args.check} is to be checked against with --frame-list."
-        )
+    frame_list = args.frame_list or find_list(args.check, args.data_dir / "prepared")
     findings = check_submission(args.check, frame_list)
     for finding in findings:
         print(finding)
@@ -278,15 +258,14 @@ def check(args: argparse.Namespace) -> int:
 
 
 def compare(args: argparse.Namespace) -> None:
-    """Print how two submissions differ."""
+    """Print how two submissions differ; where a run folder is named, write that there too."""
     from common.checking import compare_submissions, comparison_text, write_comparison
 
     comparison = compare_submissions(*args.compare)
     print(comparison_text(comparison))
     if args.run_dir != COMMON["run_dir"]["default"]:
-        path = args.run_dir / "compare.csv"
-        write_comparison(path, comparison)
-        print(f"table      {path}")
+        write_comparison(args.run_dir / "compare.csv", comparison)
+        print(f"table      {args.run_dir / 'compare.csv'}")
 
 
 if __name__ == "__main__":

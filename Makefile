@@ -1,11 +1,14 @@
 # make demo     the whole road on a drawn world, from raw data sets to a scored submission
 # make test     all tests
+# make predict VIDEOS=dir CHECKPOINT=runs/demo/curriculum   labels for your clips, in OUT=runs/predict;
+#               LIST=file names the frames that count, as the challenge's list does
 # Both make their own .venv first, and may be run again at any time: they go on where they stopped.
 # SEED=1 draws another world and trains another model, beside the first.
 
 SHELL := /bin/bash
 PYTHON ?= python3
 SEED ?= 0
+OUT ?= runs/predict
 NAME := demo$(if $(filter-out 0,$(SEED)),-$(SEED))
 DATA := data/$(NAME)
 RUN := runs/$(NAME)
@@ -13,9 +16,9 @@ PY := .venv/bin/python
 INPUT := --config configs/demo.toml --data-dir $(DATA) --seed $(SEED)
 STAGE := $(INPUT) --run-dir $(RUN)
 
-.PHONY: demo test lint clean-demo help
+.PHONY: demo test predict lint clean-demo help
 help:
-	@sed -n 's/^# //p' Makefile | head -4
+	@sed -n 's/^# //p' Makefile | head -6
 
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -31,6 +34,12 @@ demo: .venv/installed
 	$(PY) 03_finetune_single.py $(STAGE)
 	$(PY) 04_curriculum.py $(STAGE)
 	$(PY) 05_predict_submit.py $(STAGE) --truth $(DATA)/truth.csv
+
+predict: .venv/installed
+	@test -n "$(VIDEOS)" -a -n "$(CHECKPOINT)" || \
+	  { echo "usage: make predict VIDEOS=dir CHECKPOINT=run-folder [LIST=file] [OUT=dir]"; exit 2; }
+	$(PY) 05_predict_submit.py --videos "$(VIDEOS)" --checkpoints "$(CHECKPOINT)" --run-dir "$(OUT)" \
+	  $(if $(LIST),--frame-list "$(LIST)")
 
 test: .venv/installed
 	$(PY) -m pytest

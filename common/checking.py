@@ -46,6 +46,23 @@ class Finding:
         return f"{'note' if self.note else 'fault'}: {self.what} ({self.count}){places}{more}"
 
 
+def find_list(path: Path, prepared: Path) -> Path:
+    """Return the frame list to check a submission against: beside it, or in the prepared folder.
+
+    Raises UserError where there is no such submission, or no list.
+    """
+    if not path.is_file():
+        raise UserError(f"There is no submission {path} to check.")
+    places = path.with_name("frame_list.txt"), prepared / "frame_list.txt"
+    for place in places:
+        if place.is_file():
+            return place
+    raise UserError(
+        f"There is no frame list {places[0]} or {places[1]}; name the list that {path} is to be "
+        "checked against with --frame-list."
+    )
+
+
 def check_submission(path: str | Path, frame_list: str | Path) -> list[Finding]:
     """Compare a submission with the challenge's list; return what was found, faults first.
 
@@ -54,6 +71,8 @@ def check_submission(path: str | Path, frame_list: str | Path) -> list[Finding]:
     Memory grows with the list, not with the file. Raises UserError if either cannot be read, or
     if the list itself is not one.
     """
+    if not Path(path).is_file():  # said first: the list may be missing too
+        raise UserError(f"Cannot read {path}: there is no such file.")
     header, locations = read_frame_list(frame_list)
     found = {
         key: Finding(what)

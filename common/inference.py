@@ -78,13 +78,16 @@ def best_device() -> torch.device:
 def find_checkpoints(named: Sequence[Path]) -> list[Path]:
     """Return the files of weights that are named: files, or folders that hold them.
 
-    A folder stands for its own model.safetensors, or else for those in the folders right below
-    it (folds, seeds). Raises UserError where one is missing or of a run that has not ended.
+    A folder stands for its own model.safetensors; or for what its folder `curriculum` stands for,
+    if it is a whole run's; or for those in the folders right below it (folds, seeds). Raises
+    UserError where one is missing or of a run that has not ended.
     """
     found: list[Path] = []
     for place in named:
         files = [place]
         if place.is_dir():
+            if (place / "curriculum").is_dir():
+                place = place / "curriculum"
             own = place / "model.safetensors"
             files = [own] if own.is_file() else sorted(place.glob("*/model.safetensors"))
             if not files:

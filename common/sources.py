@@ -50,16 +50,20 @@ class Source:
 
 
 def open_source(prepared: Path, videos: Path | None, frame_list: Path | None) -> Source:
-    """Find what is to be predicted: the videos of a folder, else prepared crops.
+    """Find what is to be predicted: the videos of a folder, or one video, else prepared crops.
 
     frame_list: the list, or None for the one beside the videos, or that of the prepared folder.
     Raises UserError where there is nothing to predict, or the list names none of the videos.
     """
     if videos:
-        if not videos.is_dir():
+        if not videos.exists():
             raise UserError(f"There is no folder of videos {videos}.")
-        list_path = frame_list or find_frame_list(videos)
-        source = Source(videos, None, find_videos(videos), list_path)
+        if videos.is_dir():
+            list_path = frame_list or find_frame_list(videos)
+            source = Source(videos, None, find_videos(videos), list_path)
+        else:
+            list_path = frame_list
+            source = Source(videos, None, {videos.stem: videos}, list_path)
         if not source.videos:
             raise UserError(f"{videos} holds no video (such as 01.mp4).")
     else:

@@ -302,12 +302,16 @@ def test_missing_or_damaged_frames_table_is_one_sentence(tmp_path, rows):
         (["--rule", "maximum"], "geometric"),
         (["--smooth", "mean"], "gaussian"),
         (["--smooth", "box", "--smooth-width", "0"], "--smooth-width"),
+        (["--checkpoints", "{tmp}/empty"], "04_curriculum.py"),
+        (["--checkpoints", "{world}/run", "{world}/run/curriculum"], "twice"),
+        (["--faces", "max"], "--videos"),
         (["--videos", "{tmp}/absent"], "absent"),
         (["--videos", "{tmp}/alone"], "no video"),
     ],
 )
 def test_bad_input_is_one_sentence_and_writes_nothing(world, tmp_path, capsys, more, named):
     checkpoint = world / "run" / "curriculum" / "model.safetensors"
+    (tmp_path / "empty").mkdir()
     for name in ("alone", "encoder"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "model.safetensors").write_bytes(checkpoint.read_bytes())
