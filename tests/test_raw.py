@@ -277,6 +277,28 @@ def test_a_list_that_is_no_text_stops_before_any_image_is_read(tmp_path, tree):
         MODULES[right].read(place, Counter())
 
 
+@pytest.mark.parametrize("tree", TREES)
+def test_an_archive_unpacked_in_a_folder_of_its_name_is_read_the_same(tmp_path, tree):
+    build, right = TREES[tree]
+    reader = MODULES[right]
+    plain, wrapped = build(tmp_path / "data"), tmp_path / "more" / "data"
+    build(wrapped / "archive")
+    text(wrapped / "LICENSE", "words")
+    assert reader_of(wrapped) is reader and reader.form(wrapped) == reader.form(plain)
+    if reader is challenge:
+        assert challenge.find_frame_list(wrapped) and list(challenge.find_videos(wrapped)) == ["01"]
+        return
+    found = [
+        [
+            (i.dataset, i.split, i.labels)
+            for i in reader.read(p, Counter())
+            if not hasattr(i, "reason")
+        ]
+        for p in (plain, wrapped)
+    ]
+    assert found[0] == found[1]
+
+
 def test_official_counts_name_splits_and_labels_that_readers_give():
     for reader in MODULES.values():
         for splits in getattr(reader, "OFFICIAL", {}).values():

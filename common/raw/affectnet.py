@@ -33,6 +33,7 @@ from common.raw.layout import (
     look,
     prepared_name,
     subfolder,
+    unwrapped,
     walk_files,
     whole_number,
 )
@@ -72,16 +73,18 @@ def recognises(folder: Path) -> bool:
     """A folder with sets of images and annotations, or one named AffectNet."""
     named = folder.name.lower().startswith("affectnet")
     return named or any(
-        subfolder(place, "images") and subfolder(place, "annotations")
+        subfolder(place, "images") or subfolder(place, "annotations")
         for place, _ in _places(folder)
     )
 
 
 def _places(folder: Path) -> list[tuple[Path, str]]:
     """Return the folders of the sets and their splits."""
-    root = subfolder(folder, "human_annotated", depth=2) or folder
-    places = ((subfolder(root, name), split) for name, split in _SETS.items())
-    return [(place, split) for place, split in places if place]
+    for root in (subfolder(folder, "human_annotated", depth=2), folder, unwrapped(folder)):
+        found = [(subfolder(root, name), split) for name, split in _SETS.items() if root]
+        if places := [(place, split) for place, split in found if place]:
+            return places
+    return []
 
 
 def _is_plus(place: Path) -> bool:

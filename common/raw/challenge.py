@@ -15,7 +15,7 @@ import re
 from pathlib import Path
 
 from common.files import UserError
-from common.raw.layout import VIDEO_SUFFIXES, entries, look
+from common.raw.layout import VIDEO_SUFFIXES, entries, look, unwrapped
 
 ALIGNED = False
 
@@ -32,6 +32,16 @@ def form(folder: Path) -> str:
 
 
 def _files(folder: Path, listed=entries) -> list[os.DirEntry]:
+    """Return the files of the challenge; listed: entries, or look where some will do."""
+    found = _files_in(folder, listed)
+    return found if any(map(_is_video, found)) else _files_in(unwrapped(folder), listed)
+
+
+def _is_video(entry: os.DirEntry) -> bool:
+    return os.path.splitext(entry.name)[1].lower() in VIDEO_SUFFIXES
+
+
+def _files_in(folder: Path, listed) -> list[os.DirEntry]:
     """Return the files in a folder and in the folders right below it."""
     found = listed(folder)
     # A face data set may have a million folders; the challenge's has a handful.
@@ -42,22 +52,18 @@ def _files(folder: Path, listed=entries) -> list[os.DirEntry]:
 
 def recognises(folder: Path) -> bool:
     """A folder with a video in it or one level below."""
-    return any(
-        os.path.splitext(entry.name)[1].lower() in VIDEO_SUFFIXES for entry in _files(folder, look)
-    )
+    return any(map(_is_video, _files(folder, look)))
 
 
 def find_videos(folder: Path) -> dict[str, Path]:
     """Return name (without ending) -> path of the videos. Raises UserError if two share a name."""
     videos: dict[str, Path] = {}
-    for entry in _files(folder):
-        path = Path(entry.path)
-        if path.suffix.lower() in VIDEO_SUFFIXES:
-            if path.stem in videos:
-                raise UserError(
-                    f"{path} and {videos[path.stem]} have the same name; rename or remove one."
-                )
-            videos[path.stem] = path
+    for path in (Path(entry.path) for entry in filter(_is_video, _files(folder))):
+        if path.stem in videos:
+            raise UserError(
+                f"{path} and {videos[path.stem]} have the same name; rename or remove one."
+            )
+        videos[path.stem] = path
     return videos
 
 

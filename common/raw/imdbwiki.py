@@ -3,7 +3,7 @@
     imdb_crop/imdb.mat, imdb_crop/<00..99>/nm0000001_rm124825600_1899-5-10_1968.jpg
     wiki_crop/wiki.mat, wiki_crop/<00..99>/10000217_1981-05-05_2009.jpg
 
-The cropped archives, in the folder or one below; each is a data set of its own, without labels. An
+The cropped archives; each is a data set of its own, without labels. An
 image is used if its face was found with a score of 1 or more and no second face was (the usual
 filter): 460,723 and 62,328 images are there before it. The subject is the name up to its first `_`.
 Traps: face_score is -Inf where no face was found, and second_face_score NaN where no second was.
@@ -35,7 +35,7 @@ def form(folder: Path) -> str:
 
 
 def _tables(folder: Path) -> dict[str, Path]:
-    found = {name: file_in(folder, f"{name}.mat", depth=2) for name in _SETS}
+    found = {name: file_in(folder, f"{name}.mat", depth=3) for name in _SETS}
     return {name: path for name, path in found.items() if path}
 
 

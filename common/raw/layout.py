@@ -177,6 +177,12 @@ def look(folder: Path) -> list[os.DirEntry]:
     return sorted(some, key=lambda entry: entry.name)
 
 
+def unwrapped(folder: Path) -> Path:
+    """Return the only folder in a folder, as an archive's of its own name; else the folder."""
+    inner = [entry for entry in look(folder) if entry.is_dir()]
+    return Path(inner[0].path) if len(inner) == 1 else folder
+
+
 def subfolder(folder: Path, *names: str, depth: int = 1) -> Path | None:
     """Return the first folder of one of these names, whatever its case, down to `depth` levels.
 

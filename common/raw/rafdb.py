@@ -36,6 +36,7 @@ from common.raw.layout import (
     subfolder,
     table_rows,
     text_lines,
+    unwrapped,
     whole_number,
 )
 
@@ -67,6 +68,10 @@ def recognises(folder: Path) -> bool:
 
 def _places(folder: Path) -> list[tuple[str, Path, str, tuple[str, ...]]]:
     """Return (layout, folder, data set, names of classes) for each part that is there."""
+    return _places_in(folder) or _places_in(unwrapped(folder))
+
+
+def _places_in(folder: Path) -> list[tuple[str, Path, str, tuple[str, ...]]]:
     places = []
     for part, names in _PARTS.items():
         place = subfolder(folder, part)
@@ -133,7 +138,7 @@ def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
         if layout == "class folders":
             streams.append(_read_class_folders(place, dataset, classes))
         elif layout == "Kaggle mirror":
-            lists = {split: _mirror_list(place, folder, split) for split in _SPLITS}
+            lists = {split: _mirror_list(place, split) for split in _SPLITS}
             streams.append(_read_mirror(place, lists, dataset))
         else:
             listing, images = place / "EmoLabel" / _LIST, place / "Image" / "aligned"
@@ -205,9 +210,11 @@ def _read_class_folders(
                 yield _item(entry.path, dataset, split, labels)
 
 
-def _mirror_list(mirror: Path, folder: Path, split: str) -> tuple[Path | None, Iterator]:
+def _mirror_list(mirror: Path, split: str) -> tuple[Path | None, Iterator]:
     """Return the mirror's list of a split, and its rows; None and no rows where there is none."""
-    listing = file_in(mirror, f"{split}_labels.csv") or file_in(folder, f"{split}_labels.csv")
+    places = (mirror, mirror.parent) if mirror.name.lower() == "dataset" else (mirror,)
+    found = (file_in(place, f"{split}_labels.csv") for place in places)
+    listing = next(filter(None, found), None)
     return listing, table_rows(listing, ("image", "label")) if listing else iter(())
 
 

@@ -26,6 +26,7 @@ from common.raw.layout import (
     labelled,
     prepared_name,
     table_rows,
+    unwrapped,
     whole_number,
 )
 
@@ -43,7 +44,7 @@ _PERSON_SHARE_MAX = 0.1  # of all images; img_0001.jpg, img_0002.jpg, ... are no
 
 
 def _table(folder: Path) -> Path | None:
-    return file_in(folder, "labels.csv")
+    return file_in(folder, "labels.csv") or file_in(unwrapped(folder), "labels.csv")
 
 
 def form(folder: Path) -> str:
@@ -64,7 +65,7 @@ def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
     persons = _persons(path)
     if persons:
         counts["persons guessed from file names"] = len(persons)
-    return _read_rows(folder, path, rows, persons)
+    return _read_rows(folder.name, path, rows, persons)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -117,9 +118,9 @@ def _person_of(image: str) -> str:
 
 
 def _read_rows(
-    folder: Path, path: Path, rows: Iterator[tuple[int, dict[str, str]]], persons: frozenset[str]
+    dataset: str, path: Path, rows: Iterator[tuple[int, dict[str, str]]], persons: frozenset[str]
 ) -> Iterator[Item | Skip]:
-    dataset = folder.name
+    folder = path.parent
     sources: dict[str, str] = {}  # by prepared name
     for number, row in rows:
         where = f"{path}:{number}"
