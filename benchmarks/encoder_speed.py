@@ -1,0 +1,198 @@
+"""The masked autoencoder's step beside Hugging Face's, its share of the peak; and the loader.
+
+ViT-B/16 at 224 px, 75 % masked: forward, backward and AdamW, both on the same images and noise.
+By hand: `python benchmarks/speed.py --only encoder [--quick]`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import timm.layers
+import torch
+from PIL import Image
+
+from benchmarks.timing import Line, in_turns, matmul_peak
+from common.classifier import create_encoder
+from common.config import FACE_MEAN, FACE_STD
+from common.files import UserError
+from common.images import Geometry, ImageStore
+from common.loading import Plan, training_passes
+from common.mae import MaskedAutoencoder
+from common.optimization import make_optimizer
+from common.runs import default_precision
+
+TYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+RATE, DECAY, BETAS = 1e-4, 0.05, (0.9, 0.95)
+MAE_CROP = {"crop_area": (0.2, 1.0), "crop_ratio": (3 / 4, 4 / 3)}
+
+
+def measure(quick: bool) -> list[Line]:
+    """Measure the step in float32, and in the hardware's own type where it has one; the loader."""
+    return [*steps(quick), loader(quick)]
+
+
+def steps(quick: bool) -> list[Line]:
+    """Compare training steps of ViT-B/16."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    batch = 64 if device == "cuda" else 4 if quick else 16
+    repetitions = 3 if quick else 5
+    images = torch.randn(batch, 3, 224, 224, device=device)
+    noise = torch.rand(batch, 196, device=device)
+    theirs = _their_step(images, noise)
+    lines = []
+    # First at their precision, then as our scripts run by default.
+    for precision in dict.fromkeys(["no", default_precision()]):
+        model, ours = _our_step(images, noise, precision)
+        rates = in_turns({"ours": ours, "theirs": theirs}, repetitions)
+        terms = step_flops(model)
+        total = 3 * sum(terms.values())  # the backward pass computes two products for each one
+        peak = matmul_peak(TYPES[precision], device)
+        facts: dict[str, float | str] = {f"{name}, GFLOP": n / 1e9 for name, n in terms.items()}
+        facts |= {"step, GFLOP an image (3 × their sum)": total / 1e9}
+        facts |= {"product peak, GFLOP/s": peak / 1e9}
+        facts |= {"share of the peak": median(rates["ours"]) * total / peak}
+        lines.append(
+            Line(
+                f"MAE step, ViT-B/16, 224 px, batch {batch}, {TYPES[precision]}".replace(
+                    "torch.", ""
+                ),
+                "images/s",
+                rates["ours"],
+                "transformers' ViTMAEForPreTraining, float32, uncompiled",
+                rates["theirs"],
+                goal=1.1 if precision == "no" else 3.0,
+                facts=facts,
+            )
+        )
+    return lines
+
+
+def _our_step(images: torch.Tensor, noise: torch.Tensor, precision: str) -> tuple:
+    device = images.device.type
+    timm.layers.set_fused_attn(device == "cuda")  # as start_run does
+    model = MaskedAutoencoder(create_encoder("vit_base", 224)).to(device)
+    if device == "cuda":
+        model.compile()
+    optimizer = make_optimizer(model, RATE, DECAY, betas=BETAS)
+
+    def step() -> float:
+        with torch.autocast(device, TYPES[precision], enabled=precision != "no"):
+            loss = model(images, noise)[0].mean()
+        return _learn(loss, optimizer, len(images))
+
+    return model, step
+
+
+def _their_step(images: torch.Tensor, noise: torch.Tensor) -> Callable[[], float]:
+    try:
+        from transformers import ViTMAEConfig, ViTMAEForPreTraining
+    except ImportError:
+        raise UserError("the peer of the step, transformers, is not installed") from None
+    model = ViTMAEForPreTraining(ViTMAEConfig()).to(images.device)
+    optimizer = torch.optim.AdamW(model.parameters(), RATE, BETAS, weight_decay=DECAY)
+
+    def step() -> float:
+        return _learn(model(pixel_values=images, noise=noise).loss, optimizer, len(images))
+
+    return step
+
+
+def _learn(loss: torch.Tensor, optimizer: torch.optim.Optimizer, amount: int) -> float:
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    if loss.device.type == "cuda":
+        torch.cuda.synchronize()
+    return amount
+
+
+def step_flops(model: MaskedAutoencoder) -> dict[str, float]:
+    """Count the operations of the forward pass's matrix products for one image, by part.
+
+    A block of width D on n tokens: 24·n·D² (query, key and value 6, projection 2, MLP 16) and
+    4·n²·D of attention; a linear layer 2 · in · out a token.
+    """
+
+    def blocks(depth: int, tokens: int, width: int) -> float:
+        return depth * (24 * tokens * width**2 + 4 * tokens**2 * width)
+
+    encoder, pixels = model.encoder, 3 * model.patch_size**2
+    width, narrow = encoder.embed_dim, model.decoder_embed.out_features
+    seen, every = model.visible + model.prefix_tokens, model.patches + model.prefix_tokens
+    return {
+        "patch embedding": 2 * model.visible * pixels * width,
+        "encoder": blocks(len(encoder.blocks), seen, width),
+        "into the decoder": 2 * seen * width * narrow,
+        "decoder": blocks(len(model.decoder_blocks), every, narrow),
+        "prediction": 2 * every * narrow * pixels,
+    }
+
+
+def loader(quick: bool) -> Line:
+    """Compare the loader on one core with torchvision's usual pipeline, 256 px JPEG to 224 px."""
+    from torchvision import transforms
+
+    usual = transforms.Compose(
+        [
+            transforms.RandomResizedCrop(
+                224, MAE_CROP["crop_area"], interpolation=transforms.InterpolationMode.BICUBIC
+            ),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize(FACE_MEAN, FACE_STD),
+        ]
+    )
+    count, batch = 128 if quick else 512, 64
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as a loader's worker has
+    with tempfile.TemporaryDirectory() as folder:
+        store = ImageStore(folder, _write_photographs(Path(folder), count))
+        plan = Plan(np.arange(count), np.zeros((count, 0), dtype=np.float32))
+        passes = [np.arange(start, start + batch) for start in range(0, count, batch)]
+
+        def ours() -> float:
+            list(
+                training_passes(
+                    store, plan, passes, Geometry(224, **MAE_CROP), randoms=196, seed=0, epoch=0,
+                    workers=0,
+                )
+            )  # fmt: skip
+            return count
+
+        def theirs() -> float:
+            for rows in passes:
+                torch.stack([usual(Image.open(store.path(row)).convert("RGB")) for row in rows])
+            return count
+
+        rates = in_turns({"ours": ours, "theirs": theirs}, 3 if quick else 7)
+    torch.set_num_threads(threads)
+    return Line(
+        "loader, colour photographs 256 px to 224 px, one core",
+        "images/s",
+        rates["ours"],
+        "torchvision's PIL pipeline",
+        rates["theirs"],
+        goal=2.4,
+    )
+
+
+def _write_photographs(folder: Path, count: int) -> list[str]:
+    """Write squares of scikit-learn's two colour photographs, as 01 writes crops of videos."""
+    from sklearn.datasets import load_sample_images
+
+    photographs = [Image.fromarray(pixels) for pixels in load_sample_images().images]
+    random = np.random.default_rng(0)
+    names = [f"{number:04d}.jpg" for number in range(count)]
+    for number, name in enumerate(names):
+        photograph = photographs[number % 2]
+        side = int(random.integers(200, min(photograph.size) + 1))
+        left, top = (int(random.integers(0, length - side + 1)) for length in photograph.size)
+        box = (left, top, left + side, top + side)
+        square = photograph.resize((256, 256), Image.Resampling.BICUBIC, box=box)
+        square.save(folder / name, quality=95)
+    return names
