@@ -7,6 +7,7 @@ are drawn by the loader, so that a batch comes out the same on any number of pro
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 
@@ -40,9 +41,13 @@ def normalise(
     """
     if images.dtype == torch.uint8:
         images = to_float(images)
-    mean = torch.tensor(mean, device=images.device).view(1, 3, 1, 1)
-    std = torch.tensor(std, device=images.device).view(1, 3, 1, 1)
-    return (images - mean) / std
+    return (images - _channels(tuple(mean), images.device)) / _channels(tuple(std), images.device)
+
+
+@lru_cache
+def _channels(values: tuple[float, float, float], device: torch.device) -> torch.Tensor:
+    """Return float32 [1, 3, 1, 1], made once: every copy to a GPU would wait for its queue."""
+    return torch.tensor(values, device=device).view(1, 3, 1, 1)
 
 
 def colour_jitter(images: torch.Tensor, uniform: torch.Tensor, strength: float) -> torch.Tensor:
@@ -54,7 +59,8 @@ def colour_jitter(images: torch.Tensor, uniform: torch.Tensor, strength: float) 
         return images
     brightness, contrast, saturation = (1 + strength * (2 * uniform - 1)).unbind(1)  # [B] each
     images = images * brightness.view(-1, 1, 1, 1)
-    grey = (images * images.new_tensor((0.299, 0.587, 0.114)).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    luma = _channels((0.299, 0.587, 0.114), images.device)
+    grey = (images * luma).sum(1, keepdim=True)
     level = grey.mean((2, 3), keepdim=True)
     images = level + (images - level) * contrast.view(-1, 1, 1, 1)
     grey = level + (grey - level) * contrast.view(-1, 1, 1, 1)

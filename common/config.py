@@ -168,7 +168,7 @@ COMMON: dict[str, dict] = {
     "grad_checkpointing": dict(
         action=argparse.BooleanOptionalAction,
         default=False,
-        help="compute each block twice instead of keeping it: less memory, a third slower",
+        help="compute each block twice instead of keeping it: less memory, one more forward pass",
     ),
     "datasets": dict(
         nargs="+",

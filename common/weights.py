@@ -109,7 +109,8 @@ def load_weights(init: str) -> dict[str, torch.Tensor]:
         try:
             return timm.create_model(name, pretrained=True, num_classes=0).state_dict()
         except Exception as error:  # the hub's client raises a dozen kinds
-            raise UserError(f"timm could not fetch {name!r}: {error}") from None
+            reason = " ".join(str(error).split())
+            raise UserError(f"timm could not fetch {name!r}: {reason}") from None
     found = read_weights(init)
     weights = to_timm_names(found)
     if not any(name.startswith(("patch_embed.", "blocks.")) for name in weights):
