@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.nn.functional import interpolate
-from torchvision.io import ImageReadMode, decode_image
+from torchvision.io import ImageReadMode, decode_jpeg, read_file
 
 
 class ImageStore:
@@ -42,8 +43,13 @@ class ImageStore:
     def read(self, index: int) -> torch.Tensor | None:
         """Return image `index` as uint8 [3, H, W], or None where it cannot be read."""
         try:
-            return decode_image(self.path(index), mode=ImageReadMode.RGB)
-        except (RuntimeError, OSError, ValueError):
+            content = read_file(self.path(index))
+            # What 01 writes is JPEG. torchvision's PNG decoder crashes on damaged files.
+            if bytes(content[:2]) == b"\xff\xd8":
+                return decode_jpeg(content, mode=ImageReadMode.RGB)
+            with Image.open(self.path(index)) as image:
+                return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+        except (RuntimeError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             return None
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from common.files import UserError, inside
 from common.raw.layout import Item, Skip, file_in, prepared_name
+from common.raw.workers import apart
 
 ALIGNED = False
 
@@ -64,11 +65,8 @@ def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
 
 def _columns(path: Path, name: str) -> list:
     """Return the columns of a table: names, scores and second scores of n images each."""
-    from scipy.io import loadmat  # here, because the import takes long and is rarely needed
-
     try:
-        table = loadmat(path, variable_names=[name])[name][0, 0]
-        columns = [table[field][0] for field in _FIELDS]
+        columns = apart(_load, path, name)
         if len({len(column) for column in columns}) != 1:
             raise ValueError("its columns differ in length")
     except Exception as error:  # scipy raises nearly anything on damaged files
@@ -77,6 +75,13 @@ def _columns(path: Path, name: str) -> list:
             "owners' archive again."
         ) from None
     return columns
+
+
+def _load(path: Path, name: str) -> list:
+    from scipy.io import loadmat  # here, because the import takes long and is rarely needed
+
+    table = loadmat(path, variable_names=[name])[name][0, 0]
+    return [table[field][0] for field in _FIELDS]
 
 
 def _read(path: Path, dataset: str, columns: list) -> Iterator[Item | Skip]:
