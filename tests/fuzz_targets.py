@@ -12,6 +12,8 @@ from pathlib import Path
 from damage import TEXTS, damage
 
 ROOT = Path(__file__).resolve().parents[1]
+# The small inputs are full of faults, and their plain images all alike.
+KEEP = ("--workers", 0, "--accept-losses", "--duplicates", "keep", "--min-sharpness", 0)
 
 
 def make_seeds(place: Path) -> None:
@@ -21,9 +23,10 @@ def make_seeds(place: Path) -> None:
     from PIL import Image
     from raw_trees import TREES, image
 
-    from common.classifier import create_classifier, save_model
+    from common.classifier import create_classifier
     from common.emotions import CHALLENGE
     from common.states import States
+    from common.weights import save_model
 
     for name, (build, _) in TREES.items():
         build(place / "raw" / name)
@@ -37,12 +40,12 @@ def make_seeds(place: Path) -> None:
     for tree in filter(Path.is_dir, (place / "raw").iterdir()):
         box = place / "box"
         shutil.copytree(tree, box / "raw" / tree.name)
-        run("01_prepare_data.py", "--data-dir", box, "--workers", 0, "--align", "never")
+        run("01_prepare_data.py", "--data-dir", box, *KEEP, "--align", "never")
         used[tree.name] = sorted(images_of(box))
         if tree.name == "CelebA":
             shutil.copytree(place / "good", box / "raw" / "Good")
             shutil.copytree(place / "raw" / "C-EXPR-DB", box / "raw" / "C-EXPR-DB")
-            run("01_prepare_data.py", "--data-dir", box, "--workers", 0)
+            run("01_prepare_data.py", "--data-dir", box, *KEEP)
             box.rename(place / "world")
         else:
             shutil.rmtree(box)
@@ -110,7 +113,7 @@ def raw_case(box: Path, seeds: Path, chance: random.Random) -> str:
     before = path.read_bytes()
     path.write_bytes(damage(before, chance, path.suffix in TEXTS))
     align = "auto" if chance.random() < 0.05 else "never"
-    run("01_prepare_data.py", "--data-dir", box, "--workers", 0, "--align", align)
+    run("01_prepare_data.py", "--data-dir", box, *KEEP, "--align", align)
     found = images_of(box)
     good = {f"images/Good/{path.name}" for path in (seeds / "good").iterdir()}
     assert good <= found, f"lost neighbours in another data set: {sorted(good - found)}"
@@ -184,7 +187,7 @@ def prepared_case(box: Path, seeds: Path, chance: random.Random) -> str:
     path = chance.choice(files)
     whole = {p: p.read_bytes() for p in (box / "prepared").glob("*.csv")}
     path.write_bytes(damage(path.read_bytes(), chance, True))
-    run("01_prepare_data.py", "--data-dir", box, "--workers", 0)
+    run("01_prepare_data.py", "--data-dir", box, *KEEP)
     for table, content in whole.items():
         assert table.read_bytes() == content, f"{table.name} is another after damage of {path.name}"
     return path.name
@@ -224,7 +227,8 @@ def table_case(box: Path, seeds: Path, chance: random.Random) -> str:
 
 def weights_case(box: Path, seeds: Path, chance: random.Random) -> str:
     """Weights and their record, as 05 loads a checkpoint and 03 its first weights."""
-    from common.classifier import load_classifier, read_weights
+    from common.classifier import load_classifier
+    from common.weights import read_weights
 
     suffix = chance.choice((".safetensors", ".safetensors", ".pth"))
     for source in (seeds / "weights").iterdir():

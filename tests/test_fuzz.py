@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -117,7 +118,8 @@ def test_a_bad_row_of_an_annotation_costs_only_itself(tmp_path_factory, tree, li
     whole = (place / "whole").read_text()
     good = whole.splitlines()
     head = good[: at if tree != "table" else 1]
-    bad = [separator.join(line).replace("\n", "").replace("\r", "") for line in lines]
+    # A NUL says that the file is no text at all.
+    bad = [re.sub("[\0\r\n]", "", separator.join(line)) for line in lines]
     found = []
     for text in ("\n".join([*head, *bad, *good[len(head) :]]), whole):
         (place / name).write_bytes(text.encode("utf-8", "replace"))
