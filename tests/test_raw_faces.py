@@ -157,6 +157,18 @@ def test_looking_into_a_folder_costs_nothing_however_many_files_it_has(tmp_path)
     assert layout.subfolder(place, "train_set") == place / "train_set"  # by its very spelling
 
 
+def test_looking_into_a_tree_costs_nothing_however_many_folders_it_has(tmp_path, monkeypatch):
+    for part in range(100):
+        for person in range(20):
+            (tmp_path / "Faces" / f"{part}" / f"{person}").mkdir(parents=True)
+    image(tmp_path / "Faces" / "99" / "19" / "1.jpg")
+    listed = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: listed.append(path) or scandir(path))
+    assert reader_of(tmp_path / "Faces") is folder
+    assert len(listed) < 2_100 + 15 * 200  # the image itself was to be found, among 2,100 folders
+
+
 def test_a_stream_of_images_holds_names_and_no_items(tmp_path):
     place = tmp_path / "Faces"
     image(place / "0.jpg")

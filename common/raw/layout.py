@@ -186,8 +186,8 @@ def unwrapped(folder: Path) -> Path:
 def subfolder(folder: Path, *names: str, depth: int = 1) -> Path | None:
     """Return the first folder of one of these names, whatever its case, down to `depth` levels.
 
-    In a folder of more than 200 entries only these very spellings are tried, so that looking into
-    folders of millions costs nothing.
+    The nearest counts. At most 200 folders are looked into, and in one of more than 200 entries
+    only these very spellings are tried, so that looking into trees of millions costs nothing.
     """
     return _find(folder, names, depth, folders=True)
 
@@ -198,18 +198,24 @@ def file_in(folder: Path, *names: str, depth: int = 1) -> Path | None:
 
 
 def _find(folder: Path, names: Sequence[str], depth: int, folders: bool) -> Path | None:
-    some = look(folder)
-    if len(some) > _LOOK:
-        paths = [folder / name for name in names]
-        return next((p for p in paths if (p.is_dir() if folders else p.is_file())), None)
     wanted = {name.lower() for name in names}
-    for entry in some:
-        if entry.name.lower() in wanted and entry.is_dir() == folders:
-            return Path(entry.path)
-    if depth > 1:
-        for entry in some:
-            if entry.is_dir() and (below := _find(Path(entry.path), names, depth - 1, folders)):
-                return below
+    level, looks = [folder], 0
+    for _ in range(depth):
+        below: list[Path] = []
+        for place in level:
+            if (looks := looks + 1) > _LOOK:
+                return None
+            some = look(place)
+            if len(some) > _LOOK:
+                paths = [place / name for name in names]
+                if found := [p for p in paths if (p.is_dir() if folders else p.is_file())]:
+                    return found[0]
+                continue
+            for entry in some:
+                if entry.name.lower() in wanted and entry.is_dir() == folders:
+                    return Path(entry.path)
+            below += [Path(entry.path) for entry in some if entry.is_dir()]
+        level = below
     return None
 
 
