@@ -7,7 +7,7 @@ In:  <data-dir>/prepared/manifest.csv (01), <run-dir>/single/model.safetensors (
 Out: <run-dir>/curriculum/model.safetensors   of the epoch with the best validation macro-F1 over
                          the seven compounds (the last epoch, where no compound is held out)
                          metrics.csv (with what was drawn), validation.csv and report.json,
-                         confusion.png, curves.png, run.json
+                         confusion.png, curves.png, generated.png, run.json
      with --folds: a folder fold-1, fold-2 … of these each, and oof.csv, report.json, confusion.png
                          over the out-of-fold predictions of all
 
@@ -142,14 +142,21 @@ def train(args, manifest, rows, checked, held, folder: str, last: bool = True) -
 
     from common.augment import RANDOMS
     from common.classifier import create_classifier
-    from common.curriculum import Mixing, Sources, Timetable, draw_epoch, without_effect
+    from common.curriculum import (
+        Mixing,
+        Sources,
+        Timetable,
+        draw_epoch,
+        draw_examples,
+        without_effect,
+    )
     from common.emotions import BASIC, CHALLENGE, challenge_class, multi_hot
     from common.files import file_digest
     from common.finetuning import evaluation_input, expression_loss, model_options, no_better_for
     from common.images import Geometry, ImageStore
     from common.manifest import training_rows
     from common.optimization import make_optimizer
-    from common.pictures import save_curves
+    from common.pictures import save_curves, save_examples
     from common.runs import finish_run, init_facts, start_run
     from common.training import fit, predict
     from common.validation import compound_f1, prediction_table, save_validation
@@ -190,6 +197,9 @@ def train(args, manifest, rows, checked, held, folder: str, last: bool = True) -
     )  # fmt: skip
     for warning in without_effect(sources, mixing) if any(args.compound_shares) else ():
         run.say(f"warning: {warning}")
+    if run.main and args.mixes and (examples := draw_examples(store, sources, mixing, args)):
+        title = "Generated compounds: first image, second image, what the network sees"
+        save_examples(run.folder / "generated.png", examples, title)
     timetable = Timetable.of(args, sources)
     accounts = {}
 

@@ -157,6 +157,8 @@ def main() -> None:
                 raise UserError(
                     f"--worlds {world}: there is no {path}; run `make demo` or 01 to 03."
                 )
+    if len({name_of(world) for world in worlds}) < len(worlds):
+        raise UserError("--worlds: two data folders have the same name; rename one.")
     sections = [SECTIONS[name] for name in chosen]
     names = dict.fromkeys(run for section in sections for _, run, _ in section.rows)
     # A whole seed in every world before the next: what is there can be compared at any time.
@@ -167,7 +169,7 @@ def main() -> None:
 
     def work(task) -> None:
         world, seed, name = task
-        folder = args.out / name.replace(",", "").replace(" ", "-") / Path(world).name / f"{seed}"
+        folder = args.out / name.replace(",", "").replace(" ", "-") / name_of(world) / f"{seed}"
         score, seconds = run_row(folder, world, seed, name, config, args.data, extra, threads)
         done.append({"row": name, "world": world, "seed": seed, "score": score, "seconds": seconds})
         write_results(args, sections, done, tasks, extra)
@@ -181,6 +183,11 @@ def main() -> None:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
     print((args.out / "paper_tables.md").read_text(encoding="utf-8"))
+
+
+def name_of(world: str) -> str:
+    """Return the name of a world's data folder."""
+    return Path(world.partition(":")[0]).name
 
 
 def run_row(

@@ -21,6 +21,9 @@ ALIGNED = (FACS,)
 # Half the height of the soft seam between two half faces, in image heights.
 SEAM = 0.03
 
+# Lightness (ITU-R BT.601), and red and blue less it, of R G B.
+OPPONENT = ((0.299, 0.587, 0.114), (0.701, -0.587, -0.114), (-0.299, -0.587, 0.886))
+
 # Random numbers that `augment` uses of each row: jitter 0 to 2, CutMix box 3, 4, cutout 5 to 7.
 RANDOMS = 8
 
@@ -59,7 +62,7 @@ def colour_jitter(images: torch.Tensor, uniform: torch.Tensor, strength: float) 
         return images
     brightness, contrast, saturation = (1 + strength * (2 * uniform - 1)).unbind(1)  # [B] each
     images = images * brightness.view(-1, 1, 1, 1)
-    luma = _channels((0.299, 0.587, 0.114), images.device)
+    luma = _channels(OPPONENT[0], images.device)
     grey = (images * luma).sum(1, keepdim=True)
     level = grey.mean((2, 3), keepdim=True)
     images = level + (images - level) * contrast.view(-1, 1, 1, 1)
@@ -134,18 +137,30 @@ def mix_pairs(
     return images.index_copy(0, rows, first + partner.to(first.dtype) * (partners - first))
 
 
+@lru_cache
+def _opponent(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return OPPONENT and its inverse, float32 [3, 3] each, made once as `_channels` are."""
+    matrix = torch.tensor(OPPONENT)
+    return matrix.to(device), matrix.inverse().to(device)
+
+
 def match_colours(images: torch.Tensor, to: torch.Tensor) -> torch.Tensor:
     """Give images the colour and light of others: [M, 3, H, W] in 0..1 each (Reinhard et al. 2001).
 
-    Mean and deviation of each channel are carried over, measured where the face is, in the middle;
-    the contrast by at most a factor of 1.5, because expressions differ in it by themselves.
+    Mean and deviation of lightness and of two colour differences are carried over, measured where
+    the face is, in the middle. Contrast changes by at most a factor of 1.5, because expressions
+    differ in it by themselves; colour fades as far as the other face's, so that grey stays grey.
     """
     height, width = images.shape[-2:]
     middle = (..., slice(height // 4, -height // 4), slice(width // 4, -width // 4))
-    deviation, mean = torch.std_mean(images[middle], (2, 3), keepdim=True)
-    aim_deviation, aim_mean = torch.std_mean(to[middle], (2, 3), keepdim=True)
-    factor = (aim_deviation / deviation.clamp_min(1e-3)).clamp(1 / 1.5, 1.5)
-    return ((images - mean) * factor + aim_mean).clamp(0, 1)
+    opponent, back = _opponent(images.device)
+    own, aim = (torch.einsum("cd,mdhw->mchw", opponent, one) for one in (images, to))
+    deviation, mean = torch.std_mean(own[middle], (2, 3), keepdim=True)
+    aim_deviation, aim_mean = torch.std_mean(aim[middle], (2, 3), keepdim=True)
+    least = _channels((1 / 1.5, 0.0, 0.0), images.device)
+    factor = (aim_deviation / deviation.clamp_min(1e-3)).clamp(min=least).clamp(max=1.5)
+    matched = (own - mean) * factor + aim_mean
+    return torch.einsum("cd,mdhw->mchw", back, matched).clamp(0, 1)
 
 
 def augment(

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
-from common.augment import BOX, FACS, LEFT_RIGHT, MIXUP, SINGLE, TOP_BOTTOM
+from common.augment import (
+    BOX,
+    FACS,
+    LEFT_RIGHT,
+    MIXUP,
+    RANDOMS,
+    SINGLE,
+    TOP_BOTTOM,
+    augment,
+)
 from common.emotions import BASIC, CHALLENGE, CHALLENGE_PAIRS, RAF11, RAF11_PAIRS, UPPER_OVER_LOWER
-from common.loading import Plan, in_turn
+from common.images import Geometry, ImageStore
+from common.loading import Plan, in_turn, training_passes
 from common.optimization import plateau
 
 PAIRS = {
@@ -188,6 +199,35 @@ def draw_epoch(
     targets[mixed] = soft if mixing.label == "soft" else union[mixed]
     kinds = {"single": ~compound, "natural": compound & ~mixed, "generated": mixed}
     return Plan(first, targets, second, mix, share), _account(union, kinds, PAIRS[mixing.pairs])
+
+
+def draw_examples(
+    store: ImageStore, sources: Sources, mixing: Mixing, args: argparse.Namespace, each: int = 4
+) -> dict[str, torch.Tensor]:
+    """Generate `each` compounds of every class as 04 does, without cutout, to be looked at.
+
+    Returns, by class, uint8 [each, 3, 3, S, S]: the first image, the second, the mixed one.
+    """
+    generated = replace(mixing, natural_share=0.0)
+    count = each * len(PAIRS[mixing.pairs])
+    plan, account = draw_epoch(sources, count, count, generated, np.random.default_rng(args.seed))
+    if not account["generated"]:
+        return {}
+    geometry = Geometry(args.image_size, tuple(args.crop_area))
+    passes = training_passes(
+        store, plan, [np.arange(count)], geometry,
+        randoms=RANDOMS, seed=args.seed, epoch=0, workers=0,
+    )  # fmt: skip
+    batch = next(passes)
+    plain = dict(jitter=args.jitter, cutout_probability=0.0, mean=(0.0,) * 3, std=(1.0,) * 3)
+    mixed = (255 * augment(batch, **plain)).byte()
+    rows = batch["partner_rows"]
+    shown = torch.stack([batch["images"][rows], batch["partners"], mixed[rows]], dim=1)
+    union = np.maximum(sources.targets[plan.first], sources.targets[plan.second])[rows]
+    return {
+        name: shown[torch.from_numpy(union[:, list(pair)].sum(1) == 2)]
+        for name, pair in PAIRS[mixing.pairs].items()
+    }
 
 
 def without_effect(sources: Sources, mixing: Mixing) -> list[str]:

@@ -69,6 +69,29 @@ def save_curves(
     save_figure(figure, path)
 
 
+def save_examples(path: str | Path, examples: dict[str, np.ndarray], title: str = "") -> None:
+    """Write pictures by class as PNG, a row a class: uint8 [n, k, 3, S, S], n groups of k each."""
+    examples = {name: np.asarray(pictures) for name, pictures in examples.items() if len(pictures)}
+    columns = max(len(pictures) for pictures in examples.values())
+    figure, axes = new_figure(
+        2.4 * columns + 1.8, 0.85 * len(examples) + 0.4, len(examples), [1] * len(examples)
+    )
+    for axis, (name, pictures) in zip(axes, examples.items(), strict=True):
+        n, k, _, side, _ = pictures.shape
+        strip = np.full((side, columns * (k * side + side // 8), 3), 255, dtype=np.uint8)
+        for group in range(n):
+            start = group * (k * side + side // 8)
+            row = pictures[group].transpose(2, 0, 3, 1).reshape(side, k * side, 3)
+            strip[:, start : start + k * side] = row
+        axis.imshow(strip)
+        axis.set_xticks([])
+        axis.set_yticks([side / 2], [name.replace("_", "\n")], fontsize=7)
+        axis.tick_params(length=0)
+        axis.spines[:].set_visible(False)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+    save_figure(figure, path)
+
+
 def new_figure(
     width: float, height: float, panels: int, heights: Sequence[float] | None = None
 ) -> tuple[Figure, np.ndarray]:

@@ -1,0 +1,96 @@
+"""The paper's tables: their statistics, their rows as 04 reads them, and a row run once."""
+
+import json
+import runpy
+import shlex
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import ttest_rel
+from toy_world import ROOT, TINY, make_prepared, record
+
+from benchmarks.comparison import Section, difference, markdown, save_plot, scores_of
+from benchmarks.paper_tables import RUNS, SECTIONS, run_row
+from common.classifier import create_classifier
+from common.files import UserError
+from common.weights import save_model
+
+
+@pytest.fixture
+def table():
+    random = np.random.default_rng(0)
+    rows = [
+        {"row": row, "world": f"w{world}", "seed": seed, "score": base + random.normal(0, 0.02)}
+        for row, base in (("plain", 0.5), ("better", 0.6), ("same", 0.5))
+        for world in range(2)
+        for seed in range(3)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_a_difference_has_the_interval_of_a_paired_t_test(table):
+    better, plain = scores_of(table, "better"), scores_of(table, "plain")
+    mean, half, pairs = difference(better, plain)
+    interval = ttest_rel(better, plain).confidence_interval(0.95)
+    assert (mean - half, mean + half) == pytest.approx((interval.low, interval.high))
+    assert pairs == 6
+    # a run that its partner lacks is no pair
+    assert difference(better.drop(("w0", 1)), plain)[2] == 5
+    assert difference(better.iloc[:1], plain) == (better.iloc[0] - plain.iloc[0], np.inf, 1)
+
+
+def test_a_table_shows_the_papers_values_and_marks_what_is_beyond_chance(table, tmp_path):
+    rows = [("plain", "plain", 0.66), ("better", "better", 0.68), ("same", "same", 0.67)]
+    section = Section("A table", [*rows, ("later", "later", 0.7)])
+    lines = markdown(section, table).splitlines()
+    assert lines[2].count("|") == lines[3].count("|") == lines[4].count("|") == 6
+    mean = table.score[table["row"] == "better"].mean()
+    error = table.score[table["row"] == "better"].std() / np.sqrt(6)
+    assert f"| better | 0.6800 | {mean:.3f} ± {error:.3f} | 6 | **+0." in lines[5]
+    assert "**" not in lines[6] and "| later | 0.7000 | – | 0 | – |" in lines[7]
+    save_plot(tmp_path / "plot.png", [section, section], table)
+    assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_every_row_is_a_run_whose_settings_04_accepts(monkeypatch):
+    named = {run for section in SECTIONS.values() for _, run, _ in section.rows}
+    assert named == set(RUNS)
+    script = runpy.run_path(str(ROOT / "04_curriculum.py"))
+    shown = []
+    for name, flags in RUNS.items():
+        monkeypatch.setattr(sys, "argv", ["04_curriculum.py", *shlex.split(flags)])
+        args = script["arguments"]()
+        script["refuse_bad_settings"](args)
+        steps = zip(args.stage_epochs, args.compound_shares, strict=True)
+        shown.append((name, sum(args.stage_epochs), sum(e * s for e, s in steps)))
+    # equal steps are equal, and the control without order shows as many compounds
+    epochs = {name: total for name, total, _ in shown}
+    assert {epochs[run] for _, run, _ in SECTIONS["equal"].rows} == {16}
+    compounds = {name: amount for name, _, amount in shown}
+    assert compounds["constant"] == pytest.approx(compounds["curriculum"])
+    assert epochs["reversed"] == epochs["curriculum"] == epochs["constant"]
+
+
+def test_a_row_is_run_once_and_read_from_then_on(tmp_path):
+    make_prepared(tmp_path / "data")
+    options = dict(patch_size=4, embed_dim=16, depth=1, num_heads=2)
+    (tmp_path / "run" / "single").mkdir(parents=True)
+    save_model(tmp_path / "run" / "single", create_classifier(TINY[1], 16, options))
+    (tmp_path / "recipe.toml").write_text("[curriculum]\n")
+    row = dict(
+        folder=tmp_path / "row", world=f"{tmp_path / 'data'}:{tmp_path / 'run'}", seed=3,
+        name="facs", config=tmp_path / "recipe.toml", data="own", threads=1,
+        extra=[*TINY, "--epoch-images", "12"],
+    )  # fmt: skip
+    score, seconds = run_row(**row)
+    report = json.loads((tmp_path / "row" / "curriculum" / "report.json").read_text())
+    assert score == report["macro_f1"] and seconds > 0
+    settings = record(tmp_path / "row" / "curriculum")["settings"]
+    assert (settings["keep"], settings["seed"], settings["cutmix"]) == ("last", 3, "facs")
+    # what is there is not run again: what it started from is not even looked for
+    (tmp_path / "run" / "single" / "model.safetensors").unlink()
+    assert run_row(**row) == (score, seconds)
+    with pytest.raises(UserError, match=r"04_curriculum.py .* failed"):
+        run_row(**{**row, "extra": ["--no-such-flag"]})
