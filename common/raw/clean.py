@@ -19,7 +19,7 @@ import numpy as np
 from common.manifest import hashes_from_text
 from common.raw.ingest import Record
 from common.raw.ledger import rows_of
-from common.raw.likeness import CORRELATION_MIN, correlations, near_pairs
+from common.raw.likeness import CORRELATION_MIN, DIFFERENCE_MAX, compare, near_pairs
 from common.raw.workers import in_order
 
 # What is left out, by code.
@@ -219,13 +219,22 @@ def _confirm(
     prepared: Path,
     pool: Executor | None,
 ) -> np.ndarray:
-    """Say of which pairs of rows the pictures themselves are alike, bool [m]."""
+    """Say of which pairs (first to stay, second to go) the pictures themselves are alike, bool [m].
+
+    What is held out must not be seen in training, if a face's mouth moves or not. Of two images to
+    train on, both are kept where any part of the face differs: it may be the expression.
+    """
+    if not len(a):
+        return np.zeros(0, dtype=bool)
     names = names_of(np.unique(np.concatenate([a, b])), found.starts, ledgers)
     pairs = [(names[i], names[j]) for i, j in zip(a.tolist(), b.tolist(), strict=True)]
     parts = [pairs[at : at + _PAIRS_AT_ONCE] for at in range(0, len(pairs), _PAIRS_AT_ONCE)]
-    calls = ((correlations, str(prepared), part) for part in parts)
-    values = [v for part in in_order(pool, calls, 4 * (os.cpu_count() or 1)) for v in part]
-    return np.array(values, dtype=np.float64) >= CORRELATION_MIN
+    calls = ((compare, str(prepared), part) for part in parts)
+    correlation, difference = np.concatenate(
+        list(in_order(pool, calls, ahead=4 * (os.cpu_count() or 1)))
+    ).T
+    same = (found.priority[a] == _HELD_OUT) | (difference <= DIFFERENCE_MAX)
+    return (correlation >= CORRELATION_MIN) & same
 
 
 def names_of(rows: np.ndarray, starts: Sequence[int], ledgers: Sequence[Path]) -> dict[int, str]:

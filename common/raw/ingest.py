@@ -213,11 +213,12 @@ def _link_or_write(source: str | None, content: bytes, target: Path) -> int:
     try:
         if source is None:
             raise OSError
+        file = os.path.realpath(source) if os.path.islink(source) else source
         try:
-            os.link(os.path.realpath(source), aside)
+            os.link(file, aside)
         except FileExistsError:  # left by a killed process of the same number
             aside.unlink()
-            os.link(os.path.realpath(source), aside)
+            os.link(file, aside)
         if aside.stat().st_size != len(content):  # the file has changed since it was read
             aside.unlink()
             raise OSError
