@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -52,6 +54,44 @@ def test_what_is_written_is_read_again(tmp_path):
     assert path.read_text(encoding="utf-8").splitlines()[3].endswith(",ffffffffffffffff")
     write_manifest(path, after)
     assert read_manifest(path).equals(after)
+
+
+def test_parts_make_the_same_files_as_the_whole(tmp_path):
+    frame = manifest()
+    write_manifest(tmp_path / "whole.csv", frame)
+    write_manifest(tmp_path / "parts.csv", (frame[at : at + 4] for at in (0, 4)))
+    assert (tmp_path / "whole.csv").read_bytes() == (tmp_path / "parts.csv").read_bytes()
+    assert read_manifest(tmp_path / "whole.csv").equals(read_manifest(tmp_path / "parts.csv"))
+    with pytest.raises(UserError, match="line 6: the split 'dev'"):
+        write_manifest(tmp_path / "bad.csv", (frame[:4], frame[4:].assign(split="dev")))
+    assert not (tmp_path / "bad.csv").exists()
+
+
+def test_arrays_and_table_say_the_same(tmp_path):
+    path = tmp_path / "manifest.csv"
+    write_manifest(path, manifest())
+    fast = read_manifest(path)
+    (tmp_path / "manifest.npz").unlink()
+    pd.testing.assert_frame_equal(fast, read_manifest(path))
+
+
+@pytest.mark.parametrize("fault", ["table", "cut", "flipped", "pickle"])
+def test_arrays_that_do_not_belong_to_the_table_are_not_used(tmp_path, fault):
+    path, arrays = tmp_path / "manifest.csv", tmp_path / "manifest.npz"
+    write_manifest(path, manifest())
+    content = bytearray(arrays.read_bytes())
+    if fault == "table":
+        path.write_text(path.read_text("utf-8").replace("Neutral", "Sadness"), "utf-8")
+    elif fault == "cut":
+        arrays.write_bytes(content[:-200])
+    elif fault == "flipped":
+        content[content.index(b"images/A, B/003")] ^= 1
+        arrays.write_bytes(content)
+    else:
+        np.savez(arrays, format=np.array([print, 1], dtype=object))
+    labels = read_manifest(path)
+    assert labels["labels"][3] == ("Sadness" if fault == "table" else "Neutral")
+    assert labels["image"][3] == "images/A, B/003é.jpg"
 
 
 def test_an_empty_manifest_is_one(tmp_path):
@@ -141,6 +181,29 @@ def test_folds_never_split_a_person_and_balance_the_labels():
     assert (abs(shares.unstack()["Fear"] - 0.6) < 0.08).all()
     assert (result == folds(frame, 5, seed=3)).all()
     assert (result != folds(frame, 5, seed=4)).any()
+
+
+def test_folds_of_very_many_people_are_made_at_once_and_are_as_good():
+    random = np.random.default_rng(0)
+    person = random.zipf(1.4, 200_000) % 50_000
+    labels = random.choice(["Fear", "Anger", "Anger Fear", ""], 200_000, p=[0.6, 0.3, 0.01, 0.09])
+    frame = pd.DataFrame({"image": np.arange(200_000).astype(str), "dataset": "A"})
+    frame = frame.assign(labels=labels, subject=np.where(person < 40_000, person.astype(str), ""))
+    started = time.process_time()
+    result = folds(frame, 5, seed=3)
+    assert time.process_time() - started < 5  # by scikit-learn it takes more than a minute
+    frame["fold"] = result
+    known = frame[frame.subject != ""]
+    assert (known.groupby("subject")["fold"].nunique() == 1).all()
+    # The largest person has a third of all rows, which no fold can share.
+    sizes = frame[frame.subject != frame.subject.mode()[0]].groupby("labels")["fold"]
+    for _, rows in sizes:
+        if len(rows) > 5000:
+            assert rows.value_counts(normalize=True).std() < 0.12
+    assert (result == folds(frame, 5, seed=3)).all() and (result != folds(frame, 5, seed=4)).any()
+    alone = frame.assign(subject="")
+    shares = alone.assign(fold=folds(alone, 5, seed=0)).groupby(["labels", "fold"]).size()
+    assert (shares.groupby("labels").max() - shares.groupby("labels").min()).max() <= 2
 
 
 def test_images_without_a_subject_stand_for_themselves():

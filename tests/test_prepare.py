@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import json
 import os
+import resource
 import shutil
 import signal
 import struct
@@ -25,6 +26,8 @@ from torchvision.io import ImageReadMode, decode_image
 from common.emotions import CHALLENGE
 from common.files import UserError, only_process
 from common.manifest import read_manifest
+from common.raw import folder as folder_reader
+from common.raw.layout import Item
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL = ROOT.parent / "shared" / "real"
@@ -377,6 +380,157 @@ def test_a_second_run_at_once_is_refused(tmp_path):
         second = run(tmp_path)
     assert second.returncode == 2 and f"(process {os.getpid()}) works in" in second.stderr
     assert [path.name for path in (tmp_path / "prepared").iterdir()] == [".lock"]
+
+
+def launch(data, processes, *flags):
+    """Run the script in several processes, as `accelerate launch` or torchrun does."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc_per_node", str(processes), str(SCRIPT), "--data-dir", str(data)]
+    command += ["--workers", "0", *flags]
+    return subprocess.run(command, capture_output=True, text=True, timeout=200)
+
+
+def test_two_processes_do_the_work_of_one_and_take_over_what_was_done(tmp_path):
+    raw = tmp_path / "one" / "raw"
+    for n in range(200):
+        image(raw / "Faces" / f"{n % 3}" / f"{n}.jpg", side=60)
+    text(raw / "Faces" / "empty.jpg", "")
+    videos_tree(raw / "Clips", {"01": 3, "02": 2})
+    shutil.copytree(raw, tmp_path / "two" / "raw")
+    prepare(tmp_path / "one", "--align", "never")
+    # A run of one process that was killed: a part of its notes is there, and no manifest.
+    prepare(tmp_path / "two", "--align", "never", "--only", "Faces", "--limit", "150")
+    state = tmp_path / "two" / "prepared" / "state" / "images" / "Faces"
+    lines = (state / "limited.csv").read_bytes().splitlines(keepends=True)
+    (state / "limited.csv").unlink()
+    (state / "current-0.csv").write_bytes(b"".join(lines[:102]) + lines[102][:30])
+    before = state_of(tmp_path / "two" / "prepared" / "images")
+    two = launch(tmp_path / "two", 2, "--align", "never")
+    assert two.returncode == 0, two.stderr
+    # Of 201 images 100 were noted, and of videos none.
+    assert two.stdout.splitlines()[-1].startswith("103 inputs prepared, 1 skipped")
+    assert two.stdout.count("inputs prepared") == two.stdout.count("data set ") == 1
+    after = state_of(tmp_path / "two" / "prepared" / "images")
+    assert len(before) == 149 and all(before[name] == after[name] for name in before)
+    assert [path.name for path in state.iterdir()] == ["done.csv"]
+    for name in ("manifest.csv", "frames.csv", "skipped.csv", "manifest.npz"):
+        one, two = (tmp_path / part / "prepared" / name for part in ("one", "two"))
+        assert one.read_bytes() == two.read_bytes(), name
+
+
+def test_more_than_a_twentieth_lost_stops_the_run_and_nothing_is_lost(tmp_path, capsys):
+    place = tmp_path / "raw" / "Faces"
+    for n in range(40):
+        image(place / f"{n:02d}.jpg", side=60)
+    for n in range(2):
+        text(place / f"{n:02d}.jpg", "")
+    image(place / "small.jpg", side=10)  # left out by a rule, which is no loss
+    prepared = prepare(tmp_path, accept=False)
+    text(place / "02.jpg", "no picture")
+    with pytest.raises(UserError, match=r"3 of 41 in Faces \(7%\).*skipped\.csv.*--accept-losses"):
+        prepare(tmp_path, accept=False)
+    assert skipped(prepared)["02.jpg"] == "not an image"
+    assert len(read_manifest(prepared / "manifest.csv")) == 38  # that of the run before
+    capsys.readouterr()
+    prepare(tmp_path)
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1].startswith("Nothing new to prepare, 4 skipped (see ")
+    assert "skipped, empty file: 2 (such as Faces/00.jpg)" in out
+    assert len(read_manifest(prepared / "manifest.csv")) == 37
+    with pytest.raises(UserError, match="--accept-losses"):
+        prepare(tmp_path, accept=False)
+    assert len(read_manifest(prepared / "manifest.csv")) == 37
+
+
+def test_a_list_tells_what_is_there_beside_the_official_counts_and_prepares_nothing(
+    tmp_path, capsys
+):
+    rafdb_tree(tmp_path / "raw" / "RAF-DB")
+    image(tmp_path / "raw" / "Faces" / "a.jpg")
+    videos_tree(tmp_path / "raw" / "Clips", {"01": 2, "02": 2})
+    before = state_of(tmp_path)
+    prepare(tmp_path, "--list", accept=False)
+    out = capsys.readouterr().out
+    assert state_of(tmp_path) == before and not (tmp_path / "prepared").exists()
+    rows = {tuple(line.split()[:4]) for line in out.splitlines()}
+    assert ("RAF-DB-basic", "train", "2", "12,271") in rows
+    assert ("RAF-DB-compound", "test", "2", "792") in rows and ("Faces", "-", "1", "-") in rows
+    assert "Sadness 1/1,982" in out and "Anger 0/705" in out
+    assert "missing of train: 12,269" in out
+    assert "skipped, unknown label: 1 (such as RAF-DB/basic/" in out
+    assert "RAF-DB: RAF-DB, " in out and "Faces: folder of images" in out
+    assert "2 videos" in out and "4 frames of 2 videos listed in CER.txt" in out
+
+
+def test_only_new_and_changed_images_are_prepared(tmp_path, capsys):
+    place = tmp_path / "raw" / "Faces"
+    for n in range(150):
+        image(place / f"{n:03d}.jpg", side=40)
+    prepare(tmp_path)
+    image(place / "000a.jpg", side=40)  # all that come after it move on by one
+    (place / "100.jpg").unlink()
+    capsys.readouterr()
+    prepared = prepare(tmp_path)
+    assert capsys.readouterr().out.splitlines()[-1].startswith("1 inputs prepared, 0 skipped")
+    names = read_manifest(prepared / "manifest.csv")["image"].tolist()
+    assert len(names) == 150 and names == sorted(names)
+    prepare(tmp_path)
+    assert capsys.readouterr().out.count("\n") == 1
+    (prepared / "frames.csv").unlink()
+    prepare(tmp_path)
+    assert (prepared / "frames.csv").exists()
+
+
+def climbing_reader(folder, counts):
+    for name in ("../../../out.jpg", "/out.jpg", "a/../../out.jpg", "n" * 300 + ".jpg"):
+        yield Item(str(folder / "a.jpg"), name, "Faces")
+    yield Item(str(folder / "a.jpg"), "in/a.jpg", "Faces")
+
+
+def test_no_prepared_name_leaves_the_prepared_folder(tmp_path, monkeypatch):
+    outside = tmp_path / "elsewhere" / "more"
+    image(outside / "b.jpg")
+    image(tmp_path / "raw" / "Faces" / "a.jpg")
+    # Data folders are often linked: what lies behind a link is read like the rest.
+    (tmp_path / "raw" / "Faces" / "linked").symlink_to(outside)
+    manifest = read_manifest(prepare(tmp_path) / "manifest.csv")
+    assert manifest["image"].tolist() == ["images/Faces/a.jpg", "images/Faces/linked/b.jpg"]
+    monkeypatch.setattr(folder_reader, "read", climbing_reader)
+    before = set(state_of(tmp_path))
+    prepared = prepare(tmp_path)
+    assert read_manifest(prepared / "manifest.csv")["image"].tolist() == ["images/Faces/in/a.jpg"]
+    assert set(skipped(prepared).values()) == {"unusable file name"}
+    assert {name for name in state_of(tmp_path) if "out.jpg" in name or "nnn" in name} == set()
+    assert all(name.startswith("prepared") for name in set(state_of(tmp_path)) - before)
+
+
+def test_pipes_and_huge_files_cost_neither_time_nor_memory(tmp_path):
+    place = tmp_path / "raw" / "Faces"
+    image(place / "a.jpg")
+    os.mkfifo(place / "pipe.jpg")
+    with open(place / "huge.jpg", "wb") as file:
+        file.truncate(1 << 40)
+    (place / "bomb.png").write_bytes(png_of_20000_pixels_square())
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    prepared = prepare(tmp_path)
+    assert skipped(prepared) == {
+        "bomb.png": "too many pixels",
+        "huge.jpg": "damaged image",
+        "pipe.jpg": "cannot be read",
+    }
+    grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown_kib < 600 * 1024  # two copies of 256 MiB, and not 1 TiB or 1.2 GB
+
+
+def test_help_and_mistakes_need_no_heavy_library():
+    code = (
+        "import runpy, sys; sys.argv = ['01', '--help']\n"
+        f"try: runpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'pandas', 'numpy', 'onnxruntime', 'av', 'PIL'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
 
 
 def test_a_damaged_crop_of_a_video_is_done_again(tmp_path):
