@@ -151,6 +151,7 @@ def train(args, manifest, rows, checked, held, folder: str, last: bool = True) -
         without_effect,
     )
     from common.emotions import BASIC, CHALLENGE, challenge_class, multi_hot
+    from common.evaluation import predict
     from common.files import file_digest
     from common.finetuning import evaluation_input, expression_loss, model_options, no_better_for
     from common.images import Geometry, ImageStore
@@ -158,7 +159,7 @@ def train(args, manifest, rows, checked, held, folder: str, last: bool = True) -
     from common.optimization import make_optimizer
     from common.pictures import save_curves, save_examples
     from common.runs import finish_run, init_facts, start_run
-    from common.training import fit, predict
+    from common.training import fit
     from common.validation import compound_f1, prediction_table, save_validation
     from common.weights import read_weights, save_model, start_from
 

@@ -14,12 +14,13 @@ from torch.nn import functional
 from common.augment import RANDOMS, augment, normalise
 from common.config import nearest
 from common.emotions import ADAPTATION_SETS
+from common.evaluation import predict
 from common.files import UserError
 from common.images import Geometry, ImageStore
 from common.loading import Plan, in_turn
 from common.optimization import cosine, make_optimizer
 from common.runs import Run
-from common.training import fit, predict
+from common.training import fit
 
 # Deviation of the noise that balanced MSE assumes of a label (released code).
 NOISE = 1.0

@@ -15,6 +15,7 @@ from torchvision.utils import make_grid
 
 from common.augment import normalise
 from common.emotions import BASIC
+from common.evaluation import predict
 from common.files import UserError, whole_file
 from common.images import ImageStore
 from common.loading import evaluation_batches
@@ -22,7 +23,6 @@ from common.mae import MaskedAutoencoder
 from common.manifest import thin_out
 from common.metrics import macro_f1
 from common.runs import Run
-from common.training import predict
 
 # Fields a side in which a probe averages an encoder's patches: expressions are a matter of place.
 FIELDS = 4

@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -79,6 +79,11 @@ class Run:
         formats = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
         precision = formats[self.settings["mixed_precision"]]
         return f"{f'{count} × ' if count > 1 else ''}{name}, {precision}"
+
+    def uncompiled(self) -> AbstractContextManager:
+        """Let a compiled network run as written within the block: it is made for one shape."""
+        compiled = self.settings.get("compile")
+        return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 
     def say(self, text: str) -> None:
         """Print a line once, above any progress bar."""

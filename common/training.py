@@ -1,4 +1,4 @@
-"""The training loop on Accelerate: steps, states, and what is told of an epoch; and evaluation.
+"""The training loop on Accelerate: steps, states, and what is told of an epoch.
 
 What a script adds is its experiment: the plan of each epoch, the loss, the validation. The run
 folder is that of `common.runs`, the saved states those of `common.states`.
@@ -18,7 +18,6 @@ from torch import nn
 from tqdm import tqdm
 
 from common import signals
-from common.files import UserError
 from common.images import Geometry, ImageStore
 from common.journal import (
     note_unreadable,
@@ -27,12 +26,7 @@ from common.journal import (
     report_phase,
     write_metrics,
 )
-from common.loading import (
-    Plan,
-    evaluation_batches,
-    split_batches,
-    training_passes,
-)
+from common.loading import Plan, split_batches, training_passes
 from common.optimization import Average
 from common.runs import Run
 from common.states import States
@@ -247,7 +241,7 @@ def _accumulate(
         exchanged = nullcontext() if index == count - 1 else accelerator.no_sync(network)
         # A compiled network is made for whole passes; a smaller one runs uncompiled.
         ragged = len(batch["images"]) < run.batch_size
-        with exchanged, _uncompiled(run) if ragged else nullcontext():
+        with exchanged, run.uncompiled() if ragged else nullcontext():
             with accelerator.autocast():
                 losses = loss(network, batch)
             summed = (losses.float() * batch["weight"]).sum()
@@ -267,54 +261,9 @@ def _next_unless_stopped(passes: Iterator[dict]) -> dict[str, torch.Tensor] | No
         return None
 
 
-def _uncompiled(run: Run):
-    """Let a compiled network run as written within the block: it is not made for other shapes."""
-    compiled = run.settings.get("compile")
-    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
-
-
 def _any_process(run: Run, here: bool) -> bool:
     """Tell whether any process asks for a state; all must write it at the same step."""
     if run.accelerator.num_processes == 1:
         return bool(here)
     asked = torch.tensor(float(bool(here)), device=run.accelerator.device)
     return bool(run.accelerator.reduce(asked, "sum") > 0)
-
-
-@torch.no_grad()
-def predict(
-    run: Run,
-    network: nn.Module,
-    store: ImageStore,
-    indices: np.ndarray,
-    classes: int,
-    prepare: Callable[[torch.Tensor], torch.Tensor],
-    what: str = "validation",
-) -> np.ndarray:
-    """Return the logits of some images, float32 [n, classes], the same in every process.
-
-    prepare: uint8 [b, 3, S, S] on the device → the network's input. Each image is computed once,
-    by one process. Raises UserError where a file cannot be read: a score over fewer images than
-    are labelled would not be the score.
-    """
-    accelerator = run.accelerator
-    accelerator.unwrap_model(network).eval()
-    logits = torch.zeros((len(indices), classes), device=accelerator.device)
-    mine = np.arange(len(indices))[accelerator.process_index :: accelerator.num_processes]
-    batches = evaluation_batches(
-        store, run.settings["image_size"], 4 * run.batch_size, run.workers, indices[mine]
-    )
-    done = 0
-    for positions, images, valid in batches:
-        if not valid.all():
-            lost = store.path(int(positions[~valid][0]))
-            raise UserError(
-                f"The {what} image {lost} cannot be read; run 01_prepare_data.py again."
-            )
-        with accelerator.autocast(), _uncompiled(run):
-            output = accelerator.unwrap_model(network)(prepare(images.to(accelerator.device)))
-        logits[torch.as_tensor(mine[done : done + len(images)], device=logits.device)] = (
-            output.float()
-        )
-        done += len(images)
-    return accelerator.reduce(logits, "sum").cpu().numpy()
