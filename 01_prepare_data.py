@@ -27,16 +27,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from common.config import (
-    count,
-    fraction,
-    make_parser,
-    parse_arguments,
-    positive,
-    run_script,
-    settings_of,
-)
+from common.config import make_parser, parse_arguments, run_script, settings_of
 from common.files import UserError, only_process
+from common.flags import count, fraction, positive
 
 
 def parse(argv=None):

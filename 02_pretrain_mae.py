@@ -15,15 +15,8 @@ from __future__ import annotations
 
 import argparse
 
-from common.config import (
-    count,
-    fraction,
-    make_parser,
-    parse_arguments,
-    positive,
-    positive_float,
-    run_script,
-)
+from common.config import make_parser, parse_arguments, run_script
+from common.flags import count, fraction, positive, positive_float
 
 
 def arguments():

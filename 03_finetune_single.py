@@ -17,16 +17,10 @@ Examples
 
 from __future__ import annotations
 
-from common.config import (
-    FINETUNING,
-    count,
-    make_parser,
-    parse_arguments,
-    positive_float,
-    run_script,
-)
+from common.config import make_parser, parse_arguments, run_script
 from common.emotions import ADAPTATION, ADAPTATION_SETS, BASIC, multi_hot
 from common.files import UserError, file_digest
+from common.flags import FINETUNING, count, positive_float
 
 # Other modules are imported where they are used: --help and a wrong flag need not wait for torch.
 

@@ -20,17 +20,9 @@ Examples
 
 from __future__ import annotations
 
-from common.config import (
-    FINETUNING,
-    fraction,
-    make_parser,
-    not_negative,
-    parse_arguments,
-    positive,
-    positive_float,
-    run_script,
-)
+from common.config import make_parser, parse_arguments, run_script
 from common.files import UserError
+from common.flags import FINETUNING, fraction, not_negative, positive, positive_float
 
 # Other modules are imported where they are used: --help and a wrong flag need not wait for torch.
 

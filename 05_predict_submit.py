@@ -34,17 +34,9 @@ import sys
 import time
 from pathlib import Path
 
-from common.config import (
-    COMMON,
-    count,
-    fraction,
-    make_parser,
-    parse_arguments,
-    positive,
-    run_script,
-    settings_of,
-)
+from common.config import make_parser, parse_arguments, run_script, settings_of
 from common.files import UserError, file_digest, only_process
+from common.flags import COMMON, count, fraction, positive
 
 # Beyond argparse and the files' own forms, modules are imported where they are used: torch takes
 # seconds, and --check, --compare and --help need none of it.

@@ -20,8 +20,8 @@ from PIL import Image
 
 from benchmarks.timing import Line, in_turns, matmul_peak
 from common.classifier import create_encoder
-from common.config import FACE_MEAN, FACE_STD
 from common.files import UserError
+from common.flags import FACE_MEAN, FACE_STD
 from common.images import Geometry, ImageStore
 from common.loading import Plan, training_passes
 from common.mae import MaskedAutoencoder

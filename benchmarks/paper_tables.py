@@ -34,8 +34,9 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.comparison import Section, markdown, save_plot
-from common.config import positive, run_script
+from common.config import run_script
 from common.files import UserError, only_process, whole_file
+from common.flags import positive
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -25,8 +25,9 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.comparison import Section, markdown
-from common.config import positive, run_script
+from common.config import run_script
 from common.files import UserError, whole_file
+from common.flags import positive
 from common.manifest import folds, read_manifest, write_manifest
 
 ROOT = Path(__file__).resolve().parents[1]

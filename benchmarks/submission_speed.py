@@ -23,10 +23,10 @@ from benchmarks.timing import Line, in_turns
 from common.augment import normalise
 from common.centerface import Detector
 from common.classifier import create_classifier
-from common.config import FACE_MEAN, FACE_STD
 from common.decision import Decision, Timelines, decide
 from common.emotions import compound_scores
 from common.faces import align, follow_main_face
+from common.flags import FACE_MEAN, FACE_STD
 from common.inference import Ensemble, best_device, face_probabilities
 from common.raw.challenge import find_videos
 from common.runs import default_precision

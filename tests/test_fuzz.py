@@ -25,9 +25,10 @@ from raw_trees import (
 from toy_world import ROOT
 
 from common.checking import check_submission, is_valid
-from common.config import COMMON, make_parser, parse_arguments
+from common.config import make_parser, parse_arguments
 from common.emotions import CHALLENGE
 from common.files import UserError
+from common.flags import COMMON
 from common.raw import reader_of
 from common.raw.layout import Item, Skip
 from common.submission import read_frame_list, read_submission, read_truth
