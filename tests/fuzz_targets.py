@@ -195,7 +195,7 @@ def prepared_case(box: Path, seeds: Path, chance: random.Random) -> str:
 
 def table_case(box: Path, seeds: Path, chance: random.Random) -> str:
     """What 02 to 05 read as a table or a list, through the function that reads it."""
-    from common import checking, config, manifest, runs, sources, submission
+    from common import checking, config, flags, manifest, runs, sources, submission
 
     name = chance.choice(("list.txt", "frames.csv", "truth.csv", "check.txt", "manifest.csv",
                           "recipe.toml", "run.json"))  # fmt: skip
@@ -217,7 +217,7 @@ def table_case(box: Path, seeds: Path, chance: random.Random) -> str:
     elif name == "manifest.csv":
         manifest.training_rows(read := manifest.read_manifest(path), manifest.hold_out(read))
     elif name == "recipe.toml":
-        parser = config.make_parser("fuzz", *config.COMMON)
+        parser = config.make_parser("fuzz", *flags.COMMON)
         config.settings_of(config.parse_arguments(parser, "curriculum", ["--config", str(path)]))
     else:
         (box / "model.safetensors").write_bytes(b"")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from common import config
+from common import config, flags
 from common.files import UserError
 
 
@@ -18,9 +18,9 @@ def parser():
         "What it does.", "epochs", "mixed_precision", "model_options", "run_dir", epochs=5
     )
     parser.add_argument("--flip-tta", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--shares", nargs="+", type=config.fraction, default=[0.0, 1.0])
+    parser.add_argument("--shares", nargs="+", type=flags.fraction, default=[0.0, 1.0])
     parser.add_argument("--checkpoints", type=Path, nargs="+")
-    parser.add_argument("--rate", type=config.positive_float, default=1e-3)
+    parser.add_argument("--rate", type=flags.positive_float, default=1e-3)
     return parser
 
 
