@@ -35,8 +35,8 @@ from common.raw.layout import (
     subfolder,
     unwrapped,
     walk_files,
-    whole_number,
 )
+from common.raw.lists import whole_number
 
 ALIGNED = True
 

@@ -20,14 +20,12 @@ from common.raw.layout import (
     IMAGE_SUFFIXES,
     Item,
     Skip,
-    check_text,
     file_in,
     prepared_name,
     subfolder,
-    text_lines,
     walk_files,
-    whole_number,
 )
+from common.raw.lists import check_text, text_lines, whole_number
 
 ALIGNED = False
 

@@ -25,10 +25,9 @@ from common.raw.layout import (
     labelled,
     prepared_name,
     subfolder,
-    text_lines,
     walk_files,
-    whole_number,
 )
+from common.raw.lists import text_lines, whole_number
 
 ALIGNED = False
 FRAMES = True

@@ -17,18 +17,8 @@ from pathlib import Path
 
 from common.files import UserError
 from common.raw.fer2013 import CLASSES
-from common.raw.layout import (
-    Item,
-    Skip,
-    check_text,
-    entries,
-    file_in,
-    labelled,
-    subfolder,
-    text_lines,
-    whole_number,
-    with_margin,
-)
+from common.raw.layout import Item, Skip, entries, file_in, labelled, subfolder, with_margin
+from common.raw.lists import check_text, text_lines, whole_number
 
 ALIGNED = False
 

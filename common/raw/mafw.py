@@ -28,17 +28,8 @@ import numpy as np
 
 from common.emotions import CHALLENGE, challenge_class, parse_labels
 from common.files import UserError
-from common.raw.layout import (
-    Item,
-    Skip,
-    check_text,
-    entries,
-    file_in,
-    labelled,
-    look,
-    subfolder,
-    text_lines,
-)
+from common.raw.layout import Item, Skip, entries, file_in, labelled, look, subfolder
+from common.raw.lists import check_text, text_lines
 from common.video import frames
 
 ALIGNED = False

@@ -26,7 +26,6 @@ from common.files import UserError
 from common.raw.layout import (
     Item,
     Skip,
-    check_text,
     entries,
     file_in,
     first_image,
@@ -34,11 +33,9 @@ from common.raw.layout import (
     look,
     prepared_name,
     subfolder,
-    table_rows,
-    text_lines,
     unwrapped,
-    whole_number,
 )
+from common.raw.lists import check_text, table_rows, text_lines, whole_number
 
 ALIGNED = True
 

@@ -18,17 +18,8 @@ from pathlib import Path
 
 from common.emotions import parse_labels
 from common.files import UserError, inside
-from common.raw.layout import (
-    Item,
-    Skip,
-    file_in,
-    is_expression,
-    labelled,
-    prepared_name,
-    table_rows,
-    unwrapped,
-    whole_number,
-)
+from common.raw.layout import Item, Skip, file_in, is_expression, labelled, prepared_name, unwrapped
+from common.raw.lists import table_rows, whole_number
 
 ALIGNED = False
 
