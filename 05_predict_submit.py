@@ -79,7 +79,7 @@ def arguments() -> argparse.Namespace:
     add("--smooth-width", type=positive, default=25, metavar="FRAMES",
         help="width of the smoothing; the Gaussian's deviation is that of the box, width / √12")
     add("--prior-correction", type=fraction, default=0.0, metavar="STRENGTH",
-        help="from 0 to 1, how far class scores are drawn towards the published frequencies")
+        help="from 0 to 1, how far the predicted class shares are drawn to the published ones")
     add = parser.add_argument_group("instead of predicting").add_argument
     add("--tune", type=Path, metavar="TRUTH",
         help="choose smoothing, rule, prior correction and flip on labelled frames (image_location,"

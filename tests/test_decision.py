@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from common import decision, submission
 from common.decision import Decision, Timelines
-from common.emotions import BASIC, CHALLENGE
+from common.emotions import BASIC, CHALLENGE, compound_scores
 from common.submission import DATABASE_COUNTS
 
 LOCATIONS = [f"{video}/{frame:05d}.jpg" for video in ("01", "02", "10") for frame in range(1, 6)]
@@ -161,14 +161,20 @@ def test_table_of_predictions_holds_scores_and_decision():
     ]  # fmt: skip
 
 
-def test_full_prior_correction_gives_scores_the_published_shares():
-    scores = np.random.default_rng(0).random((5000, 7)) ** 3 * [1, 1, 1, 1, 1, 1, 9]
-    scores[0] = 0
-    shares = np.array(DATABASE_COUNTS) / sum(DATABASE_COUNTS)
+def test_prior_correction_moves_the_decisions_to_the_published_shares():
+    random = np.random.default_rng(0)
+    probabilities = random.random((4000, 6)) * [1, 0.5, 0.7, 0.6, 0.8, 0.9]
+    scores = compound_scores(probabilities)
+    published = np.array(DATABASE_COUNTS) / sum(DATABASE_COUNTS)
+
+    def shares(strength):
+        decided = decision.correct_prior(scores, strength).argmax(axis=1)
+        return np.bincount(decided, minlength=7) / len(scores)
+
     np.testing.assert_array_equal(decision.correct_prior(scores, 0.0), scores)
-    corrected = decision.correct_prior(scores, 1.0)
-    ratio = (corrected[1:] / scores[1:]).mean(axis=0)
-    before = (scores[1:] / scores[1:].sum(axis=1, keepdims=True)).sum(axis=0) / 5000
-    np.testing.assert_allclose(ratio, shares / before)
-    half = decision.correct_prior(scores, 0.5)
-    np.testing.assert_allclose(half[1:], np.sqrt(scores[1:] * corrected[1:]))
+    before = shares(0.0)
+    assert np.abs(before - published).max() > 0.1
+    np.testing.assert_allclose(shares(1.0), published, atol=0.02)
+    np.testing.assert_allclose(shares(0.5), (before + published) / 2, atol=0.02)
+    weights = decision.correct_prior(scores, 1.0) / scores  # one for each class, not each frame
+    np.testing.assert_allclose(weights, np.tile(weights[0], (4000, 1)))

@@ -129,6 +129,18 @@ def test_each_listed_frame_is_written_once_in_order_with_its_own_class(world, tm
     ]
 
 
+def test_the_lists_own_order_is_kept_whatever_it_is(world, tmp_path, capsys):
+    listing = tmp_path / "list.txt"
+    order = [LOCATIONS[i] for i in np.random.default_rng(5).permutation(len(LOCATIONS))]
+    listing.write_text(HEADER + "\n" + "".join(f"{place},\n" for place in order))
+    found = []
+    for name, more in (("own", []), ("other", ["--frame-list", listing])):
+        assert predict(call(capsys), world, tmp_path / name, *more)[0] == 0
+        lines = (tmp_path / name / "submission" / "predictions.txt").read_text().splitlines()[1:]
+        found.append(dict(line.split(",") for line in lines))
+    assert list(found[1]) == order and found[0] == found[1]
+
+
 def test_checkpoints_are_averaged_and_mirroring_can_be_left_out(world, tmp_path, capsys):
     files = [world / name / "curriculum" / "model.safetensors" for name in ("run", "other")]
     status, _, complaints = predict(
