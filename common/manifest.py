@@ -234,6 +234,8 @@ def training_rows(frame: pd.DataFrame, held: pd.Series) -> pd.Series:
 
     Rows of the split train or of none that are not held out, show no subject of a held row, and
     have no held row's perceptual hash: data sets share photographs, and owners' splits persons.
+    01 has already left out what is nearly one of the splits val or test; the hashes are for the
+    folds that hold_out makes, and for `--duplicates keep`.
     """
     chosen = frame["split"].isin(("train", "")) & ~held
     subject = frame["subject"].astype("category").cat
