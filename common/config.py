@@ -140,7 +140,6 @@ def run_script(main: Callable[[], None]) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except signals.Stopped as stopped:
-        signals.end_workers()
         sys.exit(stopped.status)
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): not an error worth a traceback.
@@ -164,3 +163,5 @@ def run_script(main: Callable[[], None]) -> None:
         where = f"{error.filename}: " if error.filename else ""
         print(f"error: {where}{error.strerror or error}.", file=sys.stderr)
         sys.exit(2)
+    finally:
+        signals.end_workers()  # Python would wait for them, and one may hang in a read

@@ -20,6 +20,16 @@ class UserError(Exception):
 
 
 @contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Let an OSError tell which file it was: that of a full disk does not say."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+@contextmanager
 def whole_file(path: str | Path, mode: str = "wb") -> Iterator[IO]:
     """Open `path` for writing so that readers see the old file or the whole new one.
 
@@ -32,15 +42,13 @@ def whole_file(path: str | Path, mode: str = "wb") -> Iterator[IO]:
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
     try:
-        with open(aside, mode, **text) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        error.filename = error.filename or str(path)  # a full disk does not say which
-        raise
+        with naming(path):
+            with open(aside, mode, **text) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, path)
+            _sync_folder(path.parent)
     finally:
         aside.unlink(missing_ok=True)
 
@@ -83,7 +91,9 @@ def only_process(folder: str | Path) -> Iterator[None]:
         except OSError:
             pass  # some network file systems have no locks; to refuse to work there is no help
         file.truncate(0)
-        file.write(f"{os.getpid()} {Path(sys.argv[0]).name}\n")
+        module = getattr(sys.modules["__main__"], "__spec__", None)  # of `python -m common.demo`
+        name = module.name.removesuffix(".__main__") if module else Path(sys.argv[0]).name
+        file.write(f"{os.getpid()} {name}\n")
         file.flush()
         # A loader process forked later would hold the lock on after our death.
         os.register_at_fork(after_in_child=file.close)

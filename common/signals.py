@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import select
 import signal
 import stat
 import sys
@@ -110,8 +111,7 @@ def _catch(number: int, _) -> None:
     if _caught and now - _caught_at < _ECHO_S:
         return
     again, _caught, _caught_at = bool(_caught), _caught or number, now
-    if number == signal.SIGHUP:
-        _forget_terminal()
+    _forget_deaf_readers(number)
     if not again:
         _tell(number)
     if not _held or (again and number == signal.SIGINT):
@@ -124,15 +124,17 @@ def _tell(number: int) -> None:
     line = "\n" if sys.stderr.isatty() else ""  # below a progress bar
     command = "make command" if "MAKELEVEL" in os.environ else "command"
     line += f"Stopped by {_NAMES[number]}; the same {command} goes on from here.\n"
-    # Not by print, which a handler may interrupt and must not enter twice. Nobody may be reading.
+    # Not by print, which a handler may interrupt and must not enter twice.
     with suppress(OSError):
         os.write(2, line.encode())
 
 
-def _forget_terminal() -> None:
-    """Send what is printed nowhere: to write to a closed terminal would fail."""
+def _forget_deaf_readers(number: int) -> None:
+    """Print nowhere where it would fail or wait: to a closed terminal, into a full pipe."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for descriptor in (1, 2):
         with suppress(OSError):  # closed by the user
-            if stat.S_ISCHR(os.fstat(descriptor).st_mode):  # not of a file or a pipe
+            terminal = stat.S_ISCHR(os.fstat(descriptor).st_mode)
+            ready = select.select([], [descriptor], [], 0)[1]
+            if not ready or (terminal and number == signal.SIGHUP):
                 os.dup2(nowhere, descriptor)

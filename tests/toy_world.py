@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -106,18 +107,30 @@ WARM = multiprocessing.get_context("forkserver")
 WARM.set_forkserver_preload(["common.training", "common.inference", "common.raw.prepare"])
 
 
-def start_warm(log: Path, name: str, *arguments) -> multiprocessing.Process:
+def start_warm(log: Path, name: str, *arguments, **environment) -> multiprocessing.Process:
     """Start a script in a process of its own that has torch imported: a tenth of a second.
 
     It is the script as a user runs it, to be signalled and killed. Its output goes to `log`.
     """
-    process = WARM.Process(target=_be_script, args=(log, name, list(map(str, arguments))))
+    words = list(map(str, arguments))
+    process = WARM.Process(target=_be_script, args=(log, name, words, environment))
     process.start()
     return process
 
 
-def _be_script(log: Path, name: str, arguments: list[str]) -> None:
+def start_two(log: Path, name: str, *arguments) -> list[multiprocessing.Process]:
+    """Start a script on two processes, as torchrun does. What the second writes has mode 0600."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    group = dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=port, WORLD_SIZE="2", LOCAL_WORLD_SIZE="2")
+    return [start_warm(log, name, *arguments, RANK=rank, LOCAL_RANK=rank, **group) for rank in "01"]
+
+
+def _be_script(log: Path, name: str, arguments: list[str], environment: dict[str, str]) -> None:
     os.chdir(ROOT)
+    os.environ.update(environment, ACCELERATE_USE_CPU="true")
+    os.umask(0o077 if environment.get("RANK") == "1" else 0o022)
     os.setsid()  # a group of its own
     torch.set_num_threads(1)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

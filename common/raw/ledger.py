@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.files import whole_file
+from common.files import naming, whole_file
 
 BLOCK = 64  # inputs that go to one process, and to one worker, together
 _SYNC_S = 2.0
@@ -84,11 +84,12 @@ class Ledger:
         csv.writer(text, lineterminator="\n").writerows(
             [_key(path, image), *map(plain_text, row)] for path, image, row in rows
         )
-        self._file.write(text.getvalue().encode())
-        self._file.flush()
-        if time.monotonic() - self._synced > _SYNC_S:
-            os.fsync(self._file.fileno())
-            self._synced = time.monotonic()
+        with naming(self._file.name):
+            self._file.write(text.getvalue().encode())
+            self._file.flush()
+            if time.monotonic() - self._synced > _SYNC_S:
+                os.fsync(self._file.fileno())
+                self._synced = time.monotonic()
 
     def close(self) -> None:
         """Sync and close all files."""
