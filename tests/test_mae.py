@@ -95,3 +95,16 @@ def test_rebuilding_keeps_the_visible_patches():
 
 def test_rate_grows_with_the_batch():
     assert learning_rate_of(1.5e-4, 4096) == pytest.approx(2.4e-3)
+
+
+@pytest.mark.parametrize("stem", ["linear", "conv"])
+def test_checkpointing_changes_memory_and_not_the_gradient(stem):
+    gradients = []
+    for enable in (False, True):
+        model = autoencoder(stem).train()
+        model.set_grad_checkpointing(enable)
+        model(*batch(model))[0].mean().backward()
+        learnt = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+        assert all(parameter.grad is not None for _, parameter in learnt)
+        gradients.append([parameter.grad for _, parameter in learnt])
+    assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(*gradients, strict=True))

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import safetensors.torch
 import torch
+from accelerate.commands.config.config_args import load_config_from_file
 from toy_world import ROOT, TINY, call, make_prepared, record, run, script
 
 from common.classifier import create_classifier
@@ -290,6 +291,8 @@ def test_a_probe_tells_whether_the_encoder_learns(world, tmp_path, capsys):
     assert status == 0, complaints
     table = pd.read_csv(tmp_path / "mae" / "metrics.csv")
     assert table.probe_accuracy.notna().tolist() == [False, True, True]  # the last epoch always
+    assert "mae: 100 images on cpu, float32 (23 held out for validation)" in output
+    assert re.search(r"img/s, \d+\.\d% of the time waiting for data", output)
     # the squares' colours tell their labels: even a random encoder's features do
     assert table.probe_macro_f1[1] > 0.9 and "probe_macro_f1" in output
     for row in ("probe_accuracy", "probe_macro_f1"):
@@ -304,3 +307,27 @@ def test_help_does_not_wait_for_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and "--mask-ratio" in done.stdout, done.stderr
+
+
+def test_pretraining_goes_on_from_an_autoencoder_decoder_and_all(world, whole, tmp_path, capsys):
+    start = whole / "mae" / "autoencoder.safetensors"
+    flags = ("--epochs", 1, "--init", start, "--blr", "1e-12")  # too slow to change anything
+    status, output, complaints = pretrain(world, tmp_path, *flags, start=call(capsys))
+    assert status == 0 and "its decoder too" in output, complaints
+    before, after = (
+        safetensors.torch.load_file(folder / "mae" / "autoencoder.safetensors")
+        for folder in (whole, tmp_path)
+    )
+    assert set(before) == set(after)
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
+
+
+@pytest.mark.parametrize(
+    ("name", "machines", "processes"),
+    [("one_gpu", 1, 1), ("eight_gpus", 1, 8), ("two_nodes", 2, 16), ("two_cpu", 1, 2)],
+)
+def test_accelerate_reads_its_configurations(name, machines, processes):
+    path = ROOT / "configs" / "accelerate" / f"{name}.yaml"
+    read = load_config_from_file(str(path))  # refuses keys that it does not know
+    assert (read.num_machines, read.num_processes) == (machines, processes)
+    assert read.use_cpu == (name == "two_cpu")
