@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch.nn.functional import interpolate
-from torchvision.io import ImageReadMode, decode_jpeg, read_file
+from torchvision.io import ImageReadMode, decode_jpeg
 
 
 class ImageStore:
@@ -43,10 +43,10 @@ class ImageStore:
     def read(self, index: int) -> torch.Tensor | None:
         """Return image `index` as uint8 [3, H, W], or None where it cannot be read."""
         try:
-            content = read_file(self.path(index))
+            content = np.fromfile(self.path(index), dtype=np.uint8)
             # What 01 writes is JPEG. torchvision's PNG decoder crashes on damaged files.
-            if bytes(content[:2]) == b"\xff\xd8":
-                return decode_jpeg(content, mode=ImageReadMode.RGB)
+            if content[:2].tobytes() == b"\xff\xd8":
+                return decode_jpeg(torch.from_numpy(content), mode=ImageReadMode.RGB)
             with Image.open(self.path(index)) as image:
                 return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
         except (RuntimeError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):

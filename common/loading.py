@@ -91,11 +91,12 @@ class _Passes(Dataset):
         count, side = len(positions), self.geometry.image_size
         # A pass without rows still needs one image for the network; its weight is zero.
         shape = (max(1, count), 3, side, side)
-        images = torch.zeros(shape, dtype=torch.uint8)
-        weight = torch.zeros(shape[0])
+        images = (torch.empty if count else torch.zeros)(shape, dtype=torch.uint8)
+        # Arrays, because to set one number of a tensor takes ten times as long.
+        weight, share = np.zeros(shape[0], dtype=np.float32), np.ones(shape[0], dtype=np.float32)
         uniform = np.zeros((shape[0], self.randoms), dtype=np.float32)
-        mix, share = torch.zeros(shape[0], dtype=torch.uint8), torch.ones(shape[0])
-        window = torch.tensor([[0.0, 1.0]]).repeat(shape[0], 1)
+        mix = np.zeros(shape[0], dtype=np.uint8)
+        window = np.tile(np.float32([0.0, 1.0]), (shape[0], 1))
         partner_rows, partners, failed = [], [], []
         for row, position in enumerate(positions):
             random = np.random.Generator(
@@ -104,11 +105,12 @@ class _Passes(Dataset):
             uniform[row] = random.random(self.randoms, dtype=np.float32)
             source, read = self._read(position, failed)
             if source is None:
+                images[row] = 0
                 continue  # weighs nothing
             view = random.random(VIEW)
             images[row], rows = self.geometry.apply(read[0], view)
-            weight[row], window[row] = 1.0, torch.tensor(rows)
-            mix[row], share[row] = int(self.plan.mix[source]), float(self.plan.share[source])
+            weight[row], window[row] = 1.0, rows
+            mix[row], share[row] = self.plan.mix[source], self.plan.share[source]
             if len(read) > 1:
                 if self.plan.mix[source] not in ALIGNED:
                     view = random.random(VIEW)
@@ -119,12 +121,12 @@ class _Passes(Dataset):
             "images": images,
             "partners": torch.stack(partners) if partners else torch.zeros((0, *shape[1:])).byte(),
             "partner_rows": torch.tensor(partner_rows, dtype=torch.int64),
-            "mix": mix,
-            "share": share,
-            "window": window,
+            "mix": torch.from_numpy(mix),
+            "share": torch.from_numpy(share),
+            "window": torch.from_numpy(window),
             "targets": torch.from_numpy(self.plan.targets[chosen]),
             "uniform": torch.from_numpy(uniform),
-            "weight": weight,
+            "weight": torch.from_numpy(weight),
             "failed": torch.tensor(failed, dtype=torch.int64),
         }
 
