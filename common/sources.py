@@ -146,7 +146,7 @@ def read_frames(prepared: str | Path) -> pd.DataFrame:
             dtype={"video": str, "frame": "int64", "image": str},
             keep_default_na=False,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, OverflowError) as error:
         raise UserError(f"{path} is damaged ({error}); run 01_prepare_data.py again.") from None
     twice = table[table.duplicated(["video", "frame"])]
     if len(twice) or (table["frame"] < 1).any() or not len(table):

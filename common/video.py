@@ -26,7 +26,8 @@ def frames(
     number = promised = 0
     broken = False
     try:
-        with av.open(os.fspath(path)) as container:
+        # Titles and the like are often in other encodings, and nobody reads them here.
+        with av.open(os.fspath(path), metadata_errors="replace") as container:
             if not container.streams.video:
                 raise UserError(f"{path} holds no video stream; remove it or replace it.")
             stream = container.streams.video[0]
@@ -38,7 +39,7 @@ def frames(
                 # frame.rotation is the counter-clockwise turn that makes the picture upright.
                 turns = round(frame.rotation / 90) % 4
                 yield number, np.ascontiguousarray(np.rot90(image, turns)) if turns else image
-    except (av.FFmpegError, OSError) as error:
+    except (av.FFmpegError, OSError, ValueError) as error:
         if number == 0:
             reason = getattr(error, "strerror", None) or str(error)
             raise UserError(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from fuzz import watch
@@ -31,7 +33,10 @@ from common.files import UserError
 from common.flags import COMMON
 from common.raw import reader_of
 from common.raw.layout import Item, Skip
+from common.raw.ledger import Ledger
+from common.sources import read_frames
 from common.submission import read_frame_list, read_submission, read_truth
+from common.video import frames
 
 SHARED = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -157,3 +162,43 @@ def test_a_label_file_that_claims_a_giant_array_is_refused(tmp_path, shape):
     found = list(reader_of(place).read(place, Counter()))
     refused = {skip.path for skip in found if isinstance(skip, Skip)}
     assert str(place / "train_set/images/0.jpg") in refused and len(found) == 11
+
+
+# What the harness found first, kept.
+def test_an_endless_file_name_costs_its_row_alone(tmp_path):
+    place = table_tree(tmp_path / "Mine", [f"{'a' * 5000}.jpg,happy", "Ann_Lee_0001.jpg,happy"])
+    found = list(reader_of(place).read(place, Counter()))
+    assert [type(row) for row in found] == [Skip, Item]
+
+
+def test_a_giant_frame_number_is_a_damaged_table(tmp_path):
+    (tmp_path / "frames.csv").write_text(f"video,frame,image\n01,{'9' * 400},\n")
+    with pytest.raises(UserError, match="damaged"):
+        read_frames(tmp_path)
+
+
+def test_a_film_with_a_title_in_another_encoding_is_read(tmp_path):
+    path = tmp_path / "film.avi"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "caf\u00e9 noir"
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.height = stream.width = 32
+        for packet in stream.encode(av.VideoFrame(32, 32, "yuv420p")):
+            container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    content = path.read_bytes()
+    assert "caf\u00e9".encode() in content
+    path.write_bytes(content.replace("caf\u00e9".encode(), b"caf\xe9 "))
+    assert len(list(frames(path))) == 1
+
+
+def test_a_damaged_line_of_the_ledger_is_as_if_it_were_not_there(tmp_path):
+    with contextlib.closing(Ledger(tmp_path, {}, ["path", "hash"], 0, None)) as book:
+        book.append([("a.jpg", "", ["a.jpg", "0f"]), ("b.jpg", "", ["b.jpg", "1f"])])
+    path = tmp_path / "current-0.csv"
+    path.rename(tmp_path / "done.csv")
+    (tmp_path / "done.csv").write_bytes((tmp_path / "done.csv").read_bytes().replace(b"0f", b"<b>"))
+    with contextlib.closing(Ledger(tmp_path, {}, ["path", "hash"], 0, None)) as book:
+        assert list(book.find("a.jpg", "")) == []
+        assert list(book.find("b.jpg", "")) == [["b.jpg", "1f"]]

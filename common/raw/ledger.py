@@ -6,7 +6,8 @@ One folder a data set, and in it CSV files, one line an input:
     done.csv             all inputs in their order, of the last run that reached its end
     limited.csv          the first inputs, of the last run with --limit that reached its end
 A run looks every input up in the files of earlier runs, by a key, in whatever order and from
-however many processes they come, and writes its own file anew.
+however many processes they come, and writes its own file anew. Each line ends in a checksum: a
+damaged one is as if it were not there.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import itertools
 import json
 import os
 import time
+import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -72,7 +74,9 @@ class Ledger:
             file.seek(place & ((1 << _OFFSET_BITS) - 1))
             # A damaged line is as if it were not there.
             with contextlib.suppress(UnicodeDecodeError, csv.Error, StopIteration):
-                yield next(csv.reader([file.readline().decode("utf-8")]))[1:]
+                row = next(csv.reader([file.readline().decode("utf-8")]))
+                if _is_whole(row):
+                    yield row[1:-1]
             at += 1
 
     def append(self, rows: Iterable[tuple[str, str, Sequence[str]]]) -> None:
@@ -82,7 +86,7 @@ class Ledger:
         """
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(
-            [_key(path, image), *map(plain_text, row)] for path, image, row in rows
+            _with_checksum([_key(path, image), *map(plain_text, row)]) for path, image, row in rows
         )
         with naming(self._file.name):
             self._file.write(text.getvalue().encode())
@@ -100,13 +104,21 @@ class Ledger:
 
 
 def _head(settings: dict, columns: Sequence[str]) -> bytes:
-    columns = ",".join(("key", *columns))
+    columns = ",".join(("key", *columns, "checksum"))
     return f"# {json.dumps(settings, sort_keys=True)}\n{columns}\n".encode()
 
 
 def _key(path: str, image: str) -> str:
     name = f"{path}\0{image}".encode("utf-8", "surrogateescape")
     return hashlib.blake2b(name, digest_size=_KEY_DIGITS // 2).hexdigest()
+
+
+def _with_checksum(fields: list[str]) -> list[str]:
+    return [*fields, f"{zlib.crc32(chr(0).join(fields).encode()):08x}"]
+
+
+def _is_whole(row: list[str]) -> bool:
+    return row == _with_checksum(row[:-1])
 
 
 def _index(lines: Iterable[bytes], at: int, number: int, keys: array, places: array) -> None:
@@ -199,4 +211,4 @@ def rows_of(path: Path, size: int = 1 << 16) -> Iterator[list[list[str]]]:
         reader = csv.reader(file)
         columns = len(next(reader))
         while rows := list(itertools.islice(reader, size)):
-            yield [row[1:] for row in rows if len(row) == columns]
+            yield [row[1:-1] for row in rows if len(row) == columns and _is_whole(row)]

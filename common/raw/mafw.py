@@ -141,10 +141,10 @@ def open_frame(path: str, part: str) -> np.ndarray:
 def _spread_frames(path: str, count: int) -> list[np.ndarray]:
     """Return the middle frames of `count` equal parts of a clip, fewer of a clip that has fewer."""
     try:
-        with av.open(path) as container:
+        with av.open(path, metadata_errors="replace") as container:
             total = sum(packet.size > 0 for packet in container.demux(video=0))
         wanted = sorted({int(total * (2 * k + 1) / (2 * count)) + 1 for k in range(count)})
         return [image for number, image in frames(path) if number in wanted]
-    except (av.FFmpegError, UserError, IndexError) as error:
+    except (av.FFmpegError, UserError, IndexError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ValueError(f"the clip does not decode: {reason}"[:200]) from None

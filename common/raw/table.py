@@ -151,4 +151,4 @@ def _find(folder: Path, image: str) -> str | None:
         places = [inside(folder, image), inside(folder / "images", image)]
     except UserError:
         return None
-    return next((str(place) for place in places if place.is_file()), None)
+    return next((str(place) for place in places if os.path.isfile(place)), None)
