@@ -134,7 +134,7 @@ def check_submission(path: str | Path, frame_list: str | Path) -> list[Finding]:
         found["empty"].add("expected the header and a line for each listed frame")
     for index, location in enumerate(locations):
         if index not in first_line:
-            found["missing"].add(location)
+            found["missing"].add(f"{location}, line {index + 2} of the list")
     if number and not line.endswith(b"\n"):
         found["newline"] = Finding("no newline after the last line", note=True)
         found["newline"].add(f"line {number}")
