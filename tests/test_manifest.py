@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from common import manifest_arrays
 from common.files import UserError
 from common.manifest import (
     COLUMNS,
@@ -300,3 +301,17 @@ def test_a_table_of_few_people_is_divided_as_far_as_it_goes(people):
     frame = manifest(6, dataset="C", split="", kind="single", labels=["Fear", "Anger"] * 3)
     held = hold_out(frame.assign(subject=[str(row % people) for row in range(6)]))
     assert held.sum() == (0 if people == 1 else 6 // people)
+
+
+def test_arrays_that_lead_out_of_the_folder_are_refused(tmp_path):
+    """A prepared folder may come from a stranger, who can name any digest in the arrays."""
+    path = tmp_path / "manifest.csv"
+    write_manifest(path, manifest(3))
+    with np.load(manifest_arrays.path_of(path)) as stored:
+        arrays = dict(stored)
+    names = arrays["image"].tobytes().decode().split("\n")
+    names[1] = "../../outside.jpg"
+    arrays["image"] = np.frombuffer("\n".join(names).encode(), dtype=np.uint8)
+    np.savez(manifest_arrays.path_of(path), **arrays)
+    with pytest.raises(UserError, match="outside the prepared folder"):
+        read_manifest(path)
