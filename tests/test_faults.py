@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from PIL import Image
 from raw_trees import image
-from toy_world import ROOT, TINY, make_prepared, record, run_warm, start_warm, wait_for
+from toy_world import ROOT, TINY, make_prepared, record, run_warm, script, start_warm, wait_for
 
 from common.files import UserError, only_process, whole_file
 
@@ -240,6 +241,7 @@ def test_a_closed_terminal_stops_a_run_like_sigterm(world, whole, tmp_path):
     arguments = [*MAE, "--data-dir", world, "--run-dir", tmp_path]
     child, terminal = pty.fork()
     if not child:
+        hear_hangup()
         os.environ["OMP_NUM_THREADS"] = "1"
         os.execv(
             sys.executable, list(map(str, [sys.executable, ROOT / arguments[0], *arguments[1:]]))
@@ -257,12 +259,33 @@ def test_a_closed_terminal_stops_a_run_like_sigterm(world, whole, tmp_path):
     assert_same(weights(tmp_path), whole)
 
 
+def hear_hangup():
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which the tests may have been told to ignore
+
+
 def drain(terminal):
     try:
         while os.read(terminal, 4096):
             pass
     except OSError:
         pass
+
+
+def test_a_closed_terminal_ends_preparation_and_its_workers_in_a_sentence(tmp_path):
+    for number in range(400):
+        path = tmp_path / "raw" / "Faces" / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (700, 700), (number % 250, 9, 9)).save(path, "PNG", compress_level=1)
+    arguments = ["01_prepare_data.py", "--data-dir", tmp_path, "--workers", "2", "--align", "never"]
+    process = script(*arguments, start_new_session=True, preexec_fn=hear_hangup)
+    ledger = tmp_path / "prepared" / "state" / "images" / "Faces" / "current-0.csv"
+    while not (ledger.exists() and ledger.read_bytes().count(b"\n") > 3):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGHUP)
+    complaints = process.communicate(timeout=30)[1]
+    assert process.returncode == 129
+    assert complaints == "Stopped by SIGHUP; the same command goes on from here.\n"
 
 
 def test_a_clock_that_jumps_changes_nothing(world, whole, tmp_path, monkeypatch):

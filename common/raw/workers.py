@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from datetime import timedelta
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, parent_process, resource_tracker
 from typing import NamedTuple, TypeVar
 
 from common import signals
@@ -74,6 +74,8 @@ def worker_pool(workers: int | None) -> Iterator[Executor | None]:
     if workers < 2:
         yield None
         return
+    with signals.blocked():  # the pool's helper would die of a closed terminal's SIGHUP
+        resource_tracker.ensure_running()
     # A fresh interpreter each: a fork would take over the locks of threads that it has not.
     pool = ProcessPoolExecutor(workers, get_context("spawn"), start_worker)
     try:
