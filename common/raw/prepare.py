@@ -186,7 +186,7 @@ def earlier_images(
                 print(f"{folder.name} is not prepared yet and not named by --only: left out")
             continue
         official, remarks = {}, Counter()
-        for dataset in results.datasets_of(path):
+        for dataset in _datasets(path):
             own(dataset, folder, owners)
             part = before.get(dataset, {})
             official[dataset] = part.get("official", {})
@@ -198,3 +198,9 @@ def earlier_images(
 def _frames(path: Path) -> bool:
     """Say whether a ledger is one of frames of videos."""
     return bool(ledger.settings_of(path).get("frames"))
+
+
+def _datasets(path: Path) -> list[str]:
+    """Return the data sets of a ledger."""
+    at = Record._fields.index("dataset")
+    return sorted({row[at] for rows in ledger.rows_of(path) for row in rows})

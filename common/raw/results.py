@@ -96,12 +96,6 @@ def finish(
     )
 
 
-def datasets_of(path: Path) -> list[str]:
-    """Return the data sets of a ledger."""
-    at = Record._fields.index("dataset")
-    return sorted({row[at] for rows in rows_of(path) for row in rows})
-
-
 def write(
     prepared: Path,
     images: list[Images],
