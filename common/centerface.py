@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import onnxruntime
 from PIL import Image
 
 from common.files import UserError
@@ -75,6 +74,11 @@ class Detector:
         sides_px: Sequence[int] = (160, 480),
         threads: int = 1,
     ):
+        # Since 1.32 onnxruntime notes its use in the user's home, to be sent to its makers, unless
+        # this is set before its import. What faces somebody works on is nobody's business.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+        import onnxruntime
+
         path = Path(path) if path else find_detector()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -249,3 +250,14 @@ def test_real_clips_show_a_face_in_every_frame_or_in_none(detector):
             if number % every == 1
         ]
         assert np.mean(found) == expected
+
+
+def test_the_detector_leaves_nothing_in_the_users_home(tmp_path):
+    """onnxruntime would record its use there, and send it."""
+    code = "from common.centerface import Detector; import numpy as np; "
+    code += "Detector().detect(np.zeros((64, 64, 3), np.uint8))"
+    environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    root = Path(__file__).parents[1]
+    subprocess.run([sys.executable, "-c", code], cwd=root, env=environment, check=True)
+    assert not list(tmp_path.rglob("*.db"))
