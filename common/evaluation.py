@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from common import signals
 from common.files import UserError
 from common.images import ImageStore
 from common.loading import evaluation_batches
@@ -50,4 +51,6 @@ def predict(
             output.float()
         )
         done += len(images)
+    with signals.held():  # raised where the loader is deleted, a signal would be lost
+        del batches
     return accelerator.reduce(logits, "sum").cpu().numpy()
