@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import tracemalloc
 from collections import Counter
 from pathlib import Path
@@ -105,6 +106,19 @@ def test_recordio_images_come_out_as_they_went_in(tmp_path):
     assert not any(r.reason for r in records)
     assert (tmp_path / "prepared" / records[0].image).read_bytes() == contents[0]
     assert Image.open(tmp_path / "prepared" / records[2].image).size == (20, 20)
+
+
+def test_recordio_images_with_two_labels_each_are_images(tmp_path):
+    place = tmp_path / "Glint"
+    place.mkdir()
+    labels = struct.pack("<2f", 8, 1)
+    (place / "train.rec").write_bytes(
+        record(image_header(0.0, flag=2) + struct.pack("<2f", 2, 3))
+        + record(image_header(0.0, flag=2) + labels + jpeg_bytes())
+    )
+    items, skips, _ = read(recordio, place)
+    assert [i.subject for i in items.values()] == ["8"] and not skips
+    assert [recordio.open_record(i.path, i.part) for i in items.values()] == [jpeg_bytes()]
 
 
 def test_a_damaged_recordio_file_gives_what_is_before_the_damage(tmp_path):

@@ -8,7 +8,8 @@ part (3 bits) and the length (29 bits), the payload, and zeros up to a multiple 
 holds the magic number itself is split there into parts 1, 2, ..., 3. The payload starts with
 MXNet's IRHeader: flag (uint32), label (float32), two ids (uint64), and `flag` further labels
 (float32). The first record and one for each person, at the end, hold labels alone. The subject is
-the label. Traps: images are 112 x 112 and already aligned; those of other RecordIO files need not.
+the label, of several the first: some sets write two with every image. Traps: images are 112 x 112
+and already aligned; those of other RecordIO files need not.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ ALIGNED = False
 
 _MAGIC = struct.pack("<I", 0xCED7230A)
 _HEADER = struct.Struct("<IfQQ")
+_LABEL = struct.Struct("<f")
 _RECORD_BYTES = 1 << 26  # no image of a face is larger
 
 
@@ -67,7 +69,7 @@ def _read_file(path: Path, dataset: str) -> Iterator[Item | Skip]:
         while (offset := file.tell()) < size:
             part = f"{path}#{offset}"
             try:
-                head = _skip_record(file, size)
+                head, length = _skip_record(file, size)
             except ValueError as error:
                 yield Skip(
                     part, dataset, "damaged record: the rest of the file is lost", str(error)
@@ -76,9 +78,11 @@ def _read_file(path: Path, dataset: str) -> Iterator[Item | Skip]:
             if len(head) < _HEADER.size:
                 yield Skip(part, dataset, "record without a header")
                 continue
-            flag, label, *_ = _HEADER.unpack(head)
-            if flag:  # of a person or of the file
+            flag, label, *_ = _HEADER.unpack_from(head)
+            if flag and length <= _HEADER.size + 4 * flag:  # of a person or of the file
                 continue
+            if flag:
+                label = _LABEL.unpack_from(head, _HEADER.size)[0]
             person = f"{label:.0f}"
             name = f"{path.stem}/{person}/{offset}.jpg"
             yield Item(
@@ -103,10 +107,13 @@ def _parts(file: BinaryIO, size: int) -> Iterator[int]:
             return
 
 
-def _skip_record(file: BinaryIO, size: int) -> bytes:
-    """Move to the next record; return the first bytes of this one."""
-    heads = [file.read(min(length, _HEADER.size)) for length in _parts(file, size)]
-    return heads[0]
+def _skip_record(file: BinaryIO, size: int) -> tuple[bytes, int]:
+    """Move to the next record; return the first bytes of this one, and its length."""
+    head, total = b"", -len(_MAGIC)
+    for length in _parts(file, size):
+        head = head or file.read(min(length, _HEADER.size + _LABEL.size))
+        total += len(_MAGIC) + length
+    return head, total
 
 
 def open_record(path: str, part: str) -> bytes:
@@ -114,4 +121,5 @@ def open_record(path: str, part: str) -> bytes:
     with open(path, "rb") as file:
         file.seek(int(part))
         content = _MAGIC.join(file.read(n) for n in _parts(file, os.path.getsize(path)))
-    return content[_HEADER.size :]
+    labels = int.from_bytes(content[:4], "little")  # flag
+    return content[_HEADER.size + 4 * labels :]
