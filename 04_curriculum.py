@@ -75,7 +75,7 @@ def main() -> None:
     from common.curriculum import PAIRS
     from common.emotions import BASIC
     from common.finetuning import choose_sets
-    from common.manifest import folds, hold_out, read_manifest, thin_out
+    from common.manifest import SPLITS, folds, hold_out, read_manifest, thin_out
     from common.validation import gather_folds
 
     args.init = args.init or str(args.run_dir / "single" / "model.safetensors")
@@ -95,6 +95,7 @@ def main() -> None:
     # Owners' test splits stay out; of the others, each compound is trained on in all folds but its
     # own. The folds are the same for every seed, to be compared and averaged.
     folded = natural & (manifest.split != "test")
+    manifest["split"] = manifest["split"].cat.set_categories(SPLITS)
     manifest.loc[folded, "split"] = "train"
     fold_of = pd.Series(0, index=manifest.index)
     fold_of[folded] = 1 + folds(manifest[folded], args.folds, seed=0)

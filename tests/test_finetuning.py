@@ -188,6 +188,15 @@ def test_folds_judge_every_compound_by_a_model_that_has_not_seen_it(world, tmp_p
     assert json.loads((folder / "report.json").read_text())["frames"] == 21
 
 
+def test_folds_of_tables_without_a_split(tmp_path, capsys):
+    world = make_prepared(tmp_path / "world")
+    table = pd.read_csv(world / "prepared" / "manifest.csv", keep_default_na=False, dtype=str)
+    table.assign(split="").to_csv(world / "prepared" / "manifest.csv", index=False)
+    options = ("--folds", 3, "--fold", 1)
+    curriculum(capsys, world, tmp_path, *options, stages=(1,), shares=(1,))
+    assert (tmp_path / "curriculum" / "fold-1" / "validation.csv").is_file()
+
+
 def test_weights_of_the_last_epoch_are_kept_where_asked(world, tmp_path, capsys):
     table = curriculum(capsys, world, tmp_path, "--keep", "last", stages=(3, 1), shares=(0, 0))
     report = json.loads((tmp_path / "curriculum" / "report.json").read_text())
