@@ -174,6 +174,12 @@ def tune(args: argparse.Namespace) -> None:
     folder = args.run_dir / "submission"
     truth = submission.read_truth(args.tune)
     source, ensemble, record = prepare(args, flip=True)
+    # A video that is not there would count as one without a face: wrong under every setting.
+    absent = [name for name in sources.listed_videos(list(truth)) if name not in source.names]
+    for name in absent:
+        print(f"warning: {args.tune} labels {name}, which is not among the videos: left out.",
+              file=sys.stderr)  # fmt: skip
+    truth = {k: v for k, v in truth.items() if submission.split_location(k)[0] not in absent}
     usable = tuning.tuning_frames(truth, source.locations, args.tune)
     source = source.only(set(sources.listed_videos(list(usable))))
 

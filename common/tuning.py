@@ -81,8 +81,8 @@ def tuning_frames(
     }
     if len({split_location(place)[0] for place in usable}) < 2:
         raise UserError(
-            f"{path} labels fewer than two videos that are not marked test; tuning needs some to "
-            "choose on and others to judge by."
+            f"{path} labels fewer than two videos that are there and not marked test; tuning needs "
+            "some to choose on and others to judge by."
         )
     return usable
 
