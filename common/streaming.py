@@ -10,6 +10,7 @@ import queue
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -87,7 +88,8 @@ def stream_faces(
         except (queue.Empty, _Left):
             pass
         except BaseException as error:  # handed to the main thread, which raises it
-            ready.put(error)
+            with suppress(_Left):  # or has raised another's already
+                hand_over(error)
 
     workers = [threading.Thread(target=work, daemon=True) for _ in range(threads)]
     for worker in workers:
