@@ -583,6 +583,28 @@ def test_an_unreadable_video_stops_the_run_if_it_is_listed(tmp_path, capsys):
     assert state_of(prepared)["manifest.csv"] == manifest
 
 
+def test_what_the_disk_refused_is_tried_again_though_the_file_looks_the_same(tmp_path):
+    place = tmp_path / "raw"
+    videos_tree(place / "Clips", {"a": 2, "b": 2})
+    video, pipe = place / "Clips" / "videos" / "b.mp4", place / "Faces" / "pipe.jpg"
+    image(place / "Faces" / "a.jpg")
+    os.mkfifo(pipe)
+    content, times = video.read_bytes(), (1e9, 1e9)
+    video.write_bytes(bytes(len(content)))
+    for path in (video, pipe):
+        os.utime(path, times)
+    prepared = prepare(tmp_path)
+    assert skipped(prepared) == {"b.mp4": "unreadable video", "pipe.jpg": "cannot be read"}
+    pipe.unlink()
+    pipe.touch()
+    video.write_bytes(content)
+    for path in (video, pipe):
+        os.utime(path, times)
+    prepare(tmp_path)
+    assert skipped(prepared) == {"pipe.jpg": "empty file"}
+    assert len(rows_of(prepared / "frames.csv")) == 4
+
+
 def test_two_folders_of_one_data_set_are_refused(tmp_path):
     rafdb_tree(tmp_path / "raw" / "RAF-DB")
     rafdb_tree(tmp_path / "raw" / "RAF-DB copy")

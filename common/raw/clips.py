@@ -33,21 +33,31 @@ class Challenge(NamedTuple):
 def prepare_videos(
     given: Challenge, limit: int | None, options: Options, pool: Executor | None, team: Team
 ) -> int:
-    """Crop the main face of this process's share of the videos; return how many were new."""
+    """Crop the main face of this process's share of the videos; return how many were new.
+
+    One that could not be read is tried again: permissions are mended without a trace on the file.
+    """
     chosen = sorted(given.paths)[:limit]
     mine = chosen[team.rank :: team.count]
-    todo = [name for name in mine if load(given.paths[name], name, options) is None]
+    todo: dict[str, str | None] = {}  # and what an earlier run had to complain of
+    for name in mine:
+        old = load(given.paths[name], name, options)
+        if old is None or old["complaint"]:
+            todo[name] = old and old["complaint"]
+    new = 0
     calls = ((ingest_video, str(given.paths[name]), name, options) for name in todo)
     bar = tqdm(desc="videos", unit="video", total=len(mine), disable=None if team.main else True)
     with bar:
         bar.update(len(mine) - len(todo))
         results = in_order(pool, calls, ahead=2 * (os.cpu_count() or 1))
         for name, result in zip(todo, results, strict=True):
-            result |= {"settings": _settings(options), "stamp": stamp_of(str(given.paths[name]))}
+            # Of one without a complaint, "" is not None: it is new.
+            result["settings"] = _settings(options)
+            new += result["complaint"] != todo[name]
             with whole_file(_state(name, options), "w") as file:
                 json.dump(result, file)
             bar.update()
-    return len(todo)
+    return new
 
 
 def load(path: Path, video: str, options: Options) -> dict | None:

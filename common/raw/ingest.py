@@ -251,6 +251,7 @@ def ingest_video(path: str, video: str, options: Options) -> dict:
     """Crop one video: its frames' rows, its counts, and a complaint where it cannot be read."""
     counts: Counter = Counter()
     complaint, rows = "", []
+    stamp = stamp_of(path)  # before it is read: what is written to it meanwhile must show
     try:
         if not video.isprintable():  # a line feed, or bytes that are not UTF-8
             raise UserError(f"The name of the video {path!r} cannot be used; rename the file.")
@@ -259,4 +260,6 @@ def ingest_video(path: str, video: str, options: Options) -> dict:
         complaint = str(error)
     images = [os.path.join(options.prepared, row.image) for row in rows if row.image]
     sizes = [str(os.path.getsize(image)) for image in images]
-    return {"rows": rows, "sizes": sizes, "counts": counts, "complaint": complaint}
+    return {
+        "rows": rows, "sizes": sizes, "counts": counts, "complaint": complaint, "stamp": stamp
+    }  # fmt: skip

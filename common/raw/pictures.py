@@ -18,6 +18,8 @@ _KEEP_SIDE_PX = 2 * CROP_PX
 _FILE_BYTES = 256 << 20  # far more than any photograph
 _MEASURED_PX = 64
 
+UNREADABLE = "cannot be read"  # the reason where the disk refuses, and not the picture
+
 
 class Refused(Exception):
     """A picture that is not used: (reason, detail), and whether that is a fault of the input."""
@@ -36,7 +38,7 @@ def open_image(item: Item, min_side_px: int) -> tuple[Image.Image, bytes | None]
     try:
         content = item.opener(item.path, item.part) if item.opener else _read(item.path)
     except OSError as error:
-        raise Refused("cannot be read", error.strerror or "") from None
+        raise Refused(UNREADABLE, error.strerror or "") from None
     except ValueError as error:
         raise Refused("damaged image", str(error)[:200]) from None
     if isinstance(content, np.ndarray):

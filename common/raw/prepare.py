@@ -31,6 +31,7 @@ from common.raw.ingest import (
 )
 from common.raw.layout import Item, Skip
 from common.raw.ledger import BLOCK, Ledger, plain_text
+from common.raw.pictures import UNREADABLE
 from common.raw.workers import Team, batches, in_order
 
 SAMPLE = 64  # images by which to tell whether a data set comes aligned
@@ -153,7 +154,8 @@ def _still_holding(book: Ledger, item: Item | Skip, options: Options) -> list[st
                 return row
             continue
         stamp = stamp_of(item.path) if stamp is None else stamp
-        if old.stamp != stamp:
+        # A disk or a permission may have been mended without a trace on the file.
+        if old.stamp != stamp or (stamp and old.reason == UNREADABLE):
             continue
         if old.reason:
             return row
