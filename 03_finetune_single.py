@@ -32,7 +32,7 @@ def arguments():
         help="answer to emotions that are rare: none; draw all equally often; or learn beside "
         "their frequencies (Menon et al. 2021), in both phases")  # fmt: skip
     add("--adapt-datasets", nargs="+", metavar="NAME",
-        help=f"sets to adapt on (default: {' and '.join(ADAPTATION_SETS)})")  # fmt: skip
+        help=f"sets to adapt on (default: {', '.join(ADAPTATION_SETS)})")  # fmt: skip
     add("--adapt-epochs", type=count, default=5, help="epochs of the adaptation, 0 for none")
     add("--adapt-lr", type=positive_float, default=1e-5, help="its highest learning rate")
     return parse_arguments(parser, "finetune_single")
@@ -81,7 +81,8 @@ def main() -> None:
     if args.adapt_epochs and (adapting & training).any():
         start = adapt(run, args, start, *(part[adapting] for part in (manifest, training, held)))
     elif args.adapt_epochs:
-        run.say(f"adapt: no image of {' or '.join(ADAPTATION_SETS)} to train on; left out")
+        sets = args.adapt_datasets or ADAPTATION_SETS
+        run.say(f"adapt: no image of {', '.join(sets)} to train on; left out")
     named = ", ".join(f"{number:,} {label}" for label, number in left_out.items())
     run.say(f"single: left out as none of the six emotions: {named or 'no image'}")
     train_single(run, args, start, *(part[chosen] for part in (manifest, training, held)))

@@ -21,7 +21,8 @@ ALONE = ("Neutral", "Contempt")
 ADAPTATION = (*BASIC, *ALONE)
 
 # The encoder is adapted on these; the six logits are trained on all others (paper §3.2, §3.3).
-ADAPTATION_SETS = ("AffectNet", "Aff-Wild2")
+# AffectNet and Aff-Wild2, in each form that 01 reads.
+ADAPTATION_SETS = ("AffectNet", "AffectNet+", "Aff-Wild2", "s-Aff-Wild2")
 
 # The challenge's classes 0..6, spelled as in the header of its frame list.
 CHALLENGE = (

@@ -14,7 +14,14 @@ from toy_world import TINY, call, make_prepared, record
 
 from common.classifier import load_classifier
 from common.emotions import BASIC, CHALLENGE_PAIRS
-from common.finetuning import balanced_mse, draw_order, expression_loss, no_better_for, prior_logits
+from common.finetuning import (
+    balanced_mse,
+    choose_sets,
+    draw_order,
+    expression_loss,
+    no_better_for,
+    prior_logits,
+)
 
 SETTINGS = dict(jitter=0.0, cutout=0.0, mean=(0.5,) * 3, std=(0.5,) * 3)
 
@@ -195,6 +202,18 @@ def test_folds_of_tables_without_a_split(tmp_path, capsys):
     options = ("--folds", 3, "--fold", 1)
     curriculum(capsys, world, tmp_path, *options, stages=(1,), shares=(1,))
     assert (tmp_path / "curriculum" / "fold-1" / "validation.csv").is_file()
+
+
+def test_the_papers_recipe_adapts_on_what_is_there(world, tmp_path, capsys):
+    status, output, complaints = train(
+        capsys, "03_finetune_single.py", world, tmp_path, "--config", "configs/paper.toml",
+        "--adapt-epochs", 1, "--epochs", 1,
+    )  # fmt: skip
+    assert status == 0, complaints
+    assert "adapt: 37 images" in output  # AffectNet alone; Aff-Wild2 is not prepared
+    sets = ("AffectNet", "AffectNet+", "Aff-Wild2", "s-Aff-Wild2", "RAF-DB-basic")
+    manifest = pd.DataFrame({"dataset": pd.Categorical(sets)})
+    assert choose_sets(manifest, None, "").tolist() == [False] * 4 + [True]
 
 
 def test_weights_of_the_last_epoch_are_kept_where_asked(world, tmp_path, capsys):
