@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.comparison import Section, markdown, save_plot
 from common.config import run_script
-from common.files import UserError, only_process, whole_file
+from common.files import UserError, file_digest, only_process, whole_file
 from common.flags import positive
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -209,7 +209,12 @@ def run_row(
         commands, result = [train], folder / "curriculum" / "report.json"
     record = folder / "row.json"
     before = json.loads(record.read_text()) if record.is_file() else None
-    if before and before["commands"] == commands:
+    made_of = f"{data_dir}/prepared/manifest.csv", f"{run_dir}/single/model.safetensors"
+    inputs = {path: file_digest(path) for path in made_of if Path(path).is_file()}
+    known = (before or {}).get("inputs", inputs)
+    # Of another classifier or manifest it is another row: 04 then refuses the folder, and says so.
+    same = all(known.get(path, digest) == digest for path, digest in inputs.items())
+    if before and before["commands"] == commands and same:
         return before["macro_f1"], before["seconds"]
     started = time.monotonic()
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
@@ -224,7 +229,8 @@ def run_row(
         raise UserError(f"{data} has no held-out compound of the seven, so there is no score.")
     figure, seconds = json.loads(result.read_text())["macro_f1"], time.monotonic() - started
     with whole_file(record, "w") as file:
-        json.dump({"commands": commands, "macro_f1": figure, "seconds": seconds}, file, indent=2)
+        row = {"commands": commands, "inputs": inputs, "macro_f1": figure, "seconds": seconds}
+        json.dump(row, file, indent=2)
     return figure, seconds
 
 

@@ -89,8 +89,13 @@ def test_a_row_is_run_once_and_read_from_then_on(tmp_path):
     assert score == report["macro_f1"] and seconds > 0
     settings = record(tmp_path / "row" / "curriculum")["settings"]
     assert (settings["keep"], settings["seed"], settings["cutmix"]) == ("last", 3, "facs")
-    # what is there is not run again: what it started from is not even looked for
-    (tmp_path / "run" / "single" / "model.safetensors").unlink()
+    # what is there is not run again: what it started from need not be there
+    start = tmp_path / "run" / "single" / "model.safetensors"
+    start.unlink()
     assert run_row(**row) == (score, seconds)
+    # but it is not taken for the row of another classifier
+    save_model(start.parent, create_classifier(TINY[1], 16, options))
+    with pytest.raises(UserError, match="init_sha256"):
+        run_row(**row)
     with pytest.raises(UserError, match=r"04_curriculum.py .* failed"):
         run_row(**{**row, "extra": ["--no-such-flag"]})
