@@ -203,6 +203,7 @@ def test_challenge_videos_and_list_are_found(tmp_path):
     text(place / "LICENSE.txt", "words")
     assert reader_of(place) is challenge
     assert list(challenge.find_videos(place)) == ["01", "02"]
+    text(place / "truth.csv", "image_location,label\n01/00001.jpg,3\n")
     assert challenge.find_frame_list(place) is None
     text(place / "frames.csv", "\ufeff" + LIST)
     assert challenge.find_frame_list(place) == place / "frames.csv"

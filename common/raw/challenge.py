@@ -87,4 +87,6 @@ def _looks_like_list(path: Path) -> bool:
             start = file.read(64)
     except OSError:
         return False
-    return bool(re.match(rb"(\xef\xbb\xbf)?\s*(image_location|[^/\n]+/\d{5}\.jpg)", start, re.I))
+    # Not a table of true classes, image_location,label.
+    listed = rb"(\xef\xbb\xbf)?\s*(image_location(?!\s*,\s*label\b)|[^/\n]+/\d{5}\.jpg)"
+    return bool(re.match(listed, start, re.I))
