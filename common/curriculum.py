@@ -155,7 +155,7 @@ def draw_epoch(
     images, and, as `kind:name`, those of each emotion and compound.
     """
     pools = sources.by_emotion()
-    ordered = mixing.cutmix in ("facs", "facs-exchanged")
+    ordered = "cutmix" in mixing.forms and mixing.cutmix in ("facs", "facs-exchanged")
     pairs = UPPER_OVER_LOWER if ordered else PAIRS[mixing.pairs].values()
     pairs = np.array([p for p in pairs if len(pools[p[0]]) and len(pools[p[1]])], dtype=np.int64)
     can_generate = len(pairs) > 0 and len(mixing.forms) > 0
