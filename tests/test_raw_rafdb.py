@@ -104,6 +104,16 @@ def test_rafdb_mirror_takes_no_label_on_which_folder_and_list_disagree(tmp_path)
     assert len(read(rafdb, place)[0]) == 4
 
 
+@pytest.mark.parametrize("inner", ["", "basic"])
+def test_rafdb_mirror_of_the_basic_part_beside_the_owners_compound_part(tmp_path, inner):
+    place = tmp_path / "RAF-DB"
+    rafdb_mirror_tree(place / inner)
+    image(place / "compound" / "Angrily Surprised" / "train_0001.jpg")
+    assert rafdb.form(place) == "Kaggle mirror, class folders"
+    counts = Counter(item.dataset for item in read(rafdb, place)[0].values())
+    assert counts == {"RAF-DB-basic": 3, "RAF-DB-compound": 1}
+
+
 def test_rafce_counts_from_zero_in_its_own_order(tmp_path):
     place = rafce_tree(tmp_path / "Compound")
     assert reader_of(place) is rafce

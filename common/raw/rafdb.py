@@ -76,9 +76,12 @@ def _places_in(folder: Path) -> list[tuple[str, Path, str, tuple[str, ...]]]:
             places.append(("owners' lists", place, *names))
         elif place and _class_folders(place, names[1]):
             places.append(("class folders", place, *names))
-    mirror = subfolder(folder, "DATASET") or folder
-    if not places and any(_numbered(mirror, split) for split in _SPLITS):
-        places.append(("Kaggle mirror", mirror, *_PARTS["basic"]))
+    # The mirror has the basic part alone; the owners' compound part may lie beside it.
+    for place in filter(None, (folder, subfolder(folder, "basic"))):
+        mirror = subfolder(place, "DATASET") or place
+        basic = any(dataset == _PARTS["basic"][0] for _, _, dataset, _ in places)
+        if not basic and any(_numbered(mirror, split) for split in _SPLITS):
+            places.append(("Kaggle mirror", mirror, *_PARTS["basic"]))
     for names in _PARTS.values():
         if not places and _class_folders(folder, names[1]):
             places.append(("class folders", folder, *names))
