@@ -145,8 +145,10 @@ def clean(
         alike = _confirm(a, b, found, ledgers, prepared, pool)
         a, b = a[alike], b[alike]
         held = found.priority[a] == _HELD_OUT
-        # Last the pairs that matter most: of several, the last one stands.
-        order = np.argsort(held, kind="stable")
+        # Last the pairs that matter most, of these the best image: of several, the last one stands.
+        rank = np.empty(len(found.used), dtype=np.int64)
+        rank[rows] = np.arange(len(rows))
+        order = np.lexsort((-rank[a], held))
         code[b[order]] = np.where(held, HELD, NEAR)[order]
         stays[b[order]] = a[order]
     return code, stays
