@@ -46,6 +46,14 @@ def test_table_reads_labels_by_name_however_written(tmp_path):
     ]
 
 
+def test_others_of_a_table_are_images_without_a_label(tmp_path):
+    rows = ["Ann_Lee_0001.jpg,Others,single", "beside.jpg,other,", "Ann_Lee_0012.jpg,fear,"]
+    place = table_tree(tmp_path / "Fuxi", rows, "image,label,kind")
+    items, skips, _ = read(table, place)
+    kinds = [(i.kind, i.labels) for i in items.values()]
+    assert kinds == [("unlabelled", ""), ("unlabelled", ""), ("single", "Fear")] and not skips
+
+
 def persons_of(place, names):
     text(place / "labels.csv", "image,label\n" + "".join(f"{name},fear\n" for name in names))
     for name in names:

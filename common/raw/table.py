@@ -29,6 +29,7 @@ _SPLITS = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+_OTHERS = ("other", "others")  # a class of Fuxi-EXPR's; the image is kept without a label
 _LABELS_TRIED = 1000
 _PERSONS_MIN = 20  # fewer names are rather those of cameras, parts or expressions
 _PERSON_SHARE_MAX = 0.1  # of all images; img_0001.jpg, img_0002.jpg, ... are not one person's
@@ -72,6 +73,8 @@ def _check_labels(path: Path) -> None:
             return
         except ValueError as error:
             if not row["label"] and row["kind"].lower() == "unlabelled":
+                return
+            if row["label"].lower() in _OTHERS:
                 return
             first = first or (number, row["label"], str(error))
     if first is None:
@@ -119,15 +122,16 @@ def _read_rows(
         if source is None:
             yield Skip(where, dataset, "image is not in the folder", row["image"][:200])
             continue
+        other = row["label"].lower() in _OTHERS
         try:
-            if row["kind"].lower() == "unlabelled" and not row["label"]:
+            if other or (row["kind"].lower() == "unlabelled" and not row["label"]):
                 fields = labelled(())
             else:
                 fields = labelled(parse_labels(row["label"]))
         except ValueError as error:
             yield Skip(source, dataset, "unknown label", str(error))
             continue
-        if row["kind"] and row["kind"].lower() != fields["kind"]:
+        if row["kind"] and row["kind"].lower() != fields["kind"] and not other:
             detail = f"{row['kind']!r} and {row['label']!r}"
             yield Skip(source, dataset, "kind does not fit the label", detail)
             continue
