@@ -51,7 +51,8 @@ def score(
     """Score the frames whose truth is known.
 
     path: of the truth table, or None. Returns the truth, int [N], class or -1, the score as
-    `metrics.summarise` gives it, and why there is none although a truth was named, or "".
+    `metrics.summarise` gives it, and why there is none although a truth was named, or "". Its
+    not_test counts the frames marked train or val, on which settings may have been tuned.
     """
     if path is None:
         return None, None, ""
@@ -64,7 +65,10 @@ def score(
     if not scored.any():
         return None, None, f"{path} has a label for none of the predicted frames."
     decision, videos = table["decision"].to_numpy()[scored], table["video"].to_numpy()[scored]
-    return truth, summarise(truth[scored], decision, videos, len(CHALLENGE), seed=seed), ""
+    summary = summarise(truth[scored], decision, videos, len(CHALLENGE), seed=seed)
+    places = (place for place, one in zip(locations, scored, strict=True) if one)
+    summary["not_test"] = sum(known[place].split in ("train", "val") for place in places)
+    return truth, summary, ""
 
 
 def summary_of(table: pd.DataFrame) -> dict:
@@ -101,6 +105,8 @@ def score_text(score: dict) -> str:
         where = f"no interval: {score['frames']:,} frames of one video"
     else:
         where = "95 % interval {:.4f} to {:.4f}, {}".format(*score["interval"], where)
+    if score["not_test"]:
+        where += f"; {score['not_test']:,} of them marked train or val: no test score"
     return f"macro-F1 {score['macro_f1']:.4f} ({where})"
 
 

@@ -176,6 +176,17 @@ def test_score_is_scikit_learns_over_listed_frames_with_a_truth(world, tmp_path,
     assert f"{expected:.4f}" in page
 
 
+def test_a_score_over_frames_to_tune_on_says_that_it_is_no_test_score(world, tmp_path, capsys):
+    header, *rows = (world / "truth.csv").read_text().splitlines()
+    marked = [f"{row},{'val' if row.startswith('01/') else 'test'}" for row in rows]
+    truth = tmp_path / "truth.csv"
+    truth.write_text("\n".join([f"{header},split", *marked, ""]))
+    status, output, _ = predict(call(capsys), world, tmp_path, "--truth", truth)
+    score = json.loads((tmp_path / "submission" / "score.json").read_text())
+    assert status == 0 and 0 < score["not_test"] < score["frames"]
+    assert f"{score['not_test']} of them marked train or val: no test score" in output
+
+
 def test_truth_changes_nothing_but_the_score(world, tmp_path, capsys):
     for name, more in [("blind", []), ("scored", ["--truth", world / "truth.csv"])]:
         assert predict(call(capsys), world, tmp_path / name, *more)[0] == 0
