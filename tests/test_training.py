@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pandas as pd
 import pytest
 import safetensors.torch
@@ -87,45 +86,25 @@ def test_a_finished_stage_is_not_run_again_and_other_settings_are_refused(world,
     assert (whole / "mae" / "model.safetensors").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_an_interrupted_run_ends_with_the_same_weights(world, whole, tmp_path, number):
+def test_a_killed_run_whose_newest_state_is_damaged_goes_on_from_the_one_before(
+    world, whole, tmp_path
+):
     arguments = (world, tmp_path, "--epochs", 4, "--save-minutes", "0.0001")
     started = pretrain(*arguments, start=script)
     while len(list(tmp_path.glob("mae/state/*.pt"))) < 2:
         assert started.poll() is None, started.communicate()
         time.sleep(0.01)
-    started.send_signal(number)
+    started.kill()
     started.communicate(timeout=60)
-    assert started.returncode == {signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
     assert not (tmp_path / "mae" / "model.safetensors").exists()
-    if number == signal.SIGKILL:  # the newest state damaged besides: the one before must do
-        newest = max(tmp_path.glob("mae/state/*.pt"))
-        newest.write_bytes(newest.read_bytes()[:1000])
+    newest = max(tmp_path.glob("mae/state/*.pt"))
+    newest.write_bytes(newest.read_bytes()[:1000])
     status, output, complaints = pretrain(*arguments)
     assert status == 0, complaints
     assert re.search(r"going on from epoch \d, step", output)
-    assert ("damaged" in output) == (number == signal.SIGKILL)
+    assert "damaged" in output
     resumed, undisturbed = weights(tmp_path / "mae"), weights(whole / "mae")
     assert all(torch.equal(resumed[key], undisturbed[key]) for key in undisturbed)
-
-
-def test_two_processes_agree_with_one(world, whole, tmp_path):
-    for stage in ("mae", "single"):  # the same start for both
-        (tmp_path / stage).mkdir()
-        for name in ("model.safetensors", "run.json"):
-            (tmp_path / stage / name).write_bytes((whole / stage / name).read_bytes())
-    status, _, complaints = run(
-        "04_curriculum.py", "--data-dir", world, "--run-dir", tmp_path, *TINY, "--lr", "3e-3",
-        "--stage-epochs", 1, 1, "--compound-shares", 0, 0.5, "--init",
-        whole / "single" / "model.safetensors", processes=2,
-    )  # fmt: skip
-    assert status == 0, complaints
-    assert record(tmp_path / "curriculum")["processes"] == 2
-    one, two = (pd.read_csv(f / "curriculum" / "metrics.csv") for f in (whole, tmp_path))
-    assert np.allclose(one.loss, two.loss, rtol=1e-4)
-    assert np.allclose(one.val_macro_f1, two.val_macro_f1, atol=0.1)
-    first, second = weights(whole / "curriculum"), weights(tmp_path / "curriculum")
-    assert all(torch.allclose(first[key], second[key], atol=2e-4) for key in first)
 
 
 @pytest.mark.parametrize(
