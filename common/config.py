@@ -135,12 +135,19 @@ def run_script(main: Callable[[], None]) -> None:
     """
     signals.listen()
     try:
+        _run(main)
+    except signals.Stopped as stopped:  # also one that came while the script was ending
+        sys.exit(stopped.status)
+    finally:
+        signals.listen_no_more()
+
+
+def _run(main: Callable[[], None]) -> None:
+    try:
         main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except signals.Stopped as stopped:
-        sys.exit(stopped.status)
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): not an error worth a traceback.
         for descriptor in (1, 2):

@@ -42,6 +42,13 @@ def listen() -> None:
             signal.signal(number, _catch)
 
 
+def listen_no_more() -> None:
+    """Let these signals end the process the default way: it is ending by itself."""
+    for number in _NAMES:
+        if signal.getsignal(number) is _catch:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def caught() -> bool:
     """Tell whether a signal has come that ends this script."""
     return bool(_caught)
