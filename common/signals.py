@@ -8,9 +8,11 @@ import select
 import signal
 import stat
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 
 _NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
 # Launchers pass on what their whole group got already: what comes again so soon is no insisting.
@@ -110,10 +112,13 @@ def blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _catch(number: int, _) -> None:
+def _catch(number: int, frame: FrameType | None) -> None:
     global _caught, _caught_at
     now = time.monotonic()
     if os.getpid() != _process:
+        return
+    if _in_destructor(frame):  # Python drops what is raised in there: it comes again, after it
+        threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
         return
     if _caught and now - _caught_at < _ECHO_S:
         return
@@ -123,6 +128,12 @@ def _catch(number: int, _) -> None:
         _tell(number)
     if not _held or (again and number == signal.SIGINT):
         leave()
+
+
+def _in_destructor(frame: FrameType | None) -> bool:
+    while frame and frame.f_code.co_name != "__del__":
+        frame = frame.f_back
+    return frame is not None
 
 
 def _tell(number: int) -> None:
