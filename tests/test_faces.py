@@ -46,7 +46,8 @@ def test_detector_finds_no_face_where_there_is_none(detector):
 
 @pytest.mark.parametrize("shape", [(240, 320), (31, 17), (33, 500), (1080, 64)])
 def test_detector_takes_any_size(detector, shape):
-    detector.detect(np.zeros((*shape, 3), dtype=np.uint8))
+    faces = detector.detect(np.zeros((*shape, 3), dtype=np.uint8))
+    assert faces.boxes.shape == (len(faces.scores), 4)
 
 
 def test_a_small_face_in_a_large_picture_is_found_in_the_larger_copy(detector):
