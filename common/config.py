@@ -13,6 +13,7 @@ from pathlib import Path
 from common import signals
 from common.files import UserError
 from common.flags import COMMON
+from common.memory import keep_memory
 
 # The tables a recipe may hold: one for each script and one that all of them read.
 TABLES = (
@@ -133,6 +134,7 @@ def run_script(main: Callable[[], None]) -> None:
 
     A signal that ends the script exits with 128 and its number: 143 for SIGTERM, 130 for Ctrl-C.
     """
+    keep_memory()
     signals.listen()
     try:
         _run(main)

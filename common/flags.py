@@ -101,7 +101,9 @@ COMMON: dict[str, dict] = {
         "(default: by the memory)",
     ),
     "workers": dict(
-        type=count, default=None, help="loader processes a training process (default: by cores)"
+        type=count,
+        default=None,
+        help="loader processes a training process, 0: it loads by itself (default: by cores)",
     ),
     "mixed_precision": dict(
         choices=["no", "bf16", "fp16"],

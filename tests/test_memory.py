@@ -1,0 +1,28 @@
+"""What a step frees is kept for the next one."""
+
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = """
+import resource
+from common.memory import keep_memory
+{}
+import torch
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(16 << 20)  # 64 MiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+print(faults())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_memory_that_was_freed_is_not_mapped_anew():
+    def faults(call: str) -> int:
+        command = [sys.executable, "-c", FAULTS.format(call)]
+        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    assert faults("keep_memory()") < 10 < faults("")
