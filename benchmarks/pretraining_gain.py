@@ -10,7 +10,7 @@ Writes OUT/gain.md and OUT/gain.csv, and prints the table after each fold.
 
 Examples:
     python benchmarks/pretraining_gain.py --data-dir data/demo
-    python benchmarks/pretraining_gain.py --data-dir data-own --longer-epochs 18 --out runs/gain-own
+    python benchmarks/pretraining_gain.py --data-dir data-own --longer-epochs 18 --balance
 """
 
 from __future__ import annotations
@@ -46,7 +46,11 @@ def main() -> None:
     parser.add_argument(
         "--longer-epochs", type=positive, help="of 03 in a third arm: as long as 02 and 03 together"
     )
+    parser.add_argument(
+        "--balance", action="store_true", help="also compare 03's answers to rare emotions"
+    )
     arguments = parser.parse_args()
+    # Of each arm: first weights, epochs, and other flags of 03.
     arms = {
         "from random weights": ("none", arguments.epochs),
         "from the masked autoencoder": ("mae", arguments.epochs),
@@ -54,15 +58,18 @@ def main() -> None:
     if arguments.longer_epochs:
         title = f"from random weights, {arguments.longer_epochs} epochs"
         arms[title] = ("none", arguments.longer_epochs)
+    for form in ("sampling", "logit-adjustment") if arguments.balance else ():
+        title = f"from random weights, --balance {form}"
+        arms[title] = ("none", arguments.epochs, "--balance", form)
     title = f"Single expressions, macro-F1 over six, {arguments.epochs} epochs of 03"
     section = Section(title, [(arm, arm, None) for arm in arms])
     rows = []
     for fold in range(arguments.folds):
         folder = arguments.out / f"fold-{fold}"
         write_fold(arguments.data_dir, folder, fold, arguments.folds)
-        for arm, (init, epochs) in arms.items():
+        for arm, settings in arms.items():
             rows.append({"row": arm, "world": str(arguments.data_dir), "seed": fold,
-                         "score": score(arguments.config, folder, fold, init, epochs)})  # fmt: skip
+                         "score": score(arguments.config, folder, fold, *settings)})  # fmt: skip
         table = pd.DataFrame(rows)
         text = markdown(section, table)
         print(f"{text}\n({fold + 1} of {arguments.folds} folds)\n", flush=True)
@@ -91,16 +98,16 @@ def write_fold(data: Path, folder: Path, fold: int, count: int) -> None:
     write_manifest(prepared / "manifest.csv", manifest.assign(split=split.astype("category")))
 
 
-def score(config: Path, folder: Path, seed: int, init: str, epochs: int) -> float:
+def score(config: Path, folder: Path, seed: int, init: str, epochs: int, *flags: str) -> float:
     """Run 03 on a fold, after 02 where it starts from it; return the last epoch's macro-F1."""
     shared = ["--config", config, "--data-dir", folder, "--seed", seed]
     weights = "none"
     if init == "mae":
         execute("02_pretrain_mae.py", *shared, "--run-dir", folder)
         weights = folder / "mae" / "model.safetensors"
-    run = folder / f"{init}-{epochs}"
+    run = folder / "-".join([init, str(epochs), *flags[1:]])
     execute("03_finetune_single.py", *shared, "--run-dir", run, "--init", weights,
-            "--epochs", epochs, "--adapt-epochs", 0)  # fmt: skip
+            "--epochs", epochs, "--adapt-epochs", 0, *flags)  # fmt: skip
     table = pd.read_csv(run / "single" / "metrics.csv")
     return float(table[table.phase == "single"].val_macro_f1.iloc[-1])
 

@@ -43,11 +43,14 @@ class ImageStore:
     def read(self, index: int) -> torch.Tensor | None:
         """Return image `index` as uint8 [3, H, W], or None where it cannot be read."""
         try:
-            content = np.fromfile(self.path(index), dtype=np.uint8)
+            path = self.path(index)
+            with open(path, "rb", buffering=0) as file:
+                content = bytearray(file.readall())
             # What 01 writes is JPEG. torchvision's PNG decoder crashes on damaged files.
-            if content[:2].tobytes() == b"\xff\xd8":
-                return decode_jpeg(torch.from_numpy(content), mode=ImageReadMode.RGB)
-            with Image.open(self.path(index)) as image:
+            if content.startswith(b"\xff\xd8"):
+                encoded = torch.frombuffer(content, dtype=torch.uint8)
+                return decode_jpeg(encoded, mode=ImageReadMode.RGB)
+            with Image.open(path) as image:
                 return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
         except (RuntimeError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             return None
