@@ -136,6 +136,24 @@ def test_blurred_and_flat_pictures_are_left_out(tmp_path):
     assert len(kept(prepared)) == 4
 
 
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_no_rule_but_a_damaged_file_takes_an_image_from_what_is_measured_on(tmp_path, split):
+    place = tmp_path / "raw" / "Mine"
+    for n in range(4):
+        image(place / f"{n}.jpg", side=240)
+    Image.new("L", (128, 128), 90).save(place / "flat.jpg")
+    Image.fromarray(scene((80, 120, 40), size=(320, 240))).save(place / "small.jpg", quality=95)
+    (place / "broken.jpg").write_bytes((place / "0.jpg").read_bytes()[:900])
+    rows = [f"{n}.jpg,fear,train,s{n}" for n in range(4)]
+    rows += [f"{name}.jpg,anger,{split},h" for name in ("flat", "small", "broken")]
+    table(place, rows)
+    strict = ("--min-face", "60", "--accept-losses")
+    prepared = prepare(tmp_path, *strict)
+    assert set(left_out(prepared)) == {"broken.jpg"}
+    table(place, [row.replace(split, "train") for row in rows])
+    assert set(left_out(prepare(tmp_path, *strict))) >= {"broken.jpg", "flat.jpg", "small.jpg"}
+
+
 def test_sharpness_is_that_of_a_plain_loop_and_not_of_brightness():
     random = np.random.default_rng(0)
     gray = random.integers(0, 256, (64, 64), dtype=np.uint8)

@@ -119,8 +119,8 @@ def clean(
     """Apply the rules: return a code for each row, uint8 [n], and the row that stays, int64 [n].
 
     The second is -1 but for duplicates. Images of the splits val and test are what results are
-    measured on: as duplicates they are never left out, and what is like them elsewhere is.
-    Frames of one video are no duplicates of each other.
+    measured on: no rule leaves them out but that two have one name, and what is like them elsewhere
+    goes. Frames of one video are no duplicates of each other.
     """
     code = np.zeros(len(found.used), dtype=np.uint8)
     stays = np.full(len(code), -1, dtype=np.int64)
@@ -128,9 +128,10 @@ def clean(
     again = np.ones(len(rows), dtype=bool)
     again[np.unique(found.name[rows], return_index=True)[1]] = False
     code[rows[again]] = TWIN
+    judged = found.used & (found.priority != _HELD_OUT)
     small = (found.face_px > 0) & (found.face_px < rules.min_face_px)
-    code[found.used & (code == KEPT) & small] = SMALL_FACE
-    code[found.used & (code == KEPT) & (found.sharpness < rules.min_sharpness)] = BLURRED
+    code[judged & (code == KEPT) & small] = SMALL_FACE
+    code[judged & (code == KEPT) & (found.sharpness < rules.min_sharpness)] = BLURRED
     if rules.duplicates == "keep":
         return code, stays
     rows = np.nonzero(found.used & (code == KEPT))[0]
