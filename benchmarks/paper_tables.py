@@ -183,6 +183,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     threads = max(1, len(os.sched_getaffinity(0)) // args.jobs)
     done: list[dict] = []
+    writing = Lock()
     running = defaultdict(Lock)  # a row may be asked for twice: as such, and as a teacher
 
     def row(world: str, seed: int, name: str, teacher: Path | None = None) -> tuple:
@@ -195,8 +196,11 @@ def main() -> None:
         world, seed, name = task
         teacher = row(world, seed, TEACHERS[name])[0] if name in TEACHERS else None
         _, score, seconds = row(world, seed, name, teacher)
-        done.append({"row": name, "world": world, "seed": seed, "score": score, "seconds": seconds})
-        write_results(args, sections, done, tasks, extra)
+        with writing:  # one thread at a time
+            done.append(
+                {"row": name, "world": world, "seed": seed, "score": score, "seconds": seconds}
+            )
+            write_results(args, sections, done, tasks, extra)
         print(f"{len(done)}/{len(tasks)}  {name}, {world}, seed {seed}: {score:.4f}", flush=True)
 
     with only_process(args.out), ThreadPoolExecutor(args.jobs) as pool:
@@ -214,21 +218,17 @@ def name_of(world: str) -> str:
     return Path(world.partition(":")[0]).name
 
 
-def run_row(
+def commands_of(
     folder: Path,
     world: str,
     seed: int,
     name: str,
-    config,
+    config: Path,
     data: str,
     extra: list[str],
-    threads,
     teacher: Path | None = None,
-) -> tuple[float, float]:
-    """Train and score a row, unless that is done; return its macro-F1 and the seconds it took.
-
-    teacher: folder of the row whose predictions of challenge frames are learnt from too.
-    """
+) -> tuple[list[list[str]], Path]:
+    """Return the commands that train and score a row, and the file that then holds its score."""
     data_dir, _, run_dir = world.partition(":")
 
     def common(data: str) -> list[str]:
@@ -240,10 +240,28 @@ def run_row(
     if data == "demo":
         score = ["05_predict_submit.py", *common(data_dir), "--truth", f"{data_dir}/truth.csv"]
         score += ["--smooth", "none"]  # as in the paper: one frame at a time
-        commands, result = [train, score], folder / "submission" / "score.json"
-    else:
-        train += ["--keep", "last", *([] if data == "own" else ["--validate-on", data])]
-        commands, result = [train], folder / "curriculum" / "report.json"
+        return [train, score], folder / "submission" / "score.json"
+    train += ["--keep", "last", *([] if data == "own" else ["--validate-on", data])]
+    return [train], folder / "curriculum" / "report.json"
+
+
+def run_row(
+    folder: Path,
+    world: str,
+    seed: int,
+    name: str,
+    config: Path,
+    data: str,
+    extra: list[str],
+    threads: int,
+    teacher: Path | None = None,
+) -> tuple[float, float]:
+    """Train and score a row, unless that is done; return its macro-F1 and the seconds it took.
+
+    teacher: folder of the row whose predictions of challenge frames are learnt from too.
+    """
+    commands, result = commands_of(folder, world, seed, name, config, data, extra, teacher)
+    data_dir, _, run_dir = world.partition(":")
     record = folder / "row.json"
     before = json.loads(record.read_text()) if record.is_file() else None
     made_of = f"{data_dir}/prepared/manifest.csv", f"{run_dir}/single/model.safetensors"

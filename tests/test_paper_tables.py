@@ -12,7 +12,7 @@ from scipy.stats import ttest_rel
 from toy_world import ROOT, TINY, make_prepared, record
 
 from benchmarks.comparison import Section, difference, markdown, save_plot, scores_of
-from benchmarks.paper_tables import RUNS, SECTIONS, run_row
+from benchmarks.paper_tables import RUNS, SECTIONS, commands_of, main, run_row
 from common.classifier import create_classifier
 from common.files import UserError
 from common.weights import save_model
@@ -99,3 +99,27 @@ def test_a_row_is_run_once_and_read_from_then_on(tmp_path):
         run_row(**row)
     with pytest.raises(UserError, match=r"04_curriculum.py .* failed"):
         run_row(**{**row, "extra": ["--no-such-flag"]})
+
+
+def test_rows_that_end_at_the_same_time_are_all_in_the_results(tmp_path, monkeypatch):
+    make_prepared(tmp_path / "data")
+    (tmp_path / "run" / "single").mkdir(parents=True)
+    (tmp_path / "run" / "single" / "model.safetensors").touch()
+    world, out, seeds = f"{tmp_path / 'data'}:{tmp_path / 'run'}", tmp_path / "out", range(12)
+    runs = {run for _, run, _ in SECTIONS["table1"].rows}
+    for run in runs:
+        for seed in seeds:
+            folder = out / run / "data" / str(seed)
+            folder.mkdir(parents=True)
+            commands, _ = commands_of(folder, world, seed, run, ROOT / "own.toml", "own", [])
+            row = {"commands": commands, "macro_f1": seed / 100, "seconds": 1.0}
+            (folder / "row.json").write_text(json.dumps(row))
+    flags = ["--data", "own", "--worlds", world, "--config", ROOT / "own.toml", "--out", out]
+    flags += ["--rows", "table1", "--jobs", 8, "--seeds", *seeds]
+    monkeypatch.setattr(sys, "argv", ["paper_tables.py", *map(str, flags)])
+    main()
+    table = pd.read_csv(out / "results.csv")
+    assert sorted(zip(table["row"], table["seed"], strict=True)) == [
+        (run, seed) for run in sorted(runs) for seed in seeds
+    ]
+    assert (table["score"] == table["seed"] / 100).all()
