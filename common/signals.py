@@ -117,7 +117,7 @@ def _catch(number: int, frame: FrameType | None) -> None:
     now = time.monotonic()
     if os.getpid() != _process:
         return
-    if _in_destructor(frame):  # Python drops what is raised in there: it comes again, after it
+    if _would_be_lost(frame):  # it comes again, after that
         threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
         return
     if _caught and now - _caught_at < _ECHO_S:
@@ -130,8 +130,12 @@ def _catch(number: int, frame: FrameType | None) -> None:
         leave()
 
 
-def _in_destructor(frame: FrameType | None) -> bool:
-    while frame and frame.f_code.co_name != "__del__":
+def _would_be_lost(frame: FrameType | None) -> bool:
+    """Tell whether Python drops what is raised here: in a destructor, in what it calls at a fork.
+
+    A signal comes there although `blocked` holds it off the main thread: another one receives it.
+    """
+    while frame and frame.f_code.co_name not in ("__del__", "_launch"):
         frame = frame.f_back
     return frame is not None
 
