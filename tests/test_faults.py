@@ -19,26 +19,30 @@ import safetensors.torch
 import torch
 from PIL import Image
 from raw_trees import image
-from toy_world import ROOT, TINY, make_prepared, record, run_warm, script, start_warm, wait_for
+from toy_world import (
+    ROOT,
+    SAVE_ALWAYS,
+    TINY,
+    command,
+    record,
+    run_warm,
+    script,
+    start_warm,
+    wait_for,
+)
 
 from common.files import UserError, only_process, whole_file
 
-MAE = [
-    *("02_pretrain_mae.py", *TINY, "--decoder-dim", "16", "--decoder-depth", "1"),
-    *("--decoder-heads", "2", "--warmup-epochs", "1", "--epochs", "3", "--save-minutes", "0.0001"),
-]
-
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    return make_prepared(tmp_path_factory.mktemp("world"))
+def whole(pretrained):
+    """The weights of an undisturbed run of 02."""
+    return weights(pretrained)
 
 
-@pytest.fixture(scope="module")
-def whole(world, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("whole")
-    run_warm(folder / "log", *MAE, "--data-dir", world, "--run-dir", folder)
-    return weights(folder)
+def pretrain(prepared, folder):
+    """Return the command of that run, in another folder, which saves its state at every step."""
+    return [*command("mae", prepared, folder), *SAVE_ALWAYS]
 
 
 def weights(folder):
@@ -74,9 +78,9 @@ def ends(process, status, log, seconds=30):
     return log.read_text()
 
 
-def test_a_full_disk_ends_training_in_a_sentence_and_space_lets_it_go_on(world, whole, tmp_path):
+def test_a_full_disk_ends_training_in_a_sentence_and_space_lets_it_go_on(squares, whole, tmp_path):
     disk, log = tmp_path / "disk", tmp_path / "log"
-    arguments = [*MAE, "--data-dir", world, "--run-dir", disk]
+    arguments = pretrain(squares, disk)
     with mounted(disk, 1024):
         (disk / "ballast").write_bytes(bytes(850 << 10))  # room for the record and little more
         text = ends(start_warm(log, *arguments), 2, log)
@@ -105,15 +109,14 @@ def test_a_full_disk_ends_preparation_in_a_sentence_and_space_lets_it_go_on(tmp_
         assert (disk / "prepared" / "manifest.csv").read_text().count("\n") == 41
 
 
-def test_read_only_output_is_refused_in_a_sentence(world, tmp_path):
+def test_read_only_output_is_refused_in_a_sentence(squares, tmp_path):
     disk, log = tmp_path / "disk", tmp_path / "log"
     with mounted(disk, 64) as make_readonly:
         (disk / "raw" / "Faces").mkdir(parents=True)
         image(disk / "raw" / "Faces" / "1.jpg")
         make_readonly()
-        for script, place in ((MAE, "--run-dir"), (["01_prepare_data.py"], "--data-dir")):
-            more = ["--data-dir", world] if script is MAE else []
-            text = ends(start_warm(log, *script, *more, place, disk), 2, log)
+        for arguments in (pretrain(squares, disk), ["01_prepare_data.py", "--data-dir", disk]):
+            text = ends(start_warm(log, *arguments), 2, log)
             assert "Read-only file system" in text.splitlines()[-1] and "Traceback" not in text
 
 
@@ -127,10 +130,12 @@ def test_output_may_lie_on_another_file_system(tmp_path):
         assert prepared.read_bytes() == (tmp_path / "raw" / "Faces" / "1.jpg").read_bytes()
 
 
-def test_data_that_vanish_in_mid_run_stop_it_before_the_weights_are_spoilt(world, whole, tmp_path):
+def test_data_that_vanish_in_mid_run_stop_it_before_the_weights_are_spoilt(
+    squares, whole, tmp_path
+):
     data, log = tmp_path / "data", tmp_path / "log"
-    shutil.copytree(world, data)
-    arguments = [*MAE, "--data-dir", data, "--run-dir", tmp_path]
+    shutil.copytree(squares, data)
+    arguments = pretrain(data, tmp_path)
     process = start_warm(log, *arguments)
     assert wait_for(lambda: list(tmp_path.glob("mae/state/*.pt")), process)
     (data / "prepared" / "images").rename(data / "gone")
@@ -142,9 +147,9 @@ def test_data_that_vanish_in_mid_run_stop_it_before_the_weights_are_spoilt(world
     assert not record(tmp_path / "mae")["phases"]["mae"]["unreadable"]
 
 
-def test_a_process_that_dies_at_once_leaves_no_lock_to_its_workers(world, whole, tmp_path):
+def test_a_process_that_dies_at_once_leaves_no_lock_to_its_workers(squares, whole, tmp_path):
     log = tmp_path / "log"
-    arguments = [*MAE, "--data-dir", world, "--run-dir", tmp_path, "--workers", "2"]
+    arguments = [*pretrain(squares, tmp_path), "--workers", "2"]
     process = start_warm(log, *arguments)
     assert wait_for(lambda: loaders(process), process)
     hung = loaders(process)[-1]
@@ -166,10 +171,10 @@ def loaders(process) -> list[int]:
 
 
 @pytest.mark.parametrize("kind", ["loader", "evaluation"])
-def test_a_signal_is_obeyed_in_seconds_while_a_read_hangs(world, tmp_path, kind):
+def test_a_signal_is_obeyed_in_seconds_while_a_read_hangs(squares, tmp_path, kind):
     log = tmp_path / "log"
     arguments = ["03_finetune_single.py", *TINY, "--init", "none", "--adapt-epochs", "0"]
-    arguments += ["--data-dir", world, "--run-dir", tmp_path, "--workers", "1", "--epochs", "1"]
+    arguments += ["--data-dir", squares, "--run-dir", tmp_path, "--workers", "1", "--epochs", "1"]
     process = start_warm(log, *arguments)
     assert wait_for(lambda: loaders(process), process)
     if kind == "evaluation":
@@ -212,10 +217,10 @@ def test_a_second_run_names_the_first(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["closed", "full"])
-def test_a_pipe_that_nobody_reads_costs_no_work(world, whole, tmp_path, kind):
+def test_a_pipe_that_nobody_reads_costs_no_work(squares, whole, tmp_path, kind):
     reading, writing = os.pipe()
     os.set_inheritable(writing, True)
-    arguments = [*MAE, "--data-dir", world, "--run-dir", tmp_path]
+    arguments = pretrain(squares, tmp_path)
     if kind == "closed":
         os.close(reading)
     else:
@@ -237,8 +242,8 @@ def test_a_pipe_that_nobody_reads_costs_no_work(world, whole, tmp_path, kind):
     assert_same(weights(tmp_path), whole)
 
 
-def test_a_closed_terminal_stops_a_run_like_sigterm(world, whole, tmp_path):
-    arguments = [*MAE, "--data-dir", world, "--run-dir", tmp_path]
+def test_a_closed_terminal_stops_a_run_like_sigterm(squares, whole, tmp_path):
+    arguments = pretrain(squares, tmp_path)
     child, terminal = pty.fork()
     if not child:
         hear_hangup()
@@ -288,9 +293,9 @@ def test_a_closed_terminal_ends_preparation_and_its_workers_in_a_sentence(tmp_pa
     assert complaints == "Stopped by SIGHUP; the same command goes on from here.\n"
 
 
-def test_a_clock_that_jumps_changes_nothing(world, whole, tmp_path, monkeypatch):
+def test_a_clock_that_jumps_changes_nothing(squares, whole, tmp_path, monkeypatch):
     """The time of day, of files and of this process, goes back ten years in mid-run."""
-    arguments = [*MAE, "--data-dir", world, "--run-dir", tmp_path]
+    arguments = pretrain(squares, tmp_path)
     process = start_warm(tmp_path / "log", *arguments)
     assert wait_for(lambda: list(tmp_path.glob("mae/state/*.pt")), process)
     os.kill(process.pid, signal.SIGTERM)

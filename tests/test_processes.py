@@ -11,44 +11,16 @@ import pandas as pd
 import pytest
 import safetensors.torch
 import torch
-from toy_world import TINY, make_prepared, record, run_warm, start_two, wait_for
-
-LONG = ["--lr", "3e-3"]
-STAGES = {
-    "mae": [
-        *("02_pretrain_mae.py", "--decoder-dim", "16", "--decoder-depth", "1"),
-        *("--decoder-heads", "2", "--warmup-epochs", "1", "--epochs", "3", "--ema", "0.9"),
-    ],
-    "single": ["03_finetune_single.py", *LONG, "--epochs", "3", "--adapt-epochs", "1"],
-    "curriculum": [
-        *("04_curriculum.py", *LONG, "--stage-epochs", "1", "2", "--compound-shares", "0", "0.5"),
-    ],
-}
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    return make_prepared(tmp_path_factory.mktemp("world"))
-
-
-@pytest.fixture(scope="module")
-def alone(world, tmp_path_factory):
-    """All three stages, on one process."""
-    folder = tmp_path_factory.mktemp("alone")
-    for stage in STAGES:
-        run_warm(folder / "log", *command(stage, world, folder))
-    return folder
-
-
-def command(stage, world, folder):
-    return [*STAGES[stage], "--data-dir", world, "--run-dir", folder, *TINY]
-
-
-def inherit(alone, folder, stage):
-    for name in STAGES:
-        if name == stage:
-            break
-        (folder / name).symlink_to(alone / name)
+from toy_world import (
+    SAVE_ALWAYS,
+    STAGES,
+    command,
+    inherit,
+    record,
+    run_warm,
+    start_two,
+    wait_for,
+)
 
 
 def assert_alike(found, expected):
@@ -64,16 +36,16 @@ def assert_alike(found, expected):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_two_processes_give_what_one_gives(world, alone, tmp_path, stage):
+def test_two_processes_give_what_one_gives(squares, trained, tmp_path, stage):
     # 12 images a step in passes of 5, so 2 and 1 of them; the last step's 1 to 11 do not divide.
-    inherit(alone, tmp_path, stage)
-    both = start_two(tmp_path / "log", *command(stage, world, tmp_path))
+    inherit(trained, tmp_path, stage)
+    both = start_two(tmp_path / "log", *command(stage, squares, tmp_path))
     for process in both:
         process.join(60)
     text = (tmp_path / "log").read_text()
     assert [process.exitcode for process in both] == [0, 0], text
     assert record(tmp_path / stage)["processes"] == 2
-    assert_alike(tmp_path / stage, alone / stage)
+    assert_alike(tmp_path / stage, trained / stage)
     # Only the first process speaks; torch itself may warn in each.
     lines = [line for line in text.splitlines() if line.startswith((stage, "adapt"))]
     assert len(lines) == len(set(lines)) > 3, text
@@ -82,9 +54,9 @@ def test_two_processes_give_what_one_gives(world, alone, tmp_path, stage):
 
 
 @pytest.mark.parametrize("struck", [(0, 1), (1,)])
-def test_one_process_goes_on_where_two_were_stopped(world, alone, tmp_path, struck):
-    inherit(alone, tmp_path, "curriculum")
-    arguments = [*command("curriculum", world, tmp_path), "--save-minutes", "0.0001"]
+def test_one_process_goes_on_where_two_were_stopped(squares, trained, tmp_path, struck):
+    inherit(trained, tmp_path, "curriculum")
+    arguments = [*command("curriculum", squares, tmp_path), *SAVE_ALWAYS]
     both = start_two(tmp_path / "log", *arguments)
     assert wait_for(lambda: len(list(tmp_path.glob("*/state/*.pt"))) > 1, both[0])
     for rank in struck:
@@ -95,14 +67,14 @@ def test_one_process_goes_on_where_two_were_stopped(world, alone, tmp_path, stru
     assert [process.exitcode for process in both] == [143, 143], text
     assert text.count("Stopped by SIGTERM") == (0 in struck) and "Traceback" not in text
     assert "going on from" in run_warm(tmp_path / "log", *arguments)
-    assert_alike(tmp_path / "curriculum", alone / "curriculum")
+    assert_alike(tmp_path / "curriculum", trained / "curriculum")
 
 
-def test_the_seed_alone_decides(world, alone, tmp_path):
+def test_the_seed_alone_decides(squares, trained, tmp_path):
     again = tmp_path / "again"
-    run_warm(tmp_path / "log", *command("mae", world, again), "--workers", "2")
+    run_warm(tmp_path / "log", *command("mae", squares, again), "--workers", "2")
     other = tmp_path / "other"
-    run_warm(tmp_path / "log", *command("mae", world, other), "--seed", "1")
-    results = [f / "mae" / "model.safetensors" for f in (alone, again, other)]
+    run_warm(tmp_path / "log", *command("mae", squares, other), "--seed", "1")
+    results = [f / "mae" / "model.safetensors" for f in (trained, again, other)]
     first, same, different = (path.read_bytes() for path in results)
     assert first == same and first != different

@@ -12,45 +12,19 @@ import pandas as pd
 import pytest
 import safetensors.torch
 import torch
-from toy_world import TINY, make_prepared, record, run_warm, start_warm, wait_for
+from toy_world import SAVE_ALWAYS, command, inherit, record, run_warm, start_warm, wait_for
 
-SMALL = [*TINY, "--save-minutes", "0.0001"]
-STAGES = {
-    "mae": [
-        *("02_pretrain_mae.py", "--decoder-dim", "16", "--decoder-depth", "1"),
-        *("--decoder-heads", "2", "--warmup-epochs", "1", "--epochs", "4"),
-    ],
-    "single": ["03_finetune_single.py", "--lr", "3e-3", "--epochs", "3", "--adapt-epochs", "2"],
-    "curriculum": [
-        *("04_curriculum.py", "--lr", "3e-3", "--stage-epochs", "2", "2"),
-        *("--compound-shares", "0", "0.5", "--drop-path", "0.2"),
-    ],
-}
 STATUS = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129, signal.SIGKILL: -9}
+DROPS = {"mae": [], "single": [], "curriculum": ["--drop-path", "0.2"]}
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    return make_prepared(tmp_path_factory.mktemp("world"))
-
-
-@pytest.fixture(scope="module")
-def whole(world, tmp_path_factory):
-    """All three stages, undisturbed."""
+def whole(squares, finetuned, tmp_path_factory):
+    """All three stages, undisturbed, the last with dropped paths: a state keeps its dice too."""
     folder = tmp_path_factory.mktemp("whole")
-    for stage in STAGES:
-        run_warm(folder / "log", *command(stage, world, folder))
+    inherit(finetuned, folder, "curriculum")
+    run_warm(folder / "log", *command("curriculum", squares, folder), *DROPS["curriculum"])
     return folder
-
-
-def command(stage, world, folder):
-    return [*STAGES[stage], "--data-dir", world, "--run-dir", folder, *SMALL]
-
-
-def inherit(whole, folder, stage):
-    """Give a run folder the weights that a stage starts from."""
-    for name in itertools.takewhile(lambda name: name != stage, STAGES):
-        (folder / name).symlink_to(whole / name)
 
 
 def assert_same(found, expected):
@@ -69,10 +43,11 @@ def states(folder, stage):
 
 @pytest.mark.parametrize(("stage", "workers"), [("mae", 0), ("single", 1), ("curriculum", 1)])
 def test_a_run_stopped_again_and_again_ends_with_the_same_weights(
-    world, whole, tmp_path, stage, workers
+    squares, whole, tmp_path, stage, workers
 ):
     inherit(whole, tmp_path, stage)
-    arguments = [*command(stage, world, tmp_path), "--workers", workers]
+    arguments = [*command(stage, squares, tmp_path), *DROPS[stage], *SAVE_ALWAYS]
+    arguments += ["--workers", workers]
     stops = 0
     for number in itertools.cycle(STATUS):
         before = states(tmp_path, stage)[-1:]

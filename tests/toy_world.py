@@ -1,5 +1,6 @@
-"""A tiny prepared folder for tests of training: coloured squares that tell their label."""
+"""A tiny prepared folder, coloured squares that tell their label, and training on it in little."""
 
+import itertools
 import json
 import multiprocessing
 import os
@@ -24,6 +25,20 @@ TINY = [
     *("--batch-size", "5", "--workers", "0", "--mixed-precision", "no", "--model-options"),
     *("patch_size=4", "embed_dim=16", "depth=1", "num_heads=2"),
 ]
+DECODER = ["--decoder-dim", "16", "--decoder-depth", "1", "--decoder-heads", "2"]
+# The three stages in little: long enough to be struck again and again, on a machine that is busy.
+STAGES = {
+    "mae": [
+        *("02_pretrain_mae.py", *DECODER, "--warmup-epochs", "1", "--epochs", "4"),
+        *("--ema", "0.9"),
+    ],
+    "single": ["03_finetune_single.py", "--lr", "3e-3", "--epochs", "3", "--adapt-epochs", "2"],
+    "curriculum": [
+        *("04_curriculum.py", "--lr", "3e-3", "--stage-epochs", "2", "2"),
+        *("--compound-shares", "0", "0.5"),
+    ],
+}
+SAVE_ALWAYS = ["--save-minutes", "0.0001"]
 
 
 def make_prepared(folder: Path, singles: int = 46, compounds: int = 21) -> Path:
@@ -52,6 +67,17 @@ def make_prepared(folder: Path, singles: int = 46, compounds: int = 21) -> Path:
     columns = ["image", "dataset", "split", "kind", "labels", "subject", "width", "height", "hash"]
     pd.DataFrame(rows, columns=columns).to_csv(folder / "prepared" / "manifest.csv", index=False)
     return folder
+
+
+def command(stage: str, prepared: Path, folder: Path) -> list:
+    """Return the script of a stage and its arguments, to be run in a run folder."""
+    return [*STAGES[stage], "--data-dir", prepared, "--run-dir", folder, *TINY]
+
+
+def inherit(run_folder: Path, folder: Path, stage: str) -> None:
+    """Give a run folder the stages of another that come before a stage: what it starts from."""
+    for name in itertools.takewhile(lambda name: name != stage, STAGES):
+        (folder / name).symlink_to(run_folder / name)
 
 
 def script(name: str, *arguments, processes: int = 1, **options) -> subprocess.Popen:
