@@ -21,7 +21,8 @@ def make_seeds(place: Path) -> None:
     import torch
     from drawn import scene, write_video
     from PIL import Image
-    from raw_trees import TREES, image
+    from raw_files import image
+    from raw_trees import TREES
 
     from common.classifier import create_classifier
     from common.emotions import CHALLENGE

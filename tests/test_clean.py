@@ -9,13 +9,11 @@ import numpy as np
 import pytest
 from drawn import scene
 from PIL import Image, ImageFilter
-from raw_trees import image, text
-from test_prepare import prepare, rows_of
+from preparing import prepare, rows_of
+from raw_files import REAL, image, text
 
 from common.manifest import read_manifest
 from common.raw.pictures import sharpness, small_gray
-
-REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
 
 
 def table(place, rows, columns="image,label,split,subject"):

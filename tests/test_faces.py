@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 from drawn import LANDMARKS, scene, write_video
 from PIL import Image
+from raw_files import REAL
 
 from common import centerface
 from common.centerface import Detector, Faces, decode, overlap, suppress
 from common.faces import TEMPLATE, align, crop_video, follow_main_face, similarity
 from common.files import UserError
 from common.video import frames
-
-REAL = Path(__file__).resolve().parents[1].parent / "shared" / "real"
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ import pytest
 import safetensors.torch
 import torch
 from PIL import Image
-from raw_trees import image
+from raw_files import image
 from toy_world import (
     ROOT,
     SAVE_ALWAYS,

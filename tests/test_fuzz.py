@@ -15,15 +15,8 @@ import pytest
 from fuzz import watch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from raw_trees import (
-    affectnet_tree,
-    affwild2_tree,
-    expw_tree,
-    mafw_tree,
-    rafce_tree,
-    rafdb_tree,
-    table_tree,
-)
+from raw_trees_emotions import affectnet_tree, expw_tree, rafce_tree, rafdb_tree, table_tree
+from raw_trees_videos import affwild2_tree, mafw_tree
 from toy_world import ROOT
 
 from common.checking import check_submission, is_valid

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from drawn import scene, write_video
-from raw_trees import REAL, TREES, faults, image, read, table_tree, text
+from raw_files import REAL, faults, image, read, text
+from raw_trees import TREES
+from raw_trees_emotions import table_tree
 
 from common.files import UserError, inside
 from common.raw import READERS, challenge, folder, layout, reader_of, table

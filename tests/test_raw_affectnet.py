@@ -8,15 +8,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from raw_trees import (
-    affectnet_lists_tree,
-    affectnet_plus_tree,
-    affectnet_tree,
-    faults,
-    image,
-    read,
-    text,
-)
+from raw_files import faults, image, read, text
+from raw_trees_emotions import affectnet_lists_tree, affectnet_plus_tree, affectnet_tree
 
 from common.files import UserError
 from common.raw import affectnet, affectnet_lists, reader_of

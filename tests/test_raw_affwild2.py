@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from raw_trees import HEADER, affwild2_tree, faults, image, mtl_row, mtl_tree, read, text
+from raw_files import faults, image, read, text
+from raw_trees_videos import HEADER, affwild2_tree, mtl_row, mtl_tree
 
 from common.files import UserError
 from common.raw import affwild2, reader_of

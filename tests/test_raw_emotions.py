@@ -7,16 +7,9 @@ from collections import Counter
 import numpy as np
 import pytest
 from PIL import Image
-from raw_trees import (
-    ckplus_tree,
-    expw_tree,
-    faults,
-    fer2013_tree,
-    image,
-    mafw_tree,
-    read,
-    text,
-)
+from raw_files import faults, image, read, text
+from raw_trees_emotions import ckplus_tree, expw_tree, fer2013_tree
+from raw_trees_videos import mafw_tree
 
 from common.emotions import challenge_class
 from common.files import UserError

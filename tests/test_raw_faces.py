@@ -10,19 +10,16 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from raw_trees import (
+from raw_files import faults, image, read, text
+from raw_trees_faces import (
     RECORD_MAGIC,
     casia_tree,
     celeba_tree,
-    faults,
-    image,
     image_header,
     imdbwiki_tree,
     jpeg_bytes,
-    read,
     record,
     recordio_tree,
-    text,
 )
 
 from common.files import UserError

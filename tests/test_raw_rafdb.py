@@ -5,16 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from raw_trees import (
-    faults,
-    image,
-    rafce_tree,
-    rafdb_classes_tree,
-    rafdb_mirror_tree,
-    rafdb_tree,
-    read,
-    text,
-)
+from raw_files import faults, image, read, text
+from raw_trees_emotions import rafce_tree, rafdb_classes_tree, rafdb_mirror_tree, rafdb_tree
 
 from common.emotions import RAF11, RAFCE14
 from common.files import UserError

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from preparing import prepare, rows_of
 from raw_trees import TREES
-from test_prepare import prepare, rows_of
 from torchvision.io import ImageReadMode, decode_image
 
 from common.emotions import challenge_class
