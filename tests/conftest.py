@@ -45,3 +45,11 @@ def trained(squares, finetuned):
 
     run_warm(finetuned / "log", *command("curriculum", squares, finetuned))
     return finetuned
+
+
+@pytest.fixture(scope="session")
+def crops(tmp_path_factory):
+    """The prepared folder of predicting, with its networks and its truth, to be read."""
+    from predicting import make_crops
+
+    return make_crops(tmp_path_factory.mktemp("crops"))

@@ -16,7 +16,7 @@ import pytest
 import torch
 from drawn import scene, write_video
 from PIL import Image
-from test_predict import make_checkpoint
+from predicting import make_checkpoint
 from toy_world import ROOT, call, script
 
 from common import faces, inference, streaming

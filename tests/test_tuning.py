@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
+from predicting import LISTED, LOCATIONS, predict
 from sklearn.metrics import cohen_kappa_score, f1_score
-from test_predict import LISTED, LOCATIONS, call, predict, world  # noqa: F401 - a fixture
+from toy_world import call
 
 from common import checking, tuning
 from common.decision import Decision, Timelines, decide
@@ -102,38 +103,38 @@ def test_frames_marked_test_and_their_videos_are_never_touched(tmp_path):
         tuning.tuning_frames(only, None, tmp_path)
 
 
-def test_tuning_by_command_writes_settings_that_the_next_run_reads(world, tmp_path, capsys):  # noqa: F811
+def test_tuning_by_command_writes_settings_that_the_next_run_reads(crops, tmp_path, capsys):
     truth = tmp_path / "truth.csv"
     rows = [f"{place},{i % 7},val" for i, place in enumerate(LOCATIONS) if LISTED[i][0] != "02"]
     truth.write_text("image_location,label,split\n" + "\n".join(rows) + "\n")
-    status, output, complaints = predict(call(capsys), world, tmp_path, "--tune", truth)
+    status, output, complaints = predict(call(capsys), crops, tmp_path, "--tune", truth)
     assert status == 0, complaints
     assert "held-out videos" in output and "9 frames of 2 videos" in output
     path = tmp_path / "submission" / "tuned.toml"
     table = tomllib.loads(path.read_text())["predict_submit"]
     assert set(table) == {"smooth", "smooth_width", "rule", "prior_correction", "flip"}
     assert not (tmp_path / "submission" / "predictions.txt").exists()
-    assert predict(call(capsys), world, tmp_path, "--config", path)[0] == 0
+    assert predict(call(capsys), crops, tmp_path, "--config", path)[0] == 0
     truth.write_text(truth.read_text().replace(",split", "").replace(",val", ""))
-    status, _, complaints = predict(call(capsys), world, tmp_path, "--tune", truth)
+    status, _, complaints = predict(call(capsys), crops, tmp_path, "--tune", truth)
     assert status == 2 and "add a column split" in complaints
 
 
-def test_labelled_videos_that_are_not_there_are_not_tuned_on(world, tmp_path, capsys):  # noqa: F811
+def test_labelled_videos_that_are_not_there_are_not_tuned_on(crops, tmp_path, capsys):
     rows = [f"{place},{i % 7},val" for i, place in enumerate(LOCATIONS) if LISTED[i][0] != "02"]
     truth = tmp_path / "truth.csv"
     truth.write_text("\n".join(["image_location,label,split", *rows, "99/00001.jpg,3,val", ""]))
-    status, output, complaints = predict(call(capsys), world, tmp_path, "--tune", truth)
+    status, output, complaints = predict(call(capsys), crops, tmp_path, "--tune", truth)
     assert status == 0 and "9 frames of 2 videos" in output
     assert "labels 99, which is not among the videos" in complaints
     truth.write_text("image_location,label\n98/00001.jpg,1\n99/00001.jpg,3\n")
-    status, _, complaints = predict(call(capsys), world, tmp_path, "--tune", truth)
+    status, _, complaints = predict(call(capsys), crops, tmp_path, "--tune", truth)
     assert status == 2 and "fewer than two videos that are there" in complaints
 
 
-def test_truth_of_the_challenges_own_frames_is_refused(world, tmp_path, capsys):  # noqa: F811
+def test_truth_of_the_challenges_own_frames_is_refused(crops, tmp_path, capsys):
     status, _, complaints = predict(
-        call(capsys), world, tmp_path / "out", "--tune", world / "truth.csv"
+        call(capsys), crops, tmp_path / "out", "--tune", crops / "truth.csv"
     )
     assert status == 2 and "settings are not tuned on the frames they are judged by" in complaints
     assert not (tmp_path / "out").exists()
@@ -157,9 +158,9 @@ def test_agreement_and_kappa_are_scikit_learns(tmp_path_factory, pairs):
     assert len(found.changed) == (a != b).sum()
 
 
-def test_comparison_is_told_by_video_and_class_also_as_a_table(world, tmp_path, capsys):  # noqa: F811
+def test_comparison_is_told_by_video_and_class_also_as_a_table(crops, tmp_path, capsys):
     start = call(capsys)
-    assert predict(start, world, tmp_path)[0] == 0
+    assert predict(start, crops, tmp_path)[0] == 0
     ours, other = tmp_path / "submission" / "predictions.txt", tmp_path / "other.txt"
     lines = ours.read_text().splitlines()
     was = int(lines[1][-1])
