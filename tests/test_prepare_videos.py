@@ -23,6 +23,40 @@ def test_without_a_list_every_frame_counts(tmp_path, capsys):
     assert len(read_manifest(prepared / "manifest.csv")) == 0
 
 
+def test_a_list_or_a_video_that_comes_changes_or_goes_later_counts(tmp_path, capsys):
+    place = tmp_path / "raw" / "Clips"
+    videos_tree(place, {"a": 3, "b": 2})
+    image(tmp_path / "raw" / "Faces" / "0.jpg", side=90)
+    listing = (place / "CER.txt").read_text()
+    (place / "CER.txt").unlink()
+    prepared = prepare(tmp_path)
+    kept = prepared / "frame_list.txt"
+
+    def frames():
+        prepare(tmp_path, accept=False)
+        return [(row["video"], int(row["frame"])) for row in rows_of(prepared / "frames.csv")]
+
+    decoded = [("a", 1), ("a", 2), ("a", 3), ("b", 1), ("b", 2)]
+    text(place / "CER.txt", listing + "\na/00004.jpg,")
+    assert frames() == sorted([*decoded, ("a", 4)]) and "a/00004" in kept.read_text()
+    kept.unlink()
+    frames()
+    assert "a/00004" in kept.read_text()
+    text(place / "CER.txt", listing)
+    assert frames() == decoded and "a/00004" not in kept.read_text()
+    assert frames() == decoded
+    assert "Nothing new to prepare; the manifest is" in capsys.readouterr().out
+    text(place / "CER.txt", "\n".join(x for x in listing.split("\n") if not x.startswith("b/")))
+    (place / "videos" / "b.mp4").unlink()
+    assert frames() == decoded[:3]
+    (place / "CER.txt").unlink()
+    assert frames() == decoded[:3] and not kept.exists()
+    (place / "videos" / "b.mp4").write_bytes(b"no video" * 99)
+    prepare(tmp_path)
+    (place / "videos" / "b.mp4").unlink()  # as the complaint says
+    assert frames() == decoded[:3] and not skipped(prepared)
+
+
 def test_videos_and_list_that_do_not_match_are_named(tmp_path, capsys):
     place = tmp_path / "raw" / "Clips"
     videos_tree(place, {"a": 2, "b": 2})

@@ -34,6 +34,9 @@ from common.raw.clips import Challenge
 from common.raw.ingest import Record
 from common.raw.ledger import plain_text, rows_of
 
+# Whose digests tell whether anything has changed since.
+TABLES = ("manifest.csv", "frames.csv", "frame_list.txt", "skipped.csv")
+
 LOSSES_MAX = 0.05  # share of a data set's inputs that may be missing or damaged
 
 
@@ -73,11 +76,10 @@ def finish(
     done: inputs that this run has prepared. started: when, by time.monotonic().
     """
     before = earlier_summary(prepared)
-    if (
-        not done
-        and before["rules"] == rules._asdict()
-        and before["sha256"] == digests_of(prepared, images)
-    ):
+    now = {"rules": rules._asdict(), "sha256": digests_of(prepared, images)}
+    if videos:
+        now |= _challenge_parts(videos)
+    if not done and all(before[key] == value for key, value in now.items()):
         if not accept_losses:
             refuse_losses(before, prepared, videos)
         print(f"Nothing new to prepare; the manifest is {prepared / 'manifest.csv'}")
@@ -119,8 +121,10 @@ def write(
         "settings": settings,
         "rules": rules._asdict(),
         "datasets": {},
-        "videos": _summarise_videos(videos) if videos else earlier_summary(prepared)["videos"],
     }
+    before = earlier_summary(prepared)
+    earlier = {key: before[key] for key in ("videos", "frame_list")}
+    summary |= _challenge_parts(videos) if videos else earlier
     with _table(prepared / "skipped.csv", ("path", "dataset", "reason", "detail")) as skipped:
         twins = names_of(np.unique(stays[stays >= 0]), found.starts, ledgers)
         for result, start, rows in _blocks(images, found.starts):
@@ -150,17 +154,27 @@ def write(
 def digests_of(prepared: Path, images: Sequence[Images]) -> dict[str, str]:
     """Return the digests of the ledgers and of what was made of them; "" for a missing file."""
     paths = {f"ledger of {result.folder}": result.ledger for result in images}
-    paths |= {name: prepared / name for name in ("manifest.csv", "frames.csv", "skipped.csv")}
+    paths |= {name: prepared / name for name in TABLES}
     return {name: file_digest(path) if path.is_file() else "" for name, path in paths.items()}
+
+
+def _challenge_parts(videos: Videos) -> dict:
+    """Return the summary's parts on the challenge: its videos, and the digest of its list or ""."""
+    listed = videos.given.frame_list
+    return {
+        "videos": _summarise_videos(videos),
+        "frame_list": file_digest(listed) if listed else "",
+    }
 
 
 def earlier_summary(prepared: Path) -> dict:
     """Return the summary that an earlier run wrote, an empty one where there is none."""
+    empty = {"rules": {}, "datasets": {}, "videos": {}, "frame_list": "", "sha256": {}}
     try:
         summary = json.loads((prepared / "summary.json").read_text(encoding="utf-8"))
-        return {key: summary[key] for key in ("rules", "datasets", "videos", "sha256")}
+        return {key: summary[key] for key in empty}
     except (OSError, ValueError, LookupError, TypeError):
-        return {"rules": {}, "datasets": {}, "videos": {}, "sha256": {}}
+        return empty
 
 
 @contextmanager
