@@ -106,11 +106,11 @@ def _frames_cost(frames: int) -> tuple[float, float]:
 
     from common import submission
     from common.checking import check_submission, is_valid
+    from common.decision import Decision, Timelines, decide
 
     def work() -> None:
         header, locations = submission.read_frame_list(listed)
-        aligned, face, _ = submission.align(locations, seen, probabilities)
-        table = submission.prediction_table(locations, aligned, face, "sum")
+        table = decide(Timelines(locations, seen), probabilities, Decision())
         written = Path(folder) / "predictions.txt"
         submission.write_submission(written, header, locations, table["decision"])
         if not is_valid(check_submission(written, listed)):

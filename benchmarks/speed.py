@@ -18,8 +18,10 @@ import argparse
 import json
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from importlib import import_module
+from multiprocessing import get_context
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -27,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.timing import Line, machine, spread
 from common.config import run_script
 from common.files import UserError, whole_file
+from common.memory import keep_memory
 
 # Group -> module below benchmarks/.
 GROUPS = {
@@ -53,7 +56,9 @@ def main() -> None:
         print(f"{group} …", flush=True)
         start = time.monotonic()
         try:
-            lines = import_module(f"benchmarks.{GROUPS[group]}").measure(arguments.quick)
+            # The memory of one group is not that of the next.
+            with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+                lines = pool.submit(measure, group, arguments.quick).result()
         except (ImportError, UserError) as error:
             record["left_out"][group] = str(error)
             print(f"  left out: {error}", flush=True)
@@ -64,6 +69,12 @@ def main() -> None:
         print(f"  {time.monotonic() - start:.0f} s", flush=True)
         write(arguments.out, record)
     print(f"Results: {arguments.out}/speed.md, speed.json, speed.png")
+
+
+def measure(group: str, quick: bool) -> list[Line]:
+    """Run one group, in a process of its own, under the allocator that the scripts run under."""
+    keep_memory()
+    return import_module(f"benchmarks.{GROUPS[group]}").measure(quick)
 
 
 def describe(line: Line) -> str:
