@@ -95,6 +95,11 @@ def main() -> None:
     # Owners' test splits stay out; of the others, each compound is trained on in all folds but its
     # own. The folds are the same for every seed, to be compared and averaged.
     folded = natural & (manifest.split != "test")
+    if not folded.any():
+        raise UserError(
+            "--folds divides the labelled compounds, and outside test splits there is none of "
+            f"--pairs {args.pairs}; leave it out, or prepare a set that has some (01)."
+        )
     manifest["split"] = manifest["split"].cat.set_categories(SPLITS)
     manifest.loc[folded, "split"] = "train"
     fold_of = pd.Series(0, index=manifest.index)

@@ -203,6 +203,8 @@ def main() -> None:
             write_results(args, sections, done, tasks, extra)
         print(f"{len(done)}/{len(tasks)}  {name}, {world}, seed {seed}: {score:.4f}", flush=True)
 
+    print(f"{len(tasks)} runs: {len(names)} rows, each in {len(worlds)} worlds under {len(seeds)} "
+          f"seeds; those done already are in {args.out}", flush=True)  # fmt: skip
     with only_process(args.out), ThreadPoolExecutor(args.jobs) as pool:
         for outcome in [pool.submit(work, task) for task in tasks]:
             try:
