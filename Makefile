@@ -38,8 +38,7 @@ demo: .venv/installed
 predict: .venv/installed
 	@test -n "$(VIDEOS)" -a -n "$(CHECKPOINT)" || \
 	  { echo "usage: make predict VIDEOS=dir CHECKPOINT=run-folder [LIST=file] [OUT=dir]"; exit 2; }
-	$(PY) 05_predict_submit.py --videos "$(VIDEOS)" --checkpoints "$(CHECKPOINT)" --run-dir "$(OUT)" \
-	  $(if $(LIST),--frame-list "$(LIST)")
+	$(PY) 05_predict_submit.py --videos "$(VIDEOS)" --checkpoints "$(CHECKPOINT)" --run-dir "$(OUT)" $(if $(LIST),--frame-list "$(LIST)")
 
 test: .venv/installed
 	$(PY) -m pytest
