@@ -5,6 +5,7 @@ The list of frames differs by one from what decodes in some videos, both ways, a
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -209,13 +210,16 @@ def _cover(image: np.ndarray, pose: Pose, person: Person, entered: float) -> np.
 def write_video(settings: Settings, path: Path, video: Video) -> None:
     """Draw a video and encode it as H.264 in MP4 to `path`, whatever place `video.path` names.
 
-    One encoder thread: with more, x264's output would depend on their number.
+    One encoder thread: with more, x264's output would depend on their number. And of its machine
+    code only what gives the bytes of its plain C: with AVX-512 they change from call to call.
     """
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=Fraction(RATE))
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.codec_context.thread_count = 1
-        stream.options = {"crf": "20", "preset": "veryfast", "threads": "1", "g": "25"}
+        code = "asm=sse2" if platform.machine() in ("x86_64", "AMD64") else "asm=0"
+        options = {"crf": "20", "preset": "veryfast", "threads": "1", "g": "25"}
+        stream.options = {**options, "x264-params": code}
         for frame in render_video(settings, video):
             container.mux(stream.encode(av.VideoFrame.from_image(frame)))
         container.mux(stream.encode(None))
