@@ -30,6 +30,7 @@ from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -186,16 +187,16 @@ def main() -> None:
     writing = Lock()
     running = defaultdict(Lock)  # a row may be asked for twice: as such, and as a teacher
 
-    def row(world: str, seed: int, name: str, teacher: Path | None = None) -> tuple:
+    def run(world: str, seed: int, name: str, teacher: Path | None = None) -> tuple:
         folder = args.out / name.replace(",", "").replace(" ", "-") / name_of(world) / f"{seed}"
         with running[folder]:
-            run = folder, world, seed, name, config, args.data, extra, threads, teacher
-            return folder, *run_row(*run)
+            row = Row(folder, world, seed, name, config, args.data, extra, teacher)
+            return folder, *run_row(row, threads)
 
     def work(task) -> None:
         world, seed, name = task
-        teacher = row(world, seed, TEACHERS[name])[0] if name in TEACHERS else None
-        _, score, seconds = row(world, seed, name, teacher)
+        teacher = run(world, seed, TEACHERS[name])[0] if name in TEACHERS else None
+        _, score, seconds = run(world, seed, name, teacher)
         with writing:  # one thread at a time
             done.append(
                 {"row": name, "world": world, "seed": seed, "score": score, "seconds": seconds}
@@ -220,17 +221,25 @@ def name_of(world: str) -> str:
     return Path(world.partition(":")[0]).name
 
 
-def commands_of(
-    folder: Path,
-    world: str,
-    seed: int,
-    name: str,
-    config: Path,
-    data: str,
-    extra: list[str],
-    teacher: Path | None = None,
-) -> tuple[list[list[str]], Path]:
+class Row(NamedTuple):
+    """A run of the tables: where its results go, and all that they depend on.
+
+    teacher: folder of the run whose predictions of challenge frames are learnt from too.
+    """
+
+    folder: Path
+    world: str
+    seed: int
+    name: str
+    config: Path
+    data: str
+    extra: list[str]
+    teacher: Path | None = None
+
+
+def commands_of(row: Row) -> tuple[list[list[str]], Path]:
     """Return the commands that train and score a row, and the file that then holds its score."""
+    folder, world, seed, name, config, data, extra, teacher = row
     data_dir, _, run_dir = world.partition(":")
 
     def common(data: str) -> list[str]:
@@ -247,23 +256,11 @@ def commands_of(
     return [train], folder / "curriculum" / "report.json"
 
 
-def run_row(
-    folder: Path,
-    world: str,
-    seed: int,
-    name: str,
-    config: Path,
-    data: str,
-    extra: list[str],
-    threads: int,
-    teacher: Path | None = None,
-) -> tuple[float, float]:
-    """Train and score a row, unless that is done; return its macro-F1 and the seconds it took.
-
-    teacher: folder of the row whose predictions of challenge frames are learnt from too.
-    """
-    commands, result = commands_of(folder, world, seed, name, config, data, extra, teacher)
-    data_dir, _, run_dir = world.partition(":")
+def run_row(row: Row, threads: int) -> tuple[float, float]:
+    """Train and score a row, unless that is done; return its macro-F1 and the seconds it took."""
+    commands, result = commands_of(row)
+    folder, teacher = row.folder, row.teacher
+    data_dir, _, run_dir = row.world.partition(":")
     record = folder / "row.json"
     before = json.loads(record.read_text()) if record.is_file() else None
     made_of = f"{data_dir}/prepared/manifest.csv", f"{run_dir}/single/model.safetensors"
@@ -285,11 +282,11 @@ def run_row(
         if ended.returncode:
             raise UserError(f"{shlex.join(command)} failed:\n{ended.stdout.strip()}")
     if not result.is_file():
-        raise UserError(f"{data} has no held-out compound of the seven, so there is no score.")
+        raise UserError(f"{row.data} has no held-out compound of the seven, so there is no score.")
     figure, seconds = json.loads(result.read_text())["macro_f1"], time.monotonic() - started
     with whole_file(record, "w") as file:
-        row = {"commands": commands, "inputs": inputs, "macro_f1": figure, "seconds": seconds}
-        json.dump(row, file, indent=2)
+        made = {"commands": commands, "inputs": inputs, "macro_f1": figure, "seconds": seconds}
+        json.dump(made, file, indent=2)
     return figure, seconds
 
 

@@ -14,8 +14,8 @@ def keep_memory() -> None:
     """Keep what this process frees, in pages of 2 MiB; to be called before torch is imported.
 
     On the CPU every step asks for the same hundreds of megabytes. glibc gives each large block back
-    to the system, and the next step waits while the pages are mapped and zeroed anew: a sixth of
-    the processor's time in `make demo`. Does nothing where the C library is another.
+    to the system, and the next step waits while the pages are mapped and zeroed anew. Does
+    nothing where the C library is another.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch then asks for large pages
     try:

@@ -12,7 +12,7 @@ from scipy.stats import ttest_rel
 from toy_world import ROOT, TINY, make_prepared, record
 
 from benchmarks.comparison import Section, difference, markdown, save_plot, scores_of
-from benchmarks.paper_tables import RUNS, SECTIONS, commands_of, main, run_row
+from benchmarks.paper_tables import RUNS, SECTIONS, Row, commands_of, main, run_row
 from common.classifier import create_classifier
 from common.files import UserError
 from common.weights import save_model
@@ -79,12 +79,12 @@ def test_a_row_is_run_once_and_read_from_then_on(tmp_path):
     (tmp_path / "run" / "single").mkdir(parents=True)
     save_model(tmp_path / "run" / "single", create_classifier(TINY[1], 16, options))
     (tmp_path / "recipe.toml").write_text("[curriculum]\n")
-    row = dict(
+    row = Row(
         folder=tmp_path / "row", world=f"{tmp_path / 'data'}:{tmp_path / 'run'}", seed=3,
-        name="facs", config=tmp_path / "recipe.toml", data="own", threads=1,
+        name="facs", config=tmp_path / "recipe.toml", data="own",
         extra=[*TINY, "--epoch-images", "12"],
     )  # fmt: skip
-    score, seconds = run_row(**row)
+    score, seconds = run_row(row, threads=1)
     report = json.loads((tmp_path / "row" / "curriculum" / "report.json").read_text())
     assert score == report["macro_f1"] and seconds > 0
     settings = record(tmp_path / "row" / "curriculum")["settings"]
@@ -92,13 +92,13 @@ def test_a_row_is_run_once_and_read_from_then_on(tmp_path):
     # what is there is not run again: what it started from need not be there
     start = tmp_path / "run" / "single" / "model.safetensors"
     start.unlink()
-    assert run_row(**row) == (score, seconds)
+    assert run_row(row, threads=1) == (score, seconds)
     # but it is not taken for the row of another classifier
     save_model(start.parent, create_classifier(TINY[1], 16, options))
     with pytest.raises(UserError, match="init_sha256"):
-        run_row(**row)
+        run_row(row, threads=1)
     with pytest.raises(UserError, match=r"04_curriculum.py .* failed"):
-        run_row(**{**row, "extra": ["--no-such-flag"]})
+        run_row(row._replace(extra=["--no-such-flag"]), threads=1)
 
 
 def test_rows_that_end_at_the_same_time_are_all_in_the_results(tmp_path, monkeypatch):
@@ -111,7 +111,7 @@ def test_rows_that_end_at_the_same_time_are_all_in_the_results(tmp_path, monkeyp
         for seed in seeds:
             folder = out / run / "data" / str(seed)
             folder.mkdir(parents=True)
-            commands, _ = commands_of(folder, world, seed, run, ROOT / "own.toml", "own", [])
+            commands, _ = commands_of(Row(folder, world, seed, run, ROOT / "own.toml", "own", []))
             row = {"commands": commands, "macro_f1": seed / 100, "seconds": 1.0}
             (folder / "row.json").write_text(json.dumps(row))
     flags = ["--data", "own", "--worlds", world, "--config", ROOT / "own.toml", "--out", out]
