@@ -26,6 +26,7 @@ import shlex
 import subprocess
 import sys
 import time
+import tomllib
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -37,48 +38,78 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.comparison import Section, markdown, save_plot
-from benchmarks.self_training import add_pseudo_labels
+from benchmarks.derived_data import add_pseudo_labels, keep_part
 from common.config import run_script
 from common.files import UserError, file_digest, only_process, whole_file
 from common.flags import positive
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Settings of each run: what differs from the recipe. Sub-stages, then what generates.
+# Sub-stages, as flags of 04.
 STAGES = "--stage-epochs {} --compound-shares {}".format
-RUNS = {
-    "curriculum": "",
-    "mixup": "--mixes mixup",
-    "cutmix": "--mixes cutmix",
-    "singles": STAGES("16", "0"),
-    "two stages": STAGES("5 15", "0 1"),
-    "three stages": STAGES("5 5 5", "0 0.5 1"),
-    "five stages": STAGES("5 3 3 3 3", "0 0.2 0.4 0.6 1"),
-    # As many compounds as the curriculum shows, 5.2 of 16 epochs, in every epoch alike.
-    "constant": STAGES("16", "0.325"),
-    "reversed": STAGES("3 3 5 5", "1 0.4 0.2 0"),
-    "natural": "--natural-share 1",
-    "generated": "--natural-share 0",
-    "two stages, 16": STAGES("4 12", "0 1"),
-    "three stages, 16": STAGES("5 5 6", "0 0.5 1"),
-    "five stages, 16": STAGES("4 3 3 3 3", "0 0.2 0.4 0.6 1"),
-    "facs": "--natural-share 0 --mixes cutmix --cutmix facs",
-    "facs exchanged": "--natural-share 0 --mixes cutmix --cutmix facs-exchanged",
-    "facs and natural": "--mixes cutmix --cutmix facs",
-    "bmc": "--loss bmc",
-    "soft": "--mixed-label soft",
-    "set": "--compound-share-of set",
-    "beta": "--mixup-beta 1",
-    "halves": "--cutmix halves-lr",
-    "raf11": "--pairs raf11",
-    "warm-up": "--stage-warmup-epochs 0.5",
-    "ema": "--ema 0.99",
-    "self-training": "",
-}
+# The demo's network with another stem, and another way to make one vector of its tokens.
+NETWORK = "--model-options patch_size=8 embed_dim=128 depth=6 num_heads=4 stem={} {}".format
+FACS = "--natural-share 0 --mixes cutmix --cutmix facs"
 
-# Runs that learn also from what another run of the same world and seed says of the challenge's
-# frames.
-TEACHERS = {"self-training": "curriculum"}
+
+class Variant(NamedTuple):
+    """How a run differs from the recipe.
+
+    flags: of 04. single: flags of a 03 of its own; else 04 starts from the world's classifier.
+    parts: 03 and 04 see one of so many parts of the single expressions, in as many steps. teacher:
+    run of the same world and seed whose predictions of challenge frames are learnt from too.
+    """
+
+    flags: str = ""
+    single: str | None = None
+    parts: int = 1
+    teacher: str | None = None
+
+
+def _network(stem: str, pooling: str) -> Variant:
+    options = NETWORK(stem, pooling)
+    return Variant(options, single=f"{options} --init none")
+
+
+RUNS = {
+    "curriculum": Variant(),
+    "mixup": Variant("--mixes mixup"),
+    "cutmix": Variant("--mixes cutmix"),
+    "singles": Variant(STAGES("16", "0")),
+    "two stages": Variant(STAGES("5 15", "0 1")),
+    "three stages": Variant(STAGES("5 5 5", "0 0.5 1")),
+    "five stages": Variant(STAGES("5 3 3 3 3", "0 0.2 0.4 0.6 1")),
+    # As many compounds as the curriculum shows, 5.2 of 16 epochs, in every epoch alike.
+    "constant": Variant(STAGES("16", "0.325")),
+    "reversed": Variant(STAGES("3 3 5 5", "1 0.4 0.2 0")),
+    "natural": Variant("--natural-share 1"),
+    "generated": Variant("--natural-share 0"),
+    "two stages, 16": Variant(STAGES("4 12", "0 1")),
+    "three stages, 16": Variant(STAGES("5 5 6", "0 0.5 1")),
+    "five stages, 16": Variant(STAGES("4 3 3 3 3", "0 0.2 0.4 0.6 1")),
+    "facs": Variant(FACS),
+    "facs exchanged": Variant("--natural-share 0 --mixes cutmix --cutmix facs-exchanged"),
+    "facs and natural": Variant("--mixes cutmix --cutmix facs"),
+    "singles, half": Variant(STAGES("16", "0"), single="", parts=2),
+    "facs, half": Variant(FACS, single="", parts=2),
+    "singles, quarter": Variant(STAGES("16", "0"), single="", parts=4),
+    "facs, quarter": Variant(FACS, single="", parts=4),
+    "bmc": Variant("--loss bmc"),
+    "soft": Variant("--mixed-label soft"),
+    "set": Variant("--compound-share-of set"),
+    "beta": Variant("--mixup-beta 1"),
+    "halves": Variant("--cutmix halves-lr"),
+    "raf11": Variant("--pairs raf11"),
+    "warm-up": Variant("--stage-warmup-epochs 0.5"),
+    "ema": Variant("--ema 0.99"),
+    "logit adjustment": Variant(single="--balance logit-adjustment"),
+    "own 03": Variant(single=""),
+    "self-training": Variant(teacher="curriculum"),
+    "conv stem, positions": _network("conv", "global_pool=concat"),
+    "linear stem, positions": _network("linear", "global_pool=concat"),
+    "conv stem, average": _network("conv", "global_pool=avg class_token=False"),
+    "conv stem, attention": _network("conv", "global_pool=map class_token=False"),
+}
 
 # A table: its title and its rows, each a label, the run of RUNS, and the paper's value. Differences
 # are to the first row.
@@ -130,6 +161,22 @@ SECTIONS = {
         ("average of the weights (--ema 0.99)", "ema", None),
         ("and once more, with the challenge frames it is surest of", "self-training", None),
     ]),
+    "sizes": Section("Generation after action units, by how many single expressions there are", [
+        ("all: singles only", "singles", None),
+        ("all: generated after action units", "facs", None),
+        ("a half of the persons: singles only", "singles, half", None),
+        ("a half: generated after action units", "facs, half", None),
+        ("a quarter of the persons: singles only", "singles, quarter", None),
+        ("a quarter: generated after action units", "facs, quarter", None),
+    ]),
+    "start": Section("What the curriculum starts from: a classifier (03) of each row's own", [
+        ("the recipe's: after the masked autoencoder (02)", "own 03", None),
+        ("the same, --balance logit-adjustment", "logit adjustment", None),
+        ("without 02: conv stem, positions kept", "conv stem, positions", None),
+        ("without 02: linear stem, positions kept", "linear stem, positions", None),
+        ("without 02: conv stem, average pooling", "conv stem, average", None),
+        ("without 02: conv stem, attention pooling", "conv stem, attention", None),
+    ]),
 }  # fmt: skip
 DEFAULT = ("table1", "table2", "controls", "facs")
 
@@ -163,8 +210,8 @@ def main() -> None:
     config = args.config or ROOT / "configs" / ("demo.toml" if demo else "paper.toml")
     chosen = args.rows or (("table1", "table2") if args.quick else DEFAULT)
     seeds = args.seeds[:1] if args.quick else args.seeds
-    if not demo and any(run in TEACHERS for name in chosen for _, run, _ in SECTIONS[name].rows):
-        raise UserError("--rows beyond needs the demo: real rows are not scored on videos.")
+    for name in {"beyond", "start"}.intersection(() if demo else chosen):
+        raise UserError(f"--rows {name} needs the demo: its videos, or a network of its size.")
     if args.quick:
         extra = ["--epoch-images", "250", *extra]
     for world in worlds:
@@ -187,16 +234,16 @@ def main() -> None:
     writing = Lock()
     running = defaultdict(Lock)  # a row may be asked for twice: as such, and as a teacher
 
-    def run(world: str, seed: int, name: str, teacher: Path | None = None) -> tuple:
+    def run(world: str, seed: int, name: str) -> tuple[Path, float, float]:
         folder = args.out / name.replace(",", "").replace(" ", "-") / name_of(world) / f"{seed}"
+        teacher = RUNS[name].teacher and run(world, seed, RUNS[name].teacher)[0]
         with running[folder]:
             row = Row(folder, world, seed, name, config, args.data, extra, teacher)
             return folder, *run_row(row, threads)
 
     def work(task) -> None:
         world, seed, name = task
-        teacher = run(world, seed, TEACHERS[name])[0] if name in TEACHERS else None
-        _, score, seconds = run(world, seed, name, teacher)
+        _, score, seconds = run(world, seed, name)
         with writing:  # one thread at a time
             done.append(
                 {"row": name, "world": world, "seed": seed, "score": score, "seconds": seconds}
@@ -240,20 +287,31 @@ class Row(NamedTuple):
 def commands_of(row: Row) -> tuple[list[list[str]], Path]:
     """Return the commands that train and score a row, and the file that then holds its score."""
     folder, world, seed, name, config, data, extra, teacher = row
+    variant = RUNS[name]
     data_dir, _, run_dir = world.partition(":")
+    own_data = str(folder) if teacher or variant.parts > 1 else data_dir
 
     def common(data: str) -> list[str]:
         flags = "--config", config, "--data-dir", data, "--run-dir", folder, "--seed", seed
         return [str(flag) for flag in flags]
 
-    train = ["04_curriculum.py", *common(str(folder) if teacher else data_dir)]
-    train += ["--init", f"{run_dir}/single/model.safetensors", *shlex.split(RUNS[name]), *extra]
+    commands, start = [], f"{run_dir}/single/model.safetensors"
+    if variant.single is not None:
+        command = ["03_finetune_single.py", *common(own_data)]
+        command += ["--init", f"{run_dir}/mae/model.safetensors", *shlex.split(variant.single)]
+        if variant.parts > 1:  # as many steps of 03 as there are for all
+            recipe = tomllib.loads(config.read_text(encoding="utf-8"))
+            epochs = recipe.get("finetune_single", {}).get("epochs", 20)
+            command += ["--epochs", str(epochs * variant.parts)]
+        commands, start = [command], f"{folder}/single/model.safetensors"
+    train = ["04_curriculum.py", *common(own_data), "--init", start]
+    train += [*shlex.split(variant.flags), *extra]
     if data == "demo":
         score = ["05_predict_submit.py", *common(data_dir), "--truth", f"{data_dir}/truth.csv"]
         score += ["--smooth", "none"]  # as in the paper: one frame at a time
-        return [train, score], folder / "submission" / "score.json"
+        return [*commands, train, score], folder / "submission" / "score.json"
     train += ["--keep", "last", *([] if data == "own" else ["--validate-on", data])]
-    return [train], folder / "curriculum" / "report.json"
+    return [*commands, train], folder / "curriculum" / "report.json"
 
 
 def run_row(row: Row, threads: int) -> tuple[float, float]:
@@ -273,6 +331,8 @@ def run_row(row: Row, threads: int) -> tuple[float, float]:
     started = time.monotonic()
     if teacher:
         add_pseudo_labels(folder, Path(data_dir), teacher / "submission" / "probabilities.csv")
+    elif RUNS[row.name].parts > 1:
+        keep_part(folder, Path(data_dir), RUNS[row.name].parts, row.seed)
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
     for command in commands:
         ended = subprocess.run(

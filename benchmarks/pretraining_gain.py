@@ -25,10 +25,11 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.comparison import Section, markdown
+from benchmarks.derived_data import write_derived
 from common.config import run_script
 from common.files import UserError, whole_file
 from common.flags import positive
-from common.manifest import folds, read_manifest, write_manifest
+from common.manifest import folds, read_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -81,13 +82,7 @@ def main() -> None:
 
 def write_fold(data: Path, folder: Path, fold: int, count: int) -> None:
     """Write a prepared folder that holds out one of `count` folds: links, and another manifest."""
-    source = (data / "prepared").resolve()
-    prepared = folder / "prepared"
-    prepared.mkdir(parents=True, exist_ok=True)
-    link = prepared / "images"
-    if not link.is_symlink():
-        link.symlink_to(source / "images")
-    manifest = read_manifest(source / "manifest.csv")
+    manifest = read_manifest(data / "prepared" / "manifest.csv")
     split = manifest["split"].astype("str")
     for dataset in manifest["dataset"].unique():
         rows = manifest["dataset"] == dataset
@@ -95,7 +90,7 @@ def write_fold(data: Path, folder: Path, fold: int, count: int) -> None:
         if not own and (manifest["kind"][rows] != "unlabelled").any():
             held = folds(manifest[rows], count, seed=0) == fold
             split[rows] = ["val" if one else "train" for one in held]
-    write_manifest(prepared / "manifest.csv", manifest.assign(split=split.astype("category")))
+    write_derived(folder, data, manifest.assign(split=split.astype("category")))
 
 
 def score(config: Path, folder: Path, seed: int, init: str, epochs: int, *flags: str) -> float:

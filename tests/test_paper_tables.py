@@ -12,9 +12,11 @@ from scipy.stats import ttest_rel
 from toy_world import ROOT, TINY, make_prepared, record
 
 from benchmarks.comparison import Section, difference, markdown, save_plot, scores_of
+from benchmarks.derived_data import keep_part
 from benchmarks.paper_tables import RUNS, SECTIONS, Row, commands_of, main, run_row
-from common.classifier import create_classifier
+from common.classifier import create_classifier, create_encoder
 from common.files import UserError
+from common.manifest import hold_out, read_manifest
 from common.weights import save_model
 
 
@@ -57,12 +59,18 @@ def test_a_table_shows_the_papers_values_and_marks_what_is_beyond_chance(table, 
 def test_every_row_is_a_run_whose_settings_04_accepts(monkeypatch):
     named = {run for section in SECTIONS.values() for _, run, _ in section.rows}
     assert named == set(RUNS)
+    before = runpy.run_path(str(ROOT / "03_finetune_single.py"))
     script = runpy.run_path(str(ROOT / "04_curriculum.py"))
     shown = []
-    for name, flags in RUNS.items():
-        monkeypatch.setattr(sys, "argv", ["04_curriculum.py", *shlex.split(flags)])
+    for name, variant in RUNS.items():
+        monkeypatch.setattr(
+            sys, "argv", ["03_finetune_single.py", *shlex.split(variant.single or "")]
+        )
+        network = before["arguments"]().model_options
+        monkeypatch.setattr(sys, "argv", ["04_curriculum.py", *shlex.split(variant.flags)])
         args = script["arguments"]()
         script["refuse_bad_settings"](args)
+        assert args.model_options == network  # 04 starts from the network of 03
         steps = zip(args.stage_epochs, args.compound_shares, strict=True)
         shown.append((name, sum(args.stage_epochs), sum(e * s for e, s in steps)))
     # equal steps are equal, and the control without order shows as many compounds
@@ -99,6 +107,47 @@ def test_a_row_is_run_once_and_read_from_then_on(tmp_path):
         run_row(row, threads=1)
     with pytest.raises(UserError, match=r"04_curriculum.py .* failed"):
         run_row(row._replace(extra=["--no-such-flag"]), threads=1)
+
+
+def test_a_row_may_train_its_own_classifier_on_a_part_of_the_persons(tmp_path):
+    make_prepared(tmp_path / "data")
+    (tmp_path / "run" / "mae").mkdir(parents=True)
+    options = dict(patch_size=4, embed_dim=16, depth=1, num_heads=2)
+    save_model(tmp_path / "run" / "mae", create_encoder(TINY[1], 16, options))
+    network = "model = 'vit_tiny_patch16_224'\nimage_size = 16\n[common.model_options]\n"
+    network += "\n".join(f"{key} = {value}" for key, value in options.items())
+    epochs = "adapt_epochs = 1\nepochs = 3"
+    (tmp_path / "recipe.toml").write_text(f"[common]\n{network}\n[finetune_single]\n{epochs}\n")
+    row = Row(
+        folder=tmp_path / "row", world=f"{tmp_path / 'data'}:{tmp_path / 'run'}", seed=3,
+        name="facs, half", config=tmp_path / "recipe.toml", data="own",
+        extra=["--epoch-images", "12"],
+    )  # fmt: skip
+    score, _ = run_row(row, threads=1)
+    assert score == json.loads((row.folder / "curriculum" / "report.json").read_text())["macro_f1"]
+    # half the persons, twice the epochs; what validates, and what 03 adapts on, is all there
+    settings = record(row.folder / "single")["settings"]
+    assert settings["epochs"] == 6
+    assert settings["init"] == f"{tmp_path / 'run'}/mae/model.safetensors"
+    started = record(row.folder / "curriculum")["settings"]["init"]
+    assert started == f"{row.folder}/single/model.safetensors"
+    all_of_it = read_manifest(tmp_path / "data" / "prepared" / "manifest.csv")
+    kept = read_manifest(row.folder / "prepared" / "manifest.csv")
+    singles = (all_of_it.dataset == "Toy") & (all_of_it.split == "train")
+    left_out = ~all_of_it.image.isin(kept.image)
+    assert not (left_out & ~singles).any()
+    assert (singles & left_out).sum() == pytest.approx(singles.sum() / 2, abs=3)
+
+
+def test_a_part_of_a_set_without_splits_holds_out_whom_the_whole_does(tmp_path):
+    table = pd.read_csv(make_prepared(tmp_path / "data") / "prepared" / "manifest.csv")
+    table["split"] = ""
+    table.to_csv(tmp_path / "data" / "prepared" / "manifest.csv", index=False)
+    whole = read_manifest(tmp_path / "data" / "prepared" / "manifest.csv")
+    keep_part(tmp_path / "part", tmp_path / "data", parts=3, seed=1)
+    part = read_manifest(tmp_path / "part" / "prepared" / "manifest.csv")
+    assert len(part) < len(whole)
+    assert set(part.image[hold_out(part)]) == set(whole.image[hold_out(whole)])
 
 
 def test_rows_that_end_at_the_same_time_are_all_in_the_results(tmp_path, monkeypatch):

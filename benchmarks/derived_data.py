@@ -1,0 +1,82 @@
+"""Prepared folders made of another: its images by links, under a manifest of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from common.emotions import ADAPTATION_SETS, BASIC, CHALLENGE, parts_of
+from common.manifest import folds, hold_out, read_manifest, training_rows, write_manifest
+
+# Of the frames decided for a class, the share whose decision is taken for a label: those with the
+# largest distance between the best and the second score.
+SUREST = 0.5
+
+
+def write_derived(folder: Path, data: Path, manifest: pd.DataFrame) -> None:
+    """Write `folder`/prepared: the images of `data`, by links, and another manifest of them."""
+    source, prepared = (data / "prepared").resolve(), folder / "prepared"
+    prepared.mkdir(parents=True, exist_ok=True)
+    for name in ("images", "crops"):
+        if (source / name).is_dir() and not (prepared / name).is_symlink():
+            (prepared / name).symlink_to(source / name)
+    write_manifest(prepared / "manifest.csv", manifest)
+
+
+def keep_part(folder: Path, data: Path, parts: int, seed: int) -> None:
+    """Write `folder`/prepared with one of `parts` parts of the single expressions to train on.
+
+    Persons are kept or left out whole, labels stay balanced. Sets to adapt on, and what validates,
+    are all there.
+    """
+    manifest = read_manifest(data / "prepared" / "manifest.csv")
+    held = hold_out(manifest)
+    divided = (manifest.kind == "single") & manifest.labels.isin(BASIC)
+    divided &= ~manifest.dataset.isin(ADAPTATION_SETS)
+    divided &= training_rows(manifest, held)
+    left_out = divided.copy()
+    left_out[divided] = folds(manifest[divided], parts, seed) != 0
+    # A set without splits is told what is held out of it: of fewer rows other ones would be.
+    split = manifest["split"].astype("str")
+    open_ = (split == "") & (manifest.kind != "unlabelled")
+    split[open_] = np.where(held[open_], "val", "train")
+    manifest = manifest.assign(split=split.astype("category"))
+    write_derived(folder, data, manifest[~left_out])
+
+
+def add_pseudo_labels(folder: Path, data: Path, predictions: Path) -> None:
+    """Write `folder`/prepared: the images of `data`, and the surest challenge frames as compounds.
+
+    Nobody's labels are read: a frame's class is that of a first model. It is a transductive
+    setting, as submissions to the challenge often use: the second model has seen the images that
+    it is judged on. predictions: probabilities.csv of 05 on the crops of `data`. The added rows
+    belong to the data set `pseudo`, split train.
+    """
+    source = data / "prepared"
+    seen = pd.read_csv(predictions, dtype={"video": str})
+    scores = np.sort(seen[list(CHALLENGE)].to_numpy(), axis=1)
+    seen["margin"] = scores[:, -1] - scores[:, -2]
+    crops = pd.read_csv(source / "frames.csv", dtype={"video": str}, keep_default_na=False)
+    seen = seen.merge(crops[crops.image != ""], on=["video", "frame"])
+    rank = seen.groupby("decision")["margin"].rank(pct=True, ascending=False)
+    chosen = seen[rank <= SUREST]
+    side = Image.open(source / chosen["image"].iloc[0]).width  # the same for all of 01's crops
+    names = [" ".join(sorted(BASIC[i] for i in parts_of(name))) for name in CHALLENGE]
+    rows = pd.DataFrame(
+        {
+            "image": chosen["image"],
+            "dataset": "pseudo",
+            "split": "train",
+            "kind": "compound",
+            "labels": [names[label] for label in chosen["decision"]],
+            "subject": "challenge " + chosen["video"],
+            "width": side,
+            "height": side,
+            "hash": np.uint64(0),
+        }
+    )
+    plain = read_manifest(source / "manifest.csv")
+    write_derived(folder, data, pd.concat([plain, rows], ignore_index=True))
