@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -119,29 +120,31 @@ def markdown(record: dict) -> str:
 
 def plot(path: Path, record: dict) -> None:
     """Draw each ratio with its spread beside the one asked for; on a log axis, 1 is the peer."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from common.pictures import BLUE, INK, RULE, new_figure, save_figure
 
     lines = [line for group in record["groups"].values() for line in group if line["ratios"]]
     if not lines:
         return
-    figure, axes = pyplot.subplots(figsize=(8, 0.6 + 0.5 * len(lines)), layout="constrained")
-    for row, line in enumerate(reversed(lines)):
+    figure, (axes,) = new_figure(9, 0.7 + 0.42 * len(lines), 1)
+    for row, line in enumerate(lines):
         ratios = sorted(line["ratios"])
-        axes.plot([ratios[0], ratios[-1]], [row, row], color="#0072B2", linewidth=4)
-        axes.plot(ratios[len(ratios) // 2], row, "o", color="#0072B2")
+        axes.plot([ratios[0], ratios[-1]], [row, row], color=BLUE, alpha=0.4, linewidth=5)
+        axes.plot(statistics.median(ratios), row, "o", color=BLUE)
         if line["goal"]:
-            axes.plot(line["goal"], row, "|", color="#D55E00", markersize=16, markeredgewidth=2)
-    axes.set_yticks(range(len(lines)), [f"{x['what']}\nvs {x['peer']}" for x in reversed(lines)])
+            axes.plot(line["goal"], row, "|", color=INK, markersize=14, markeredgewidth=2)
+    axes.set_yticks(range(len(lines)), [f"{x['what']}\nbeside {x['peer']}" for x in lines])
     axes.tick_params(axis="y", labelsize=7)
+    axes.set_ylim(len(lines) - 0.5, -0.5)
     axes.set_xscale("log")
-    axes.axvline(1, color="#555", linewidth=1)
-    axes.set_xlabel("times as fast as the alternative (orange: asked for)")
-    with whole_file(path) as file:
-        figure.savefig(file, format="png", dpi=110)
-    pyplot.close(figure)
+    low, high = axes.get_xlim()
+    marks = [mark for mark in (0.5, 1, 1.5, 2, 3, 4, 6, 8, 12) if low <= mark <= high]
+    axes.set_xticks(marks, [f"{mark:g}" for mark in marks])
+    axes.minorticks_off()
+    axes.axvline(1, color=INK, linewidth=1)
+    axes.grid(axis="x", color=RULE, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel("times as fast as the alternative (dot: median, band: spread, bar: asked for)")
+    save_figure(figure, path)
 
 
 def _short(value: float | str) -> str:
