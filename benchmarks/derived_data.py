@@ -26,6 +26,13 @@ def write_derived(folder: Path, data: Path, manifest: pd.DataFrame) -> None:
     write_manifest(prepared / "manifest.csv", manifest)
 
 
+def training_singles(manifest: pd.DataFrame) -> pd.Series:
+    """Return the single expressions that 03 and 04 train on by default, bool [n]."""
+    chosen = (manifest.kind == "single") & manifest.labels.isin(BASIC)
+    chosen &= ~manifest.dataset.isin(ADAPTATION_SETS)
+    return chosen & training_rows(manifest, hold_out(manifest))
+
+
 def keep_part(folder: Path, data: Path, parts: int, seed: int) -> None:
     """Write `folder`/prepared with one of `parts` parts of the single expressions to train on.
 
@@ -33,18 +40,13 @@ def keep_part(folder: Path, data: Path, parts: int, seed: int) -> None:
     are all there.
     """
     manifest = read_manifest(data / "prepared" / "manifest.csv")
-    held = hold_out(manifest)
-    divided = (manifest.kind == "single") & manifest.labels.isin(BASIC)
-    divided &= ~manifest.dataset.isin(ADAPTATION_SETS)
-    divided &= training_rows(manifest, held)
-    left_out = divided.copy()
-    left_out[divided] = folds(manifest[divided], parts, seed) != 0
+    left_out = training_singles(manifest)
+    left_out[left_out] = folds(manifest[left_out], parts, seed) != 0
     # A set without splits is told what is held out of it: of fewer rows other ones would be.
-    split = manifest["split"].astype("str")
+    split, held = manifest["split"].astype("str"), hold_out(manifest)
     open_ = (split == "") & (manifest.kind != "unlabelled")
     split[open_] = np.where(held[open_], "val", "train")
-    manifest = manifest.assign(split=split.astype("category"))
-    write_derived(folder, data, manifest[~left_out])
+    write_derived(folder, data, manifest.assign(split=split.astype("category"))[~left_out])
 
 
 def add_pseudo_labels(folder: Path, data: Path, predictions: Path) -> None:

@@ -154,13 +154,14 @@ def match_colours(images: torch.Tensor, to: torch.Tensor) -> torch.Tensor:
     height, width = images.shape[-2:]
     middle = (..., slice(height // 4, -height // 4), slice(width // 4, -width // 4))
     opponent, back = _opponent(images.device)
-    own, aim = (torch.einsum("cd,mdhw->mchw", opponent, one) for one in (images, to))
-    deviation, mean = torch.std_mean(own[middle], (2, 3), keepdim=True)
-    aim_deviation, aim_mean = torch.std_mean(aim[middle], (2, 3), keepdim=True)
-    least = _channels((1 / 1.5, 0.0, 0.0), images.device)
-    factor = (aim_deviation / deviation.clamp_min(1e-3)).clamp(min=least).clamp(max=1.5)
-    matched = (own - mean) * factor + aim_mean
-    return torch.einsum("cd,mdhw->mchw", back, matched).clamp(0, 1)
+    with torch.autocast(images.device.type, enabled=False):  # which would cost two grey levels
+        own, aim = (torch.einsum("cd,mdhw->mchw", opponent, one) for one in (images, to))
+        deviation, mean = torch.std_mean(own[middle], (2, 3), keepdim=True)
+        aim_deviation, aim_mean = torch.std_mean(aim[middle], (2, 3), keepdim=True)
+        least = _channels((1 / 1.5, 0.0, 0.0), images.device)
+        factor = (aim_deviation / deviation.clamp_min(1e-3)).clamp(min=least).clamp(max=1.5)
+        matched = (own - mean) * factor + aim_mean
+        return torch.einsum("cd,mdhw->mchw", back, matched).clamp(0, 1)
 
 
 def augment(
