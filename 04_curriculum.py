@@ -45,8 +45,12 @@ def arguments():
         default="box", help="what CutMix exchanges: a box, the left or "
         "right half, the top or bottom half; facs: the upper face of one emotion over the lower of "
         "the other, after the compound's action units; facs-exchanged: its control")  # fmt: skip
-    add("--mixed-label", choices=("union", "soft"), default="union",
-        help="both emotions in full, or each by its share of the image")  # fmt: skip
+    add(
+        "--mixed-label",
+        choices=("union", "soft"),
+        default="union",
+        help="both emotions in full, or each by its share of the image (facs: of the whole face)",
+    )
     add(
         "--pairs",
         choices=("challenge7", "raf11"),
@@ -62,7 +66,8 @@ def arguments():
         "(default: all)")  # fmt: skip
     add("--keep", choices=("best", "last"), default="best", help="epoch whose weights are kept")
     add("--folds", type=positive, metavar="N", help="validate on each of N folds of the compounds "
-        "that are in no test split, grouped by person or video, in turn")  # fmt: skip
+        "that are in no test split, grouped by person or video, in turn; with --keep last, no "
+        "fold chooses the epoch that it judges")  # fmt: skip
     add("--fold", type=positive, metavar="K", help="of these only fold K, from 1")
     return parse_arguments(parser, "curriculum")
 
@@ -71,6 +76,7 @@ def main() -> None:
     args = arguments()
     refuse_bad_settings(args)
     import pandas as pd
+    from accelerate import PartialState
 
     from common.curriculum import PAIRS
     from common.emotions import BASIC
@@ -100,6 +106,12 @@ def main() -> None:
             "--folds divides the labelled compounds, and outside test splits there is none of "
             f"--pairs {args.pairs}; leave it out, or prepare a set that has some (01)."
         )
+    if (seen := seen_in_single_phase(manifest, folded)) and PartialState().is_main_process:
+        print(
+            f"warning: {seen:,} of {folded.sum():,} compounds in folds show persons whose single "
+            "expressions 03 has trained on, so that these folds do not judge by unseen persons.",
+            flush=True,
+        )
     manifest["split"] = manifest["split"].cat.set_categories(SPLITS)
     manifest.loc[folded, "split"] = "train"
     fold_of = pd.Series(0, index=manifest.index)
@@ -109,6 +121,20 @@ def main() -> None:
         folder, last = f"curriculum/fold-{args.fold}", args.fold == chosen[-1]
         train(args, manifest, rows, checked, fold_of == args.fold, folder, last)
     gather_folds(args)
+
+
+def seen_in_single_phase(manifest, folded) -> int:
+    """Count the compounds of folds whose person is among those that 03 trains on by default.
+
+    manifest: with the owners' splits, as 03 reads it. folded: bool, aligned, the compounds.
+    """
+    import numpy as np
+
+    from common.manifest import groups, hold_out, training_rows
+
+    person = groups(manifest)
+    trained = training_rows(manifest, hold_out(manifest)) & (manifest.kind == "single")
+    return int(np.isin(person[folded], person[trained]).sum())
 
 
 def refuse_bad_settings(args) -> None:
@@ -122,6 +148,12 @@ def refuse_bad_settings(args) -> None:
         raise UserError(
             f"--folds {args.folds} --fold {args.fold}: --folds must be 2 or more, and --fold, "
             "where given, one of them, from 1."
+        )
+    can_stop = args.stage_epochs[-1] - 2  # the earliest end: an epoch is best, N are worse
+    if args.early_stop and args.early_stop > can_stop:
+        raise UserError(
+            f"--early-stop {args.early_stop} could never end a run: it looks at the last sub-stage "
+            f"alone, which has {args.stage_epochs[-1]} epochs; N may be {max(can_stop, 0)} at most."
         )
     if "cutmix" in args.mixes and args.cutmix.startswith("facs") and args.pairs != "challenge7":
         raise UserError(
@@ -196,7 +228,8 @@ def train(args, manifest, rows, checked, held, folder: str, last: bool = True) -
     )  # fmt: skip
     for warning in without_effect(sources, mixing) if any(args.compound_shares) else ():
         run.say(f"warning: {warning}")
-    if run.main and args.mixes and (examples := draw_examples(store, sources, mixing, args)):
+    generates = args.mixes and (args.natural_share < 1 or not len(sources.natural))
+    if run.main and generates and (examples := draw_examples(store, sources, mixing, args)):
         title = "Generated compounds: first image, second image, what the network sees"
         save_examples(run.folder / "generated.png", examples, title)
     timetable = Timetable.of(args, sources)

@@ -133,7 +133,8 @@ def mix_pairs(
     partner = partner + (y >= share) * (kind == TOP_BOTTOM)
     seam = ((place - share) / (2 * SEAM) + 0.5).clamp(0, 1)
     partner = partner + seam * (kind == FACS)
-    partners = torch.where(kind == FACS, match_colours(partners, first), partners)
+    if images.is_cuda or (kind == FACS).any():  # a GPU would have to be waited for, to be asked
+        partners = torch.where(kind == FACS, match_colours(partners, first), partners)
     return images.index_copy(0, rows, first + partner.to(first.dtype) * (partners - first))
 
 

@@ -113,8 +113,9 @@ class Timetable:
     def of(cls, args: argparse.Namespace, sources: Sources) -> Timetable:
         """Lay out the epochs that 04's settings ask for."""
         images = args.epoch_images or len(sources.single)
+        natural_share = args.natural_share if args.mixes else 1.0  # without a generator
         sizes = [
-            epoch_size(share, args.compound_share_of, images, sources, args.natural_share)
+            epoch_size(share, args.compound_share_of, images, sources, natural_share)
             for share in args.compound_shares
         ]
         stages = [stage_of(epoch, args.stage_epochs) for epoch in range(sum(args.stage_epochs))]
@@ -237,6 +238,10 @@ def without_effect(sources: Sources, mixing: Mixing) -> list[str]:
         found.append("there is no natural compound to train on; all compounds are generated.")
     if not mixing.forms and mixing.natural_share < 1:
         found.append("no generator is chosen; all compounds are natural.")
+    if mixing.cutmix != Mixing.cutmix and "cutmix" not in mixing.forms:
+        found.append(f"--cutmix {mixing.cutmix} changes nothing, as --mixes has no cutmix.")
+    if mixing.beta and mixing.weight != Mixing.weight:
+        found.append("--mixup-weight changes nothing, as --mixup-beta draws the weights.")
     pools = zip(BASIC, sources.by_emotion(), strict=True)
     lacking = [name for name, pool in pools if not len(pool)]
     if lacking and mixing.forms:

@@ -1,5 +1,7 @@
 """What an epoch of the curriculum shows is what was asked for, counted."""
 
+import argparse
+
 import numpy as np
 import pytest
 
@@ -71,6 +73,12 @@ def test_shares_of_the_set_are_of_the_compounds_there_are():
     assert epoch_size(1.0, "set", 120, everything, 1.0) == (130, 10)
     assert epoch_size(0.5, "set", 120, sources(natural=0), 0.5) == (180, 60)
     assert epoch_size(0.4, "batch", 120, everything, 0.5) == (120, 48)
+    # without a generator the set is of the natural ones alone
+    args = argparse.Namespace(
+        epoch_images=None, compound_share_of="set", natural_share=0.5, mixes=[], global_batch=8,
+        compound_shares=[0.5, 1.0], stage_epochs=[1, 1],
+    )  # fmt: skip
+    assert Timetable.of(args, everything).sizes == [(125, 5), (130, 10)]
 
 
 def test_the_account_tells_of_every_class_how_often_it_was_drawn():
@@ -174,6 +182,8 @@ def test_missing_kinds_are_replaced_by_the_others_and_told():
     assert counts == {"single": 0, "natural": 700, "generated": 0} and "no generator" in told
     assert drawn(natural=0, forms=())[0] == {"single": 700, "natural": 0, "generated": 0}
     assert drawn()[1] == ""
+    told = drawn(forms=("mixup",), cutmix="facs", weight=0.3, beta=1.0)[1]
+    assert "--cutmix facs changes nothing" in told and "--mixup-weight changes nothing" in told
     few = (0, 1, 4)  # no anger, happiness, disgust
     plan, _ = draw(1.0, natural=0, emotions=few)
     made = {frozenset(np.flatnonzero(row)) for row in plan.targets}

@@ -200,8 +200,45 @@ def test_folds_of_tables_without_a_split(tmp_path, capsys):
     table = pd.read_csv(world / "prepared" / "manifest.csv", keep_default_na=False, dtype=str)
     table.assign(split="").to_csv(world / "prepared" / "manifest.csv", index=False)
     options = ("--folds", 3, "--fold", 1)
-    curriculum(capsys, world, tmp_path, *options, stages=(1,), shares=(1,))
+    _, output, _ = curriculum(capsys, world, tmp_path, *options, stages=(1,), shares=(1,))
+    assert "persons" not in output.partition("validation macro-F1")[0]
     assert (tmp_path / "curriculum" / "fold-1" / "validation.csv").is_file()
+
+
+def test_compounds_of_persons_that_03_has_seen_are_told_before_folds(tmp_path, capsys):
+    world = make_prepared(tmp_path / "world")
+    table = pd.read_csv(world / "prepared" / "manifest.csv", keep_default_na=False, dtype=str)
+    # 21 persons of one set, each with singles and a compound; a fifth is held out by 03
+    table["split"] = ""
+    labelled = table.kind != "unlabelled"
+    table.loc[labelled, "dataset"] = "Own"
+    table.loc[labelled, "subject"] = [f"p{row % 21}" for row in range(labelled.sum())]
+    table.to_csv(world / "prepared" / "manifest.csv", index=False)
+    options = ("--folds", 3, "--fold", 1)
+    _, output, _ = curriculum(capsys, world, tmp_path, *options, stages=(1,), shares=(1,))
+    seen = int(output.partition("warning: ")[2].split()[0])
+    assert 12 <= seen < 21
+
+
+def test_folds_of_other_settings_are_not_scored_together(world, tmp_path, capsys):
+    one = dict(stages=(1,), shares=(1,))
+    curriculum(capsys, world, tmp_path, "--folds", 2, "--fold", 1, "--jitter", 0.1, **one)
+    status, _, complaint = train(
+        capsys, "04_curriculum.py", world, tmp_path, "--folds", 2, "--fold", 2,
+        "--stage-epochs", 1, "--compound-shares", 1,
+    )  # fmt: skip
+    assert status == 2 and "fold-2 was trained with another jitter" in complaint
+    assert not (tmp_path / "curriculum" / "oof.csv").exists()
+
+
+def test_an_early_stop_that_could_never_come_is_refused(world, tmp_path, capsys):
+    status, _, complaint = train(capsys, "04_curriculum.py", world, tmp_path, "--early-stop", 2)
+    assert status == 2 and "could never end a run" in complaint and "N may be 1" in complaint
+    stages = ("--stage-epochs", 1, 9, "--compound-shares", 0, 1, "--lr", 0.1)
+    status, output, _ = train(
+        capsys, "04_curriculum.py", world, tmp_path, "--early-stop", 1, *stages
+    )
+    assert status == 0 and "no better for a while" in output
 
 
 def test_the_papers_recipe_adapts_on_what_is_there(world, tmp_path, capsys):
@@ -217,9 +254,15 @@ def test_the_papers_recipe_adapts_on_what_is_there(world, tmp_path, capsys):
 
 
 def test_weights_of_the_last_epoch_are_kept_where_asked(world, tmp_path, capsys):
-    table = curriculum(capsys, world, tmp_path, "--keep", "last", stages=(3, 1), shares=(0, 0))
-    report = json.loads((tmp_path / "curriculum" / "report.json").read_text())
-    assert report["macro_f1"] == pytest.approx(table.val_macro_f1.iloc[-1], abs=1e-4)
+    scores = {}
+    for kept in ("last", "best"):
+        options = ("--keep", kept, "--lr", 0.02)
+        table = curriculum(capsys, world, tmp_path / kept, *options, stages=(7, 1), shares=(1, 0))
+        report = json.loads((tmp_path / kept / "curriculum" / "report.json").read_text())
+        scores[kept] = report["macro_f1"]
+    assert table.val_macro_f1.iloc[-1] < table.val_macro_f1.max()  # or this test says nothing
+    assert scores["last"] == pytest.approx(table.val_macro_f1.iloc[-1], abs=1e-4)
+    assert scores["best"] == pytest.approx(table.val_macro_f1.max(), abs=1e-4)
 
 
 def test_singles_end_early_and_report_each_emotion(world, tmp_path, capsys):
