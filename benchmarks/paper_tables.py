@@ -41,9 +41,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.comparison import Section, markdown, save_plot
 from benchmarks.derived_data import add_pseudo_labels, keep_part, training_singles
 from common.config import run_script
+from common.emotions import challenge_class
 from common.files import UserError, file_digest, only_process, whole_file
-from common.flags import positive
-from common.manifest import read_manifest
+from common.flags import count, positive
+from common.manifest import hold_out, read_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -197,7 +198,7 @@ def arguments() -> tuple[argparse.Namespace, list[str]]:
         "single/model.safetensors all rows start from (default: data/demo:runs/demo, or "
         "data:runs/paper)")  # fmt: skip
     add("--config", type=Path, help="recipe (default: configs/demo.toml or configs/paper.toml)")
-    add("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="training seeds")
+    add("--seeds", type=count, nargs="+", default=[0, 1, 2, 3, 4], help="training seeds")
     add("--rows", nargs="+", choices=SECTIONS, help=f"tables (default: {' '.join(DEFAULT)})")
     add("--quick", action="store_true", help="tables 1 and 2, one seed, 250 images an epoch")
     add("--jobs", type=positive, default=1, help="rows at once, which share the cores")
@@ -220,18 +221,12 @@ def main() -> None:
         raise UserError(f"--rows {name} needs the demo: its videos, or a network of its size.")
     if args.quick:
         extra = ["--epoch-images", "250", *extra]
-    for world in worlds:
-        data, _, run = world.partition(":")
-        needed = Path(data) / "prepared" / "manifest.csv", Path(run) / "single/model.safetensors"
-        for path in (*needed, *([Path(data) / "truth.csv"] if demo else [])):
-            if not run or not path.is_file():
-                raise UserError(
-                    f"--worlds {world}: there is no {path}; run `make demo` or 01 to 03."
-                )
-    if len({name_of(world) for world in worlds}) < len(worlds):
-        raise UserError("--worlds: two data folders have the same name; rename one.")
     sections = [SECTIONS[name] for name in chosen]
     names = dict.fromkeys(run for section in sections for _, run, _ in section.rows)
+    for world in worlds:
+        check_world(world, args.data, {start_of(name) for name in names})
+    if len({name_of(world) for world in worlds}) < len(worlds):
+        raise UserError("--worlds: two data folders have the same name; rename one.")
     # A whole seed in every world before the next: what is there can be compared at any time.
     tasks = [(world, seed, name) for seed in seeds for world in worlds for name in names]
     args.out.mkdir(parents=True, exist_ok=True)
@@ -267,6 +262,33 @@ def main() -> None:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
     print((args.out / "paper_tables.md").read_text(encoding="utf-8"))
+
+
+def start_of(name: str) -> str:
+    """Return the stage whose weights a row starts from: `single`, or `mae` with a 03 of its own."""
+    return "single" if RUNS[name].single is None else "mae"
+
+
+def check_world(world: str, data: str, starts: set[str]) -> None:
+    """Raise UserError, before anything is trained, where a world lacks what its rows need."""
+    data_dir, _, run_dir = world.partition(":")
+    needed = [Path(data_dir, "prepared", "manifest.csv")]
+    needed += [Path(run_dir, start, "model.safetensors") for start in sorted(starts)]
+    needed += [Path(data_dir, "truth.csv")] if data == "demo" else []
+    for path in needed:
+        if not run_dir or not path.is_file():
+            raise UserError(f"--worlds {world}: there is no {path}; run `make demo` or 01 to 03.")
+    if data == "demo":
+        return
+    manifest = read_manifest(needed[0])
+    held = hold_out(manifest) & (manifest.kind == "compound")
+    held &= (manifest.labels.astype(str).map(challenge_class) >= 0).to_numpy()
+    sets = sorted(set(manifest.dataset[held]))
+    if not sets or data not in ("own", *sets):
+        raise UserError(
+            f"--data {data}: {needed[0]} has no held-out compound of the challenge's seven"
+            + (f" in it; it has some of {', '.join(sets)}." if sets else ".")
+        )
 
 
 def name_of(world: str) -> str:
@@ -330,8 +352,8 @@ def run_row(row: Row, threads: int) -> tuple[float, float]:
     data_dir, _, run_dir = row.world.partition(":")
     record = folder / "row.json"
     before = json.loads(record.read_text()) if record.is_file() else None
-    start = "single" if RUNS[row.name].single is None else "mae"
-    made_of = [f"{data_dir}/prepared/manifest.csv", f"{run_dir}/{start}/model.safetensors"]
+    made_of = [f"{data_dir}/prepared/manifest.csv"]
+    made_of += [f"{run_dir}/{start_of(row.name)}/model.safetensors"]
     made_of += [str(row.config), *([f"{data_dir}/truth.csv"] if row.data == "demo" else [])]
     inputs = {path: file_digest(path) for path in made_of if Path(path).is_file()}
     known = (before or {}).get("inputs", inputs)
@@ -352,8 +374,6 @@ def run_row(row: Row, threads: int) -> tuple[float, float]:
         )  # fmt: skip
         if ended.returncode:
             raise UserError(f"{shlex.join(command)} failed:\n{ended.stdout.strip()}")
-    if not result.is_file():
-        raise UserError(f"{row.data} has no held-out compound of the seven, so there is no score.")
     figure, seconds = json.loads(result.read_text())["macro_f1"], time.monotonic() - started
     with whole_file(record, "w") as file:
         made = {"commands": commands, "inputs": inputs, "macro_f1": figure, "seconds": seconds}

@@ -13,7 +13,15 @@ from toy_world import ROOT, TINY, make_prepared, record
 
 from benchmarks.comparison import Section, difference, markdown, save_plot, scores_of
 from benchmarks.derived_data import keep_part
-from benchmarks.paper_tables import RUNS, SECTIONS, Row, commands_of, main, run_row
+from benchmarks.paper_tables import (
+    RUNS,
+    SECTIONS,
+    Row,
+    check_world,
+    commands_of,
+    main,
+    run_row,
+)
 from common.classifier import create_classifier, create_encoder
 from common.files import UserError
 from common.manifest import hold_out, read_manifest
@@ -97,6 +105,12 @@ def test_a_row_is_run_once_and_read_from_then_on(tmp_path):
     assert score == report["macro_f1"] and seconds > 0
     settings = record(tmp_path / "row" / "curriculum")["settings"]
     assert (settings["keep"], settings["seed"], settings["cutmix"]) == ("last", 3, "facs")
+    # it is not taken for the row of another recipe
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("[curriculum]\njitter = 0.5\n")
+    with pytest.raises(UserError, match="jitter"):
+        run_row(row, threads=1)
+    recipe.write_text("[curriculum]\n")
     # what is there is not run again: what it started from need not be there
     start = tmp_path / "run" / "single" / "model.safetensors"
     start.unlink()
@@ -128,6 +142,8 @@ def test_a_row_may_train_its_own_classifier_on_a_part_of_the_persons(tmp_path):
     # half the persons, twice the epochs; what validates, and what 03 adapts on, is all there
     settings = record(row.folder / "single")["settings"]
     assert settings["epochs"] == 6
+    plain = shlex.join(commands_of(row._replace(extra=[]))[0][1])
+    assert "--epoch-images 36" in plain  # of the whole set
     assert settings["init"] == f"{tmp_path / 'run'}/mae/model.safetensors"
     started = record(row.folder / "curriculum")["settings"]["init"]
     assert started == f"{row.folder}/single/model.safetensors"
@@ -148,6 +164,30 @@ def test_a_part_of_a_set_without_splits_holds_out_whom_the_whole_does(tmp_path):
     part = read_manifest(tmp_path / "part" / "prepared" / "manifest.csv")
     assert len(part) < len(whole)
     assert set(part.image[hold_out(part)]) == set(whole.image[hold_out(whole)])
+
+
+def test_what_a_world_lacks_is_told_before_anything_is_trained(tmp_path, monkeypatch, capsys):
+    make_prepared(tmp_path / "data")
+    world = f"{tmp_path / 'data'}:{tmp_path / 'run'}"
+    for name in ("single", "mae"):
+        with pytest.raises(UserError, match=f"there is no .*{name}"):
+            check_world(world, "own", {"single", "mae"} if name == "mae" else {"single"})
+        (tmp_path / "run" / name).mkdir(parents=True)
+        (tmp_path / "run" / name / "model.safetensors").touch()
+    check_world(world, "Toy-compound", {"single", "mae"})
+    with pytest.raises(UserError, match=r"no held-out compound .* in it; it has some of Toy-comp"):
+        check_world(world, "MAFW", {"single"})
+    # a short look and the whole have folders of their own
+    monkeypatch.setattr("benchmarks.paper_tables.run_row", lambda row, threads: (0.5, 1.0))
+    monkeypatch.chdir(tmp_path)
+    for more in (["--quick"], ["--rows", "table1"]):
+        flags = ["--data", "own", "--worlds", world, "--seeds", "1", "1", *more]
+        monkeypatch.setattr(sys, "argv", ["paper_tables.py", *flags])
+        main()
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [
+        "paper_tables", "paper_tables-quick",
+    ]  # fmt: skip
+    assert len(pd.read_csv(tmp_path / "runs" / "paper_tables" / "results.csv")) == 3
 
 
 def test_rows_that_end_at_the_same_time_are_all_in_the_results(tmp_path, monkeypatch):
