@@ -13,15 +13,8 @@ from toy_world import ROOT, TINY, make_prepared, record
 
 from benchmarks.comparison import Section, difference, markdown, save_plot, scores_of
 from benchmarks.derived_data import keep_part
-from benchmarks.paper_tables import (
-    RUNS,
-    SECTIONS,
-    Row,
-    check_world,
-    commands_of,
-    main,
-    run_row,
-)
+from benchmarks.paper_rows import RUNS, SECTIONS
+from benchmarks.paper_tables import Row, check_world, commands_of, main, run_row
 from common.classifier import create_classifier, create_encoder
 from common.files import UserError
 from common.manifest import hold_out, read_manifest

@@ -1,0 +1,149 @@
+"""The rows of the paper's tables and of their controls, as settings of 03 and 04."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from benchmarks.comparison import Section
+
+# Sub-stages, as flags of 04.
+STAGES = "--stage-epochs {} --compound-shares {}".format
+# The demo's network with another stem, and another way to make one vector of its tokens.
+NETWORK = "--model-options patch_size=8 embed_dim=128 depth=6 num_heads=4 stem={} {}".format
+FACS = "--natural-share 0 --mixes cutmix --cutmix facs"
+
+
+class Variant(NamedTuple):
+    """How a run differs from the recipe.
+
+    flags: of 04. single: flags of a 03 of its own; else 04 starts from the world's classifier.
+    parts: 03 and 04 see one of so many parts of the single expressions, in as many steps. teacher:
+    run of the same world and seed whose predictions of challenge frames are learnt from too.
+    """
+
+    flags: str = ""
+    single: str | None = None
+    parts: int = 1
+    teacher: str | None = None
+
+
+def _network(stem: str, pooling: str) -> Variant:
+    options = NETWORK(stem, pooling)
+    return Variant(options, single=f"{options} --init none")
+
+
+RUNS = {
+    "curriculum": Variant(),
+    "mixup": Variant("--mixes mixup"),
+    "cutmix": Variant("--mixes cutmix"),
+    "singles": Variant(STAGES("16", "0")),
+    "two stages": Variant(STAGES("5 15", "0 1")),
+    "three stages": Variant(STAGES("5 5 5", "0 0.5 1")),
+    "five stages": Variant(STAGES("5 3 3 3 3", "0 0.2 0.4 0.6 1")),
+    # As many compounds as the curriculum shows, 5.2 of 16 epochs, in every epoch alike.
+    "constant": Variant(STAGES("16", "0.325")),
+    "reversed": Variant(STAGES("3 3 5 5", "1 0.4 0.2 0")),
+    "natural": Variant("--natural-share 1"),
+    "generated": Variant("--natural-share 0"),
+    "two stages, 16": Variant(STAGES("4 12", "0 1")),
+    "three stages, 16": Variant(STAGES("5 5 6", "0 0.5 1")),
+    "five stages, 16": Variant(STAGES("4 3 3 3 3", "0 0.2 0.4 0.6 1")),
+    "facs": Variant(FACS),
+    "facs exchanged": Variant("--natural-share 0 --mixes cutmix --cutmix facs-exchanged"),
+    "facs and natural": Variant("--mixes cutmix --cutmix facs"),
+    "singles, own 03": Variant(STAGES("16", "0"), single=""),
+    "facs, own 03": Variant(FACS, single=""),
+    "singles, half": Variant(STAGES("16", "0"), single="", parts=2),
+    "facs, half": Variant(FACS, single="", parts=2),
+    "singles, quarter": Variant(STAGES("16", "0"), single="", parts=4),
+    "facs, quarter": Variant(FACS, single="", parts=4),
+    "bmc": Variant("--loss bmc"),
+    "soft": Variant("--mixed-label soft"),
+    "set": Variant("--compound-share-of set"),
+    "beta": Variant("--mixup-beta 1"),
+    "halves": Variant("--cutmix halves-lr"),
+    "raf11": Variant("--pairs raf11"),
+    "warm-up": Variant("--stage-warmup-epochs 0.5"),
+    "ema": Variant("--ema 0.99"),
+    "logit adjustment": Variant(single="--balance logit-adjustment"),
+    "own 03": Variant(single=""),
+    "self-training": Variant(teacher="curriculum"),
+    "conv stem, positions": _network("conv", "global_pool=concat"),
+    "linear stem, positions": _network("linear", "global_pool=concat"),
+    "conv stem, average": _network("conv", "global_pool=avg class_token=False"),
+    "conv stem, attention": _network("conv", "global_pool=map class_token=False"),
+}
+
+# A table: its title and its rows, each a label, the run of RUNS, and the paper's value. Differences
+# are to the first row.
+SECTIONS = {
+    "table1": Section("Table 1: generators", [
+        ("Mixup", "mixup", 0.6764),
+        ("CutMix", "cutmix", 0.6722),
+        ("Mixup and CutMix", "curriculum", 0.6856),
+    ]),
+    "table2": Section("Table 2: sub-stages", [
+        ("single labels only", "singles", 0.6653),
+        ("[5, 15] × [0, 1]", "two stages", 0.6759),
+        ("[5, 5, 5] × [0, 0.5, 1]", "three stages", 0.6652),
+        ("[5, 5, 3, 3] × [0, 0.2, 0.4, 1]", "curriculum", 0.6856),
+        ("[5, 3, 3, 3, 3] × [0, 0.2, 0.4, 0.6, 1]", "five stages", 0.6325),
+    ]),
+    "controls": Section("Controls that the paper lacks", [
+        ("[5, 5, 3, 3] × [0, 0.2, 0.4, 1]", "curriculum", None),
+        ("as many compounds, in no order: [16] × [0.325]", "constant", None),
+        ("reversed: [3, 3, 5, 5] × [1, 0.4, 0.2, 0]", "reversed", None),
+        ("natural compounds only", "natural", None),
+        ("generated compounds only", "generated", None),
+    ]),
+    "facs": Section("Generation after action units (ours)", [
+        ("generated only: Mixup and CutMix, any pixels", "generated", None),
+        ("generated only: upper face over lower face", "facs", None),
+        ("generated only: the two halves exchanged", "facs exchanged", None),
+        ("upper over lower face, and natural compounds", "facs and natural", None),
+    ]),
+    "equal": Section("Table 2 with equal numbers of steps: 16 epochs each", [
+        ("single labels only", "singles", None),
+        ("[4, 12] × [0, 1]", "two stages, 16", None),
+        ("[5, 5, 6] × [0, 0.5, 1]", "three stages, 16", None),
+        ("[5, 5, 3, 3] × [0, 0.2, 0.4, 1]", "curriculum", None),
+        ("[4, 3, 3, 3, 3] × [0, 0.2, 0.4, 0.6, 1]", "five stages, 16", None),
+    ]),
+    "settings": Section("Other settings, one at a time", [
+        ("the paper's recipe", "curriculum", None),
+        ("balanced MSE for cross-entropy (released code)", "bmc", None),
+        ("share of the compound set (released code)", "set", None),
+        ("CutMix of left and right halves (released code)", "halves", None),
+        ("pairs of RAF-DB's eleven (released code)", "raf11", None),
+        ("soft labels", "soft", None),
+        ("Mixup weight from Beta(1, 1)", "beta", None),
+        ("warm-up of half an epoch at each sub-stage", "warm-up", None),
+    ]),
+    "beyond": Section("Beyond the paper", [
+        ("the paper's recipe", "curriculum", None),
+        ("average of the weights (--ema 0.99)", "ema", None),
+        ("and once more, with the challenge frames it is surest of", "self-training", None),
+    ]),
+    "sizes": Section("Generation after action units, by how many single expressions there are", [
+        ("all: singles only", "singles, own 03", None),
+        ("all: generated after action units", "facs, own 03", None),
+        ("a half of the persons: singles only", "singles, half", None),
+        ("a half: generated after action units", "facs, half", None),
+        ("a quarter of the persons: singles only", "singles, quarter", None),
+        ("a quarter: generated after action units", "facs, quarter", None),
+    ]),
+    "start": Section("What the curriculum starts from: a classifier (03) of each row's own", [
+        ("the recipe's: after the masked autoencoder (02)", "own 03", None),
+        ("the same, --balance logit-adjustment", "logit adjustment", None),
+        ("without 02: conv stem, positions kept", "conv stem, positions", None),
+        ("without 02: linear stem, positions kept", "linear stem, positions", None),
+        ("without 02: conv stem, average pooling", "conv stem, average", None),
+        ("without 02: conv stem, attention pooling", "conv stem, attention", None),
+    ]),
+}  # fmt: skip
+DEFAULT = ("table1", "table2", "controls", "facs")
+
+
+def start_of(name: str) -> str:
+    """Return the stage whose weights a row starts from: `single`, or `mae` with a 03 of its own."""
+    return "single" if RUNS[name].single is None else "mae"
