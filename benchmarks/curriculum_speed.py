@@ -43,21 +43,34 @@ def measure(quick: bool) -> list[Line]:
     with tempfile.TemporaryDirectory() as folder:
         store, targets = _write_faces(Path(folder), 240)
         ours, share = _our_steps(store, targets, device, batch, steps)
-        theirs = _plain_steps(store, targets, device, batch, steps)
-        rates = in_turns({"ours": ours, "theirs": theirs}, 3 if quick else 5)
-        shares = [share() for _ in range(3 if quick else 9)]
-    precision = str(TYPES[default_precision()]).removeprefix("torch.")
+        own = TYPES[default_precision()]
+        forms = [own] if device.type == "cuda" else list(dict.fromkeys([torch.float32, own]))
+        peers = {
+            f"plain loop, {_name(form)}": _plain_steps(store, targets, device, batch, steps, form)
+            for form in forms
+        }
+        rates = in_turns({"ours": ours, **peers}, 3 if quick else 5)
+        facts = {
+            "augmentation and mixing, share of a step": median(share() for _ in range(9)),
+            "the same with --cutmix facs": median(share("facs") for _ in range(9)),
+        }
+    goals = [2.0] if device.type == "cuda" else [3.0, None]
     return [
         Line(
-            f"04, all compounds generated, ViT-B/16, {SIDE} px, batch {batch}, {precision}",
+            f"04, all compounds generated, ViT-B/16, {SIDE} px, batch {batch}, {_name(own)}",
             "images/s",
             rates["ours"],
-            "plain loop, " + (precision if device.type == "cuda" else "float32"),
-            rates["theirs"],
-            goal=2.0 if device.type == "cuda" else 3.0,
-            facts={"augmentation and mixing, share of a step": median(shares)},
+            peer,
+            rates[peer],
+            goal=goal,
+            facts=facts,
         )
+        for peer, goal in zip(peers, goals, strict=False)
     ]
+
+
+def _name(form: torch.dtype) -> str:
+    return str(form).removeprefix("torch.")
 
 
 def _our_steps(store, targets, device, batch, steps):
@@ -77,9 +90,9 @@ def _our_steps(store, targets, device, batch, steps):
             )
         _step(losses.sum(1).mean(), optimizer)
 
-    def passes(seed: int):
+    def passes(seed: int, cutmix: str = "box"):
         count = batch * steps
-        mixing = Mixing(natural_share=0.0)
+        mixing = Mixing(natural_share=0.0, cutmix=cutmix)
         plan, _ = draw_epoch(sources, count, count, mixing, np.random.default_rng(seed))
         made = training_passes(
             store, plan, np.split(np.arange(count), steps), Geometry(SIDE, (0.6, 1.0)),
@@ -95,8 +108,8 @@ def _our_steps(store, targets, device, batch, steps):
             learn(one)
         return batch * steps
 
-    def share() -> float:
-        one = next(passes(0))
+    def share(cutmix: str = "box") -> float:
+        one = next(passes(0, cutmix))
         learn(one)
         start = _now(device)
         augment(one, jitter=0.3, cutout_probability=0.5, **PLAIN)
@@ -107,24 +120,22 @@ def _our_steps(store, targets, device, batch, steps):
     return run, share
 
 
-def _plain_steps(store, targets, device, batch, steps):
+def _plain_steps(store, targets, device, batch, steps, form):
     timm.layers.set_fused_attn(True)  # as timm comes
     network = timm.create_model("vit_base_patch16_224", num_classes=len(BASIC)).to(device)
-    optimizer = torch.optim.AdamW(network.parameters(), RATE, weight_decay=DECAY)
+    optimizer = torch.optim.AdamW(network.parameters(), RATE, weight_decay=DECAY, fused=True)
     valid = {frozenset(pair) for pair in CHALLENGE_PAIRS}
-    emotions = targets.argmax(1)
-    form = TYPES[default_precision()] if device.type == "cuda" else torch.float32
 
     def run() -> float:
         rows = np.random.default_rng(0).permutation(len(targets))[: batch * steps]
         shown = DataLoader(_Faces(store, targets, rows), batch, num_workers=default_workers())
-        for images, labels, indices in shown:
-            mixed, both = images.clone(), labels.clone()
+        for images, labels in shown:
+            mixed, both, emotions = images.clone(), labels.clone(), labels.argmax(1).tolist()
             for row in range(len(images)):
                 partners = [
                     other
                     for other in range(len(images))
-                    if frozenset(emotions[indices[[row, other]]].tolist()) in valid
+                    if frozenset((emotions[row], emotions[other])) in valid
                 ]
                 if partners:
                     other = partners[np.random.randint(len(partners))]
@@ -166,7 +177,7 @@ class _Faces(Dataset):
     def __getitem__(self, number: int):
         row = self.rows[number]
         image = Image.open(self.store.path(row)).convert("RGB")
-        return self.transform(image), self.targets[row], row
+        return self.transform(image), self.targets[row]
 
 
 def _step(loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:

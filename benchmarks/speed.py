@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """Every figure of speed in the README: ours beside a named alternative, in turns, in one run.
 
-Each group is a module beside this one with `measure(quick) -> list[Line]`. A group whose peer is
-not installed says so and is left out (pip install -r benchmarks/requirements.txt).
+Each group is a function of a module beside this one, from `quick` to a list of Lines. A group that
+fails, as where its peer is not installed (pip install -r benchmarks/requirements.txt), is left out,
+and the table says why.
 
 Writes OUT/speed.json, OUT/speed.md and OUT/speed.png.
 
 Examples:
-    python benchmarks/speed.py                         all groups, an hour on two cores
-    python benchmarks/speed.py --quick                 all groups, five minutes
+    python benchmarks/speed.py                         all groups, on a machine without other work
+    python benchmarks/speed.py --quick                 fewer and smaller repetitions
     python benchmarks/speed.py --only encoder loader
 """
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -27,19 +29,20 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.timing import Line, machine, spread
+from benchmarks.timing import Line, machine, short, spread
 from common.config import run_script
-from common.files import UserError, whole_file
+from common.files import whole_file
 from common.memory import keep_memory
 
-# Group -> module below benchmarks/.
+# Group -> module below benchmarks/, and its function.
 GROUPS = {
-    "encoder": "encoder_speed",
-    "curriculum": "curriculum_speed",
-    "submission": "submission_speed",
-    "prepare": "prepare_speed",
-    "scaling": "scaling",
-    "start": "start_speed",
+    "encoder": ("encoder_speed", "measure"),
+    "loader": ("encoder_speed", "loader"),
+    "curriculum": ("curriculum_speed", "measure"),
+    "submission": ("submission_speed", "measure"),
+    "prepare": ("prepare_speed", "measure"),
+    "scaling": ("scaling", "measure"),
+    "start": ("start_speed", "measure"),
 }
 
 
@@ -53,6 +56,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/speed"), help="folder of results")
     arguments = parser.parse_args()
     record = {"machine": machine(), "quick": arguments.quick, "groups": {}, "left_out": {}}
+    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    record["machine"]["commit"] = commit or "unknown"
     for group in arguments.only:
         print(f"{group} …", flush=True)
         start = time.monotonic()
@@ -60,9 +66,10 @@ def main() -> None:
             # The memory of one group is not that of the next.
             with ProcessPoolExecutor(1, get_context("spawn")) as pool:
                 lines = pool.submit(measure, group, arguments.quick).result()
-        except (ImportError, UserError) as error:
-            record["left_out"][group] = str(error)
-            print(f"  left out: {error}", flush=True)
+        except Exception as error:  # the other groups' hour is not lost with it
+            record["left_out"][group] = f"{type(error).__name__}: {error}"
+            print(f"  left out: {record['left_out'][group]}", flush=True)
+            write(arguments.out, record)
             continue
         record["groups"][group] = [{**asdict(line), "ratios": line.ratios} for line in lines]
         for line in lines:
@@ -75,15 +82,16 @@ def main() -> None:
 def measure(group: str, quick: bool) -> list[Line]:
     """Run one group, in a process of its own, under the allocator that the scripts run under."""
     keep_memory()
-    return import_module(f"benchmarks.{GROUPS[group]}").measure(quick)
+    module, function = GROUPS[group]
+    return getattr(import_module(f"benchmarks.{module}"), function)(quick)
 
 
 def describe(line: Line) -> str:
     """Return a line as one sentence."""
-    text = f"{line.what}: {spread(line.ours, 1)} {line.unit}"
+    text = f"{line.what}: {spread(line.ours)} {line.unit}"
     if line.theirs:
-        text += f"; {line.peer}: {spread(line.theirs, 1)}; ratio {spread(line.ratios)}"
-    return text + "".join(f"; {name} {_short(value)}" for name, value in line.facts.items())
+        text += f"; {line.peer}: {spread(line.theirs)}; ratio {spread(line.ratios)}"
+    return text + "".join(f"; {name} {_text(value)}" for name, value in line.facts.items())
 
 
 def write(out: Path, record: dict) -> None:
@@ -102,36 +110,55 @@ def markdown(record: dict) -> str:
     notes = []
     for lines in record["groups"].values():
         for line in lines:
-            theirs = f"{spread(line['theirs'], 1)} {line['peer']}" if line["theirs"] else "–"
+            theirs = f"{spread(line['theirs'])} {line['peer']}" if line["theirs"] else "–"
             goal = f"≥ {line['goal']:g}" if line["goal"] else "–"
             rows.append(
-                f"| {line['what']} | {spread(line['ours'], 1)} {line['unit']} | {theirs} | "
+                f"| {line['what']} | {spread(line['ours'])} {line['unit']} | {theirs} | "
                 f"{spread(line['ratios'])} | {goal} |"
             )
             if line["facts"]:
-                facts = ", ".join(f"{name} {_short(v)}" for name, v in line["facts"].items())
+                facts = ", ".join(f"{name} {_text(v)}" for name, v in line["facts"].items())
                 notes.append(f"- {line['what']}: {facts}")
     notes += [f"- left out, {group}: {why}" for group, why in record["left_out"].items()]
+    quick = ", --quick: few and small ones" if record["quick"] else ""
     where = ", ".join(f"{name} {value}" for name, value in record["machine"].items())
     return "\n".join(
-        [*rows, "", *notes, "", f"Median (least–most) of repetitions in turns; {where}."]
+        [*rows, "", *notes, "", f"Median (least–most) of repetitions in turns{quick}; {where}."]
     )
 
 
 def plot(path: Path, record: dict) -> None:
-    """Draw each ratio with its spread beside the one asked for; on a log axis, 1 is the peer."""
-    from common.pictures import BLUE, INK, RULE, new_figure, save_figure
+    """Draw each ratio with its spread beside the one asked for; below, how cost grows.
 
-    lines = [line for group in record["groups"].values() for line in group if line["ratios"]]
-    if not lines:
+    All axes are logarithmic; a ratio of 1 is the peer.
+    """
+    from matplotlib.figure import Figure
+
+    from common.pictures import BLUE, INK, RULE, save_figure
+
+    every = [line for group in record["groups"].values() for line in group]
+    lines = [line for line in every if line["ratios"]]
+    grown = [line for line in every if line["curves"]]
+    heights = [0.7 + 0.42 * len(lines)] * bool(lines) + [3.2] * bool(grown)
+    if not heights:
         return
-    figure, (axes,) = new_figure(9, 0.7 + 0.42 * len(lines), 1)
+    figure = Figure(figsize=(9, sum(heights)), dpi=130, layout="constrained", facecolor="white")
+    parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+    if lines:
+        _plot_ratios(parts[0].subplots(), lines, (BLUE, INK, RULE))
+    if grown:
+        _plot_growth(parts[-1].subplots(1, 2), grown, (BLUE, INK, RULE))
+    save_figure(figure, path)
+
+
+def _plot_ratios(axes, lines: list[dict], colours: tuple[str, str, str]) -> None:
+    blue, ink, rule = colours
     for row, line in enumerate(lines):
         ratios = sorted(line["ratios"])
-        axes.plot([ratios[0], ratios[-1]], [row, row], color=BLUE, alpha=0.4, linewidth=5)
-        axes.plot(statistics.median(ratios), row, "o", color=BLUE)
+        axes.plot([ratios[0], ratios[-1]], [row, row], color=blue, alpha=0.4, linewidth=5)
+        axes.plot(statistics.median(ratios), row, "o", color=blue)
         if line["goal"]:
-            axes.plot(line["goal"], row, "|", color=INK, markersize=14, markeredgewidth=2)
+            axes.plot(line["goal"], row, "|", color=ink, markersize=14, markeredgewidth=2)
     axes.set_yticks(range(len(lines)), [f"{x['what']}\nbeside {x['peer']}" for x in lines])
     axes.tick_params(axis="y", labelsize=7)
     axes.set_ylim(len(lines) - 0.5, -0.5)
@@ -140,15 +167,32 @@ def plot(path: Path, record: dict) -> None:
     marks = [mark for mark in (0.5, 1, 1.5, 2, 3, 4, 6, 8, 12) if low <= mark <= high]
     axes.set_xticks(marks, [f"{mark:g}" for mark in marks])
     axes.minorticks_off()
-    axes.axvline(1, color=INK, linewidth=1)
-    axes.grid(axis="x", color=RULE, linewidth=0.6)
+    axes.axvline(1, color=ink, linewidth=1)
+    axes.grid(axis="x", color=rule, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel("times as fast as the alternative (dot: median, band: spread, bar: asked for)")
-    save_figure(figure, path)
 
 
-def _short(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:.4g}"
+def _plot_growth(panels, lines: list[dict], colours: tuple[str, str, str]) -> None:
+    blue, ink, rule = colours
+    for line, colour, mark in zip(lines, (blue, ink), ("o", "s"), strict=False):
+        curves = line["curves"]
+        for axes, name in zip(panels, ("seconds", "peak MiB"), strict=True):
+            axes.loglog(curves["sizes"], curves[name], mark + "-", color=colour, markersize=4)
+            exponent = line["facts"][f"exponent of {name}, last decade"]
+            label = f"{line['curves']['of']}, n^{exponent:.2f}"
+            axes.lines[-1].set_label(label)
+    for axes, name in zip(panels, ("seconds", "peak MiB, imports included"), strict=True):
+        axes.set_ylabel(name, fontsize=8)
+        axes.set_xlabel("images or frames", fontsize=8)
+        axes.tick_params(labelsize=8)
+        axes.legend(fontsize=7, frameon=False)
+        axes.grid(color=rule, linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+
+
+def _text(value: float | str) -> str:
+    return value if isinstance(value, str) else short(value)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("torch", "torchvision", "timm", "transformers", "onnxruntime", "av", "pillow", "pandas")
+PACKAGES = (
+    *("torch", "torchvision", "timm", "accelerate", "transformers", "numpy", "pandas", "pillow"),
+    *("onnxruntime", "av"),
+)
 
 
 @dataclass
@@ -19,7 +22,8 @@ class Line:
     """One comparison: rates of ours and of a peer, in turns within one run.
 
     ours, theirs: one rate a repetition, in `unit`; theirs is empty where there is no peer.
-    goal: the ratio asked for. facts: what else was read, by name.
+    goal: the ratio asked for. facts: what else was read, by name. curves: by what grows, its sizes,
+    and the seconds and peak MiB of each.
     """
 
     what: str
@@ -29,6 +33,7 @@ class Line:
     theirs: list[float] = field(default_factory=list)
     goal: float | None = None
     facts: dict[str, float | str] = field(default_factory=dict)
+    curves: dict[str, list[list[float]]] = field(default_factory=dict)
 
     @property
     def ratios(self) -> list[float]:
@@ -40,35 +45,36 @@ def in_turns(
     calls: dict[str, Callable[[], float]],
     repetitions: int,
     warmups: int = 1,
-    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Time each call `repetitions` times, one after the other, and return its rates.
 
     A call does its work and returns how much that was (images, frames); its rate is that over the
     seconds it took. The order turns round in every second repetition, so that neither side always
-    runs in the other's warm cache. On a GPU a call must end in a synchronisation. With
-    time.process_time as clock, seconds are those of this process's cores: what others do beside it
-    counts little.
+    runs in the other's warm cache. On a GPU a call must end in a synchronisation.
     """
     rates: dict[str, list[float]] = {name: [] for name in calls}
     for repetition in range(-warmups, repetitions):
         order = list(calls) if repetition % 2 else list(reversed(calls))
         for name in order:
-            start = clock()
+            start = time.perf_counter()
             amount = calls[name]()
             if repetition >= 0:
-                rates[name].append(amount / (clock() - start))
+                rates[name].append(amount / (time.perf_counter() - start))
     return rates
 
 
-def spread(values: list[float], digits: int = 2) -> str:
-    """Return `median (least–most)`, or the value alone where there is but one."""
+def spread(values: list[float]) -> str:
+    """Return `median (least–most)` to three digits, or the value alone where there is but one."""
     if not values:
         return "–"
-    middle = f"{statistics.median(values):,.{digits}f}"
     if len(values) == 1:
-        return middle
-    return f"{middle} ({min(values):,.{digits}f}–{max(values):,.{digits}f})"
+        return short(values[0])
+    return f"{short(statistics.median(values))} ({short(min(values))}–{short(max(values))})"
+
+
+def short(value: float) -> str:
+    """Return a number to three significant digits, in full from 100 on."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
 
 
 def machine() -> dict[str, str]:
@@ -98,17 +104,11 @@ def machine() -> dict[str, str]:
     return found
 
 
-def matmul_peak(
-    dtype,
-    device: str = "cpu",
-    seconds: float = 1.0,
-    clock: Callable[[], float] = time.perf_counter,
-) -> float:
-    """Measure the machine's best FLOP/s in square matrix products of a type.
+def matmul_peak(dtype, device: str = "cpu", seconds: float = 1.0) -> float:
+    """Measure the machine's best FLOP/s in square matrix products of a type, on all its cores.
 
-    2·n³ floating-point operations each; the best of three sides n and of many repetitions, because
-    a peak is what the machine can do, not what it does on average. A repetition lasts a tenth of a
-    second: process_time learns what other threads have used only at every tick of the system.
+    2·n³ floating-point operations each; the best of three sides n and of many repetitions of a
+    tenth of a second, because a peak is what the machine can do, not what it does on average.
     """
     import torch
 
@@ -118,12 +118,12 @@ def matmul_peak(
         b = torch.randn(side, side, device=device).to(dtype)
 
         def products(count: int, a=a, b=b) -> float:
-            start = clock()
+            start = time.perf_counter()
             for _ in range(count):
                 a @ b
             if device != "cpu":
                 torch.cuda.synchronize()
-            return max(clock() - start, 1e-6)
+            return time.perf_counter() - start
 
         products(1)
         count = max(1, round(0.1 * 3 / products(3)))
