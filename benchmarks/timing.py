@@ -81,15 +81,15 @@ def machine() -> dict[str, str]:
     """Return the machine and the versions that figures stand with."""
     import torch
 
-    names = [
-        line.split(":", 1)[1].strip()
-        for line in _lines("/proc/cpuinfo")
-        if line.startswith("model name")
-    ]
+    told = dict(line.split(":", 1) for line in _lines("/proc/cpuinfo") if ":" in line)
+    told = {name.strip(): value.strip() for name, value in told.items()}
+    # A virtual machine's name may hide the generation, which family and model tell.
+    name = told.get("model name", platform.machine())
+    name += "".join(f", {key} {told[key]}" for key in ("cpu family", "model") if key in told)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     load = os.getloadavg()[0]
     found = {
-        "processor": f"{names[0] if names else platform.machine()}, {cores} cores",
+        "processor": f"{name}, {cores} cores",
         "threads": str(torch.get_num_threads()),
         "load before": f"{load:.1f}",
         "python": platform.python_version(),

@@ -3,6 +3,7 @@
 import json
 import runpy
 import shlex
+import shutil
 import sys
 
 import numpy as np
@@ -12,10 +13,11 @@ from scipy.stats import ttest_rel
 from toy_world import ROOT, TINY, make_prepared, record
 
 from benchmarks.comparison import Section, difference, markdown, save_plot, scores_of
-from benchmarks.derived_data import keep_part
+from benchmarks.derived_data import add_pseudo_labels, keep_part
 from benchmarks.paper_rows import RUNS, SECTIONS
 from benchmarks.paper_tables import Row, check_world, commands_of, main, run_row
 from common.classifier import create_classifier, create_encoder
+from common.emotions import CHALLENGE
 from common.files import UserError
 from common.manifest import hold_out, read_manifest
 from common.weights import save_model
@@ -157,6 +159,39 @@ def test_a_part_of_a_set_without_splits_holds_out_whom_the_whole_does(tmp_path):
     part = read_manifest(tmp_path / "part" / "prepared" / "manifest.csv")
     assert len(part) < len(whole)
     assert set(part.image[hold_out(part)]) == set(whole.image[hold_out(whole)])
+
+
+def test_the_frames_a_model_is_surest_of_become_compounds(tmp_path):
+    prepared = make_prepared(tmp_path / "data") / "prepared"
+    frames = [("01", number) for number in range(1, 9)] + [("02", number) for number in range(1, 5)]
+    (prepared / "crops").mkdir()
+    image = next((prepared / "images" / "Toy").iterdir())
+    lines = ["video,frame,image,box,score"]
+    for video, number in frames:
+        found = (video, number) != ("01", 8)  # no face: no crop to learn from
+        name = f"crops/{video}-{number}.png"
+        shutil.copy(image, prepared / name)
+        lines.append(f"{video},{number},{name if found else ''},,")
+    (prepared / "frames.csv").write_text("\n".join(lines) + "\n")
+    seen = pd.DataFrame(frames, columns=["video", "frame"])
+    seen[list(CHALLENGE)] = 0.1
+    decisions = np.array([0] * 8 + [6] * 4)
+    for row, decision in enumerate(decisions):  # from the surest down, in each class
+        seen.loc[row, CHALLENGE[decision]] = 0.9 - row / 100
+    seen.assign(decision=decisions).to_csv(tmp_path / "probabilities.csv", index=False)
+    add_pseudo_labels(tmp_path / "row", tmp_path / "data", tmp_path / "probabilities.csv")
+    table = read_manifest(tmp_path / "row" / "prepared" / "manifest.csv")
+    added = table[table.dataset == "pseudo"]
+    plain = read_manifest(prepared / "manifest.csv")
+    assert table.image[table.dataset != "pseudo"].tolist() == plain.image.tolist()
+    shown = sorted(zip(added.image, added.labels.astype(str), strict=True))
+    # half of each class: of seven frames with a face three, of four two
+    assert shown == [
+        *[(f"crops/01-{number}.png", "Fear Surprise") for number in (1, 2, 3)],
+        *[(f"crops/02-{number}.png", "Anger Sadness") for number in (1, 2)],
+    ]
+    assert set(added.split) == {"train"} and set(added.subject) == {"challenge 01", "challenge 02"}
+    assert (tmp_path / "row" / "prepared" / "crops" / "02-1.png").is_file()
 
 
 def test_what_a_world_lacks_is_told_before_anything_is_trained(tmp_path, monkeypatch, capsys):
