@@ -80,7 +80,7 @@ def main() -> None:
 
     from common.curriculum import PAIRS
     from common.emotions import BASIC
-    from common.finetuning import choose_sets
+    from common.finetuning import choose_sets, seen_in_single_phase
     from common.manifest import SPLITS, folds, hold_out, read_manifest, thin_out
     from common.validation import gather_folds
 
@@ -121,20 +121,6 @@ def main() -> None:
         folder, last = f"curriculum/fold-{args.fold}", args.fold == chosen[-1]
         train(args, manifest, rows, checked, fold_of == args.fold, folder, last)
     gather_folds(args)
-
-
-def seen_in_single_phase(manifest, folded) -> int:
-    """Count the compounds of folds whose person is among those that 03 trains on by default.
-
-    manifest: with the owners' splits, as 03 reads it. folded: bool, aligned, the compounds.
-    """
-    import numpy as np
-
-    from common.manifest import groups, hold_out, training_rows
-
-    person = groups(manifest)
-    trained = training_rows(manifest, hold_out(manifest)) & (manifest.kind == "single")
-    return int(np.isin(person[folded], person[trained]).sum())
 
 
 def refuse_bad_settings(args) -> None:
