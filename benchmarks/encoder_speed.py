@@ -178,19 +178,18 @@ def loader(quick: bool) -> list[Line]:
         plan = Plan(np.arange(count), np.zeros((count, 0), dtype=np.float32))
         passes = [np.arange(start, start + batch) for start in range(0, count, batch)]
 
-        def ours() -> float:
-            made = training_passes(
+        def made():
+            return training_passes(
                 store, plan, passes, geometry, randoms=196, seed=0, epoch=0, workers=0
             )
-            whole = (normalise(one["images"], FACE_MEAN, FACE_STD) for one in made)
+
+        def ours() -> float:
+            whole = (normalise(one["images"], FACE_MEAN, FACE_STD) for one in made())
             deque(whole, maxlen=0)  # let go one by one, as training does
             return count
 
         def bytes_alone() -> float:
-            made = training_passes(
-                store, plan, passes, geometry, randoms=196, seed=0, epoch=0, workers=0
-            )
-            deque(made, maxlen=0)
+            deque(made(), maxlen=0)
             return count
 
         def through_pil() -> float:
