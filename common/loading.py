@@ -231,7 +231,8 @@ def _loader(data: Dataset, workers: int) -> Iterator:
         worker_init_fn=_start_worker,
         multiprocessing_context="fork" if workers and hasattr(os, "fork") else None,
     )
-    with signals.blocked():
+    # Held, too: another thread may receive a signal, and torch's iterator complains if it is half made.
+    with signals.held(), signals.blocked():
         return iter(loader)
 
 
