@@ -231,7 +231,7 @@ def _loader(data: Dataset, workers: int) -> Iterator:
         worker_init_fn=_start_worker,
         multiprocessing_context="fork" if workers and hasattr(os, "fork") else None,
     )
-    # Held, too: another thread may receive a signal, and torch's iterator complains if it is half made.
+    # Held, too: another thread may receive a signal, and torch complains of a half-made iterator.
     with signals.held(), signals.blocked():
         return iter(loader)
 
