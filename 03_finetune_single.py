@@ -8,6 +8,7 @@ In:  <data-dir>/prepared/manifest.csv (01), <run-dir>/mae/model.safetensors (02)
 Out: <run-dir>/single/model.safetensors   of the epoch with the best validation macro-F1
                      metrics.csv, validation.csv and report.json (each image, each emotion),
                      confusion.png, curves.png, run.json
+     with --folds: a folder fold-1, fold-2 … of these each, to start each fold of 04 from
 
 Examples
   python 03_finetune_single.py --config configs/demo.toml
@@ -20,7 +21,7 @@ from __future__ import annotations
 from common.config import make_parser, parse_arguments, run_script
 from common.emotions import ADAPTATION, ADAPTATION_SETS, BASIC, multi_hot
 from common.files import UserError, file_digest
-from common.flags import FINETUNING, count, positive_float
+from common.flags import FINETUNING, count, positive_float, refuse_bad_folds
 
 # Other modules are imported where they are used: --help and a wrong flag need not wait for torch.
 
@@ -42,17 +43,24 @@ def main() -> None:
     args = arguments()
     if args.loss == "bmc" and args.balance == "logit-adjustment":
         raise UserError("--loss bmc is balanced by itself; leave out --balance logit-adjustment.")
+    refuse_bad_folds(args)
     from common.finetuning import choose_sets
+    from common.folding import asked_for, leave_persons_out, number_folds
     from common.manifest import hold_out, read_manifest, thin_out, training_rows
-    from common.runs import finish_run, init_facts, start_run
+    from common.runs import init_facts
 
     args.init = args.init or str(args.run_dir / "mae" / "model.safetensors")
-    prepared = args.data_dir / "prepared"
-    manifest = read_manifest(prepared / "manifest.csv")
+    path = args.data_dir / "prepared" / "manifest.csv"
+    manifest = read_manifest(path)
     held = hold_out(manifest)
-    training = training_rows(manifest, held)
+    parts = {None: (training_rows(manifest, held), held)}
+    if args.folds:
+        fold_of = number_folds(manifest, args.folds)
+        parts = {
+            fold: leave_persons_out(manifest, *parts[None], fold_of == fold)
+            for fold in asked_for(args)
+        }
     manifest = thin_out(manifest[manifest.kind == "single"], args.limit)
-    held, training = held[manifest.index], training[manifest.index]
     # Both phases are checked before either is trained: a night of adaptation must not end in an
     # error that could have been told at once.
     if args.adapt_datasets:
@@ -65,28 +73,45 @@ def main() -> None:
     emotional = manifest.labels.isin(BASIC)  # paper §3.3: without Neutral
     left_out = manifest.labels[chosen & ~emotional].astype(str).value_counts()
     chosen &= emotional
-    counts = int((chosen & training).sum()), int((chosen & held).sum())
-    if not all(counts):
-        raise UserError(
-            f"The single phase finds {counts[0]} images to train on and {counts[1]} to validate on "
-            f"in {', '.join(sorted(set(manifest.dataset))) or 'no labelled set'}; a fifth of the "
-            "persons of a table without a `split` is held out, so it needs several (`subject`)."
-        )
+    phases = {}
+    for fold, (training, held) in parts.items():
+        own = manifest, training[manifest.index], held[manifest.index]
+        phases[fold] = [part[adapting] for part in own], [part[chosen] for part in own]
+        counts = [int(rows.sum()) for rows in phases[fold][1][1:]]
+        if not all(counts):
+            raise UserError(
+                f"The single phase{f' of fold {fold}' if fold else ''} finds {counts[0]} images to "
+                f"train on and {counts[1]} to validate on in "
+                f"{', '.join(sorted(set(manifest.dataset))) or 'no labelled set'}; a fifth of the "
+                "persons of a table without a `split` is held out, so it needs several (`subject`)."
+            )
     # What else the result depends on, to compare when a run goes on.
-    facts = {"manifest_sha256": file_digest(prepared / "manifest.csv"), **init_facts(args.init)}
-    run = start_run(args, "single", facts)
+    facts = {"manifest_sha256": file_digest(path), **init_facts(args.init)}
+    named = ", ".join(f"{number:,} {label}" for label, number in left_out.items())
+    for args.fold, of_fold in phases.items():  # so that each run's record tells its fold
+        train(args, *of_fold, named or "no image", facts, last=args.fold == list(phases)[-1])
+
+
+def train(args, adaptation, singles, left_out: str, facts: dict, last: bool) -> None:
+    """Train both phases, each given as rows of the manifest and bools [n]: training, held out.
+
+    left_out: images by label that is none of the six. facts: what the result depends on beside the
+    settings. last: nothing is trained after it.
+    """
+    from common.runs import finish_run, start_run
+
+    run = start_run(args, f"single/fold-{args.fold}" if args.fold else "single", facts)
     if run is None:
         return
     start = None if args.init == "none" else args.init
-    if args.adapt_epochs and (adapting & training).any():
-        start = adapt(run, args, start, *(part[adapting] for part in (manifest, training, held)))
+    if args.adapt_epochs and adaptation[1].any():
+        start = adapt(run, args, start, *adaptation)
     elif args.adapt_epochs:
         sets = args.adapt_datasets or ADAPTATION_SETS
         run.say(f"adapt: no image of {', '.join(sets)} to train on; left out")
-    named = ", ".join(f"{number:,} {label}" for label, number in left_out.items())
-    run.say(f"single: left out as none of the six emotions: {named or 'no image'}")
-    train_single(run, args, start, *(part[chosen] for part in (manifest, training, held)))
-    finish_run(run)
+    run.say(f"single: left out as none of the six emotions: {left_out}")
+    train_single(run, args, start, *singles)
+    finish_run(run, last)
     run.say(f"single: classifier in {run.folder / 'model.safetensors'}")
 
 

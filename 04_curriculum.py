@@ -22,7 +22,14 @@ from __future__ import annotations
 
 from common.config import make_parser, parse_arguments, run_script
 from common.files import UserError
-from common.flags import FINETUNING, fraction, not_negative, positive, positive_float
+from common.flags import (
+    FINETUNING,
+    fraction,
+    not_negative,
+    positive,
+    positive_float,
+    refuse_bad_folds,
+)
 
 # Other modules are imported where they are used: --help and a wrong flag need not wait for torch.
 
@@ -65,27 +72,29 @@ def arguments():
     add("--validate-on", nargs="+", metavar="NAME", help="sets whose held-out compounds validate "
         "(default: all)")  # fmt: skip
     add("--keep", choices=("best", "last"), default="best", help="epoch whose weights are kept")
-    add("--folds", type=positive, metavar="N", help="validate on each of N folds of the compounds "
-        "that are in no test split, grouped by person or video, in turn; with --keep last, no "
-        "fold chooses the epoch that it judges")  # fmt: skip
-    add("--fold", type=positive, metavar="K", help="of these only fold K, from 1")
     return parse_arguments(parser, "curriculum")
 
 
 def main() -> None:
     args = arguments()
     refuse_bad_settings(args)
-    import pandas as pd
-    from accelerate import PartialState
-
     from common.curriculum import PAIRS
     from common.emotions import BASIC
-    from common.finetuning import choose_sets, seen_in_single_phase
-    from common.manifest import SPLITS, folds, hold_out, read_manifest, thin_out
-    from common.validation import gather_folds
+    from common.files import file_digest
+    from common.finetuning import choose_sets
+    from common.folding import (
+        asked_for,
+        gather_folds,
+        number_folds,
+        released_for_folds,
+        starts_of_folds,
+        warn_of_seen_persons,
+    )
+    from common.manifest import hold_out, read_manifest, thin_out
+    from common.runs import init_facts
 
-    args.init = args.init or str(args.run_dir / "single" / "model.safetensors")
-    manifest = read_manifest(args.data_dir / "prepared" / "manifest.csv")
+    path = args.data_dir / "prepared" / "manifest.csv"
+    manifest = read_manifest(path)
     labels = manifest.labels.astype(str)
     single = labels.isin(BASIC) & (manifest.kind == "single")
     single &= choose_sets(manifest, args.datasets, "--datasets")
@@ -95,31 +104,28 @@ def main() -> None:
     checked = natural
     if args.validate_on:
         checked = natural & choose_sets(manifest, args.validate_on, "--validate-on")
+    named, usual = args.init, str(args.run_dir / "single" / "model.safetensors")
+    facts = {"manifest_sha256": file_digest(path)}
     if not args.folds:
-        train(args, manifest, rows, checked, hold_out(manifest), "curriculum")
+        args.init = named or usual
+        facts |= init_facts(args.init)
+        train(args, manifest, rows, checked, hold_out(manifest), "curriculum", facts)
         return
     # Owners' test splits stay out; of the others, each compound is trained on in all folds but its
-    # own. The folds are the same for every seed, to be compared and averaged.
-    folded = natural & (manifest.split != "test")
-    if not folded.any():
-        raise UserError(
-            "--folds divides the labelled compounds, and outside test splits there is none of "
-            f"--pairs {args.pairs}; leave it out, or prepare a set that has some (01)."
-        )
-    if (seen := seen_in_single_phase(manifest, folded)) and PartialState().is_main_process:
-        print(
-            f"warning: {seen:,} of {folded.sum():,} compounds in folds show persons whose single "
-            "expressions 03 has trained on, so that these folds do not judge by unseen persons.",
-            flush=True,
-        )
-    manifest["split"] = manifest["split"].cat.set_categories(SPLITS)
-    manifest.loc[folded, "split"] = "train"
-    fold_of = pd.Series(0, index=manifest.index)
-    fold_of[folded] = 1 + folds(manifest[folded], args.folds, seed=0)
-    chosen = [args.fold] if args.fold else range(1, args.folds + 1)
+    # own.
+    fold_of = number_folds(manifest, args.folds)
+    if not (natural & (fold_of > 0)).any():
+        raise UserError(f"Outside test splits there is no compound of --pairs {args.pairs}.")
+    starts = {} if named else starts_of_folds(args, facts["manifest_sha256"])
+    if not starts and named != "none":
+        warn_of_seen_persons(manifest, fold_of)
+    released = released_for_folds(manifest, fold_of)
+    chosen = asked_for(args)
     for args.fold in chosen:  # so that each run's record tells its fold
+        args.init = starts.get(args.fold, named or usual)
+        more = {**init_facts(args.init), "start_of_fold": bool(starts)}
         folder, last = f"curriculum/fold-{args.fold}", args.fold == chosen[-1]
-        train(args, manifest, rows, checked, fold_of == args.fold, folder, last)
+        train(args, released, rows, checked, fold_of == args.fold, folder, facts | more, last)
     gather_folds(args)
 
 
@@ -130,11 +136,7 @@ def refuse_bad_settings(args) -> None:
             f"--stage-epochs ({args.stage_epochs}) and --compound-shares ({args.compound_shares}) "
             "must name the same number of sub-stages."
         )
-    if args.folds == 1 or (args.fold or 0) > (args.folds or 0):
-        raise UserError(
-            f"--folds {args.folds} --fold {args.fold}: --folds must be 2 or more, and --fold, "
-            "where given, one of them, from 1."
-        )
+    refuse_bad_folds(args)
     can_stop = args.stage_epochs[-1] - 2  # the earliest end: an epoch is best, N are worse
     if args.early_stop and args.early_stop > can_stop:
         raise UserError(
@@ -148,11 +150,12 @@ def refuse_bad_settings(args) -> None:
         )
 
 
-def train(args, manifest, rows, checked, held, folder: str, last: bool = True) -> None:
+def train(args, manifest, rows, checked, held, folder: str, facts: dict, last=True) -> None:
     """Train one model on what is not held out, validate it on what is.
 
     manifest: all images. rows: index of those that 04 uses. checked, held: bool, aligned with the
-    manifest; held compounds that are checked validate. folder: below the run's.
+    manifest; held compounds that are checked validate. folder: below the run's. facts: what the
+    result depends on beside the settings. last: nothing is trained after it.
     """
     import numpy as np
 
@@ -168,13 +171,12 @@ def train(args, manifest, rows, checked, held, folder: str, last: bool = True) -
     )
     from common.emotions import BASIC, CHALLENGE, challenge_class, multi_hot
     from common.evaluation import predict
-    from common.files import file_digest
     from common.finetuning import evaluation_input, expression_loss, model_options, no_better_for
     from common.images import Geometry, ImageStore
     from common.manifest import training_rows
     from common.optimization import make_optimizer
     from common.pictures import save_curves, save_examples
-    from common.runs import finish_run, init_facts, start_run
+    from common.runs import finish_run, start_run
     from common.training import fit
     from common.validation import compound_f1, prediction_table, save_validation
     from common.weights import read_weights, save_model, start_from
@@ -194,7 +196,6 @@ def train(args, manifest, rows, checked, held, folder: str, last: bool = True) -
             f"There is no single expression to train on in {prepared}; prepare a labelled set (01),"
             f" or name others in --datasets (prepared: {', '.join(sorted(set(manifest.dataset)))})."
         )
-    facts = {"manifest_sha256": file_digest(prepared / "manifest.csv"), **init_facts(args.init)}
     run = start_run(args, folder, facts)
     if run is None:
         return

@@ -18,7 +18,6 @@ from common.evaluation import predict
 from common.files import UserError
 from common.images import Geometry, ImageStore
 from common.loading import Plan, in_turn
-from common.manifest import groups, hold_out, training_rows
 from common.optimization import cosine, make_optimizer
 from common.runs import Run
 from common.training import fit
@@ -42,16 +41,6 @@ def choose_sets(manifest: pd.DataFrame, names: Sequence[str] | None, flag: str) 
                 f"{flag} names {name!r}, but prepared are {', '.join(known)}{nearest(name, known)}"
             )
     return manifest.dataset.isin(names)
-
-
-def seen_in_single_phase(manifest: pd.DataFrame, compounds: pd.Series) -> int:
-    """Count the compounds whose person is among those that 03 trains on by default.
-
-    manifest: as 03 reads it, with the owners' splits. compounds: bool, aligned.
-    """
-    person = groups(manifest)
-    trained = training_rows(manifest, hold_out(manifest)) & (manifest.kind == "single")
-    return int(np.isin(person[compounds], person[trained]).sum())
 
 
 def model_options(args: argparse.Namespace) -> dict:

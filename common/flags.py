@@ -6,6 +6,8 @@ import argparse
 import ast
 from pathlib import Path
 
+from common.files import UserError
+
 # The colour statistics of aligned faces, from the authors' released code.
 FACE_MEAN = (0.4990, 0.4104, 0.3656)
 FACE_STD = (0.2971, 0.2699, 0.2653)
@@ -77,12 +79,22 @@ def _option(text: str) -> tuple[str, object]:
         return key, value
 
 
+def refuse_bad_folds(args: argparse.Namespace) -> None:
+    """Raise UserError for --folds and --fold that do not go together."""
+    if args.folds == 1 or (args.fold or 0) > (args.folds or 0):
+        raise UserError(
+            f"--folds {args.folds} --fold {args.fold}: --folds must be 2 or more, and --fold, "
+            "where given, one of them, from 1."
+        )
+
+
 # What 03 and 04 train with; 03 and 04 add to it what is theirs.
 FINETUNING = (
     *("data_dir", "run_dir", "seed", "global_batch", "batch_size", "workers", "mixed_precision"),
     *("model", "model_options", "image_size", "mean", "std", "init", "datasets", "loss", "lr"),
     *("weight_decay", "layer_decay", "warmup_epochs", "drop_path", "crop_area", "jitter", "cutout"),
-    *("early_stop", "ema", "compile", "grad_checkpointing", "limit", "save_minutes", "report_to"),
+    *("early_stop", "ema", "folds", "fold", "compile", "grad_checkpointing", "limit"),
+    *("save_minutes", "report_to"),
 )
 
 # Flags that mean the same in every script. A script picks those that it uses.
@@ -182,6 +194,15 @@ COMMON: dict[str, dict] = {
         metavar="N",
         help="stop after N epochs without a better validation score (default: never)",
     ),
+    "folds": dict(
+        type=positive,
+        default=None,
+        metavar="N",
+        help="N folds of the compounds that are in no test split, grouped by person or video, in "
+        "turn: 03 leaves a fold's persons out, 04 starts from that and validates on them; with "
+        "--keep last, no fold chooses the epoch that it judges",
+    ),
+    "fold": dict(type=positive, default=None, metavar="K", help="of these only fold K, from 1"),
     "limit": dict(type=positive, default=None, help="use only N images (a quick look)"),
     "save_minutes": dict(
         type=positive_float, default=10.0, help="minutes between saved states within an epoch"

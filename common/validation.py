@@ -9,14 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from accelerate import PartialState
 from scipy.special import expit
 
 from common.emotions import BASIC, CHALLENGE, challenge_class, compound_scores, multi_hot
-from common.files import UserError, whole_file
+from common.files import whole_file
 from common.metrics import emotion_scores, macro_f1, summarise
 from common.pictures import save_confusion
-from common.runs import FREE_SETTINGS
 
 # Probability from which an emotion counts as shown: the logits of balanced MSE aim at 0 and 1.
 THRESHOLDS = {"bce": 0.5, "bmc": float(expit(0.5))}
@@ -81,36 +79,6 @@ def save_validation(
         path.with_name("confusion.png"), np.array(score["confusion"]), names, "Validation"
     )
     say_score(score, say)
-
-
-def gather_folds(args: argparse.Namespace) -> None:
-    """Score the out-of-fold predictions of 04 together, once every fold has its own: oof.csv.
-
-    Raises UserError where the folds were trained with different settings.
-    """
-    folder = args.run_dir / "curriculum"
-    paths = [folder / f"fold-{fold}" / "validation.csv" for fold in range(1, args.folds + 1)]
-    if PartialState().is_main_process and all(path.is_file() for path in paths):
-        records = [json.loads(path.with_name("run.json").read_text()) for path in paths]
-        settings = [{**record["settings"], "fold": None} for record in records]
-        for number, other in enumerate(settings):
-            names = [name for name in other if other[name] != settings[0].get(name)]
-            if differing := [name for name in names if name not in {*FREE_SETTINGS, "init"}]:
-                raise UserError(
-                    f"{paths[number].parent} was trained with another {', '.join(differing)} than "
-                    f"{paths[0].parent}, so their predictions are not scored together; delete the "
-                    "folds that are of other settings."
-                )
-        tables = [pd.read_csv(path, keep_default_na=False) for path in paths]
-        together = pd.concat(tables, keys=range(1, args.folds + 1), names=["fold", None])
-        print(
-            f"all {args.folds} folds, each image judged by the model that was not trained on it"
-            + (" (but whose epoch it helped to choose: --keep last)" * (args.keep == "best"))
-            + ":"
-        )
-        save_validation(
-            folder / "oof.csv", together.reset_index("fold"), CHALLENGE, args, say=print
-        )
 
 
 def say_score(score: dict, say: Callable[[str], None]) -> None:

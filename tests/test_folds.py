@@ -5,9 +5,12 @@ import json
 import pandas as pd
 import pytest
 from finetuned import curriculum, train
-from toy_world import make_prepared
+from toy_world import TINY, call, make_prepared
 
 from common.classifier import load_classifier
+from common.files import file_digest
+from common.folding import leave_persons_out, number_folds
+from common.manifest import hold_out, read_manifest, training_rows
 
 
 @pytest.fixture(scope="module")
@@ -45,19 +48,83 @@ def test_folds_of_tables_without_a_split(tmp_path, capsys):
     assert (tmp_path / "curriculum" / "fold-1" / "validation.csv").is_file()
 
 
-def test_compounds_of_persons_that_03_has_seen_are_told_before_folds(tmp_path, capsys):
-    world = make_prepared(tmp_path / "world")
+def one_set(folder):
+    """Make a world of 21 persons of one set without splits, each with singles and a compound."""
+    world = make_prepared(folder / "world")
     table = pd.read_csv(world / "prepared" / "manifest.csv", keep_default_na=False, dtype=str)
-    # 21 persons of one set, each with singles and a compound; a fifth is held out by 03
     table["split"] = ""
     labelled = table.kind != "unlabelled"
     table.loc[labelled, "dataset"] = "Own"
     table.loc[labelled, "subject"] = [f"p{row % 21}" for row in range(labelled.sum())]
     table.to_csv(world / "prepared" / "manifest.csv", index=False)
-    options = ("--folds", 3, "--fold", 1)
-    _, output, _ = curriculum(capsys, world, tmp_path, *options, stages=(1,), shares=(1,))
+    return world, table.set_index("image")
+
+
+def usual(capsys, script, world, folder, *more):
+    """Run a script on the toy world with the first weights that it takes by itself."""
+    status, output, complaint = call(capsys)(
+        script, "--data-dir", world, "--run-dir", folder, *TINY, *more
+    )
+    return status, output + complaint
+
+
+SINGLE = ("03_finetune_single.py", "--adapt-epochs", 0, "--epochs", 1)
+COMPOUND = ("04_curriculum.py", "--stage-epochs", 1, "--compound-shares", 1)
+
+
+def test_compounds_of_persons_that_03_has_seen_are_told_before_folds(tmp_path, capsys):
+    world, _ = one_set(tmp_path)
+    script, *options = SINGLE
+    assert usual(capsys, script, world, tmp_path, *options, "--init", "none")[0] == 0
+    script, *options = COMPOUND
+    status, output = usual(capsys, script, world, tmp_path, *options, "--folds", 3, "--fold", 1)
+    assert status == 0
     seen = int(output.partition("warning: ")[2].split()[0])
-    assert 12 <= seen < 21
+    assert 12 <= seen < 21  # a fifth is held out by 03
+
+
+def test_folds_of_04_start_from_those_of_03_which_have_seen_none_of_the_judged(tmp_path, capsys):
+    world, table = one_set(tmp_path)
+    script, *options = SINGLE
+    status, _ = usual(capsys, script, world, tmp_path, *options, "--init", "none", "--folds", 3)
+    assert status == 0
+    script, *options = COMPOUND
+    status, output = usual(capsys, script, world, tmp_path, *options, "--folds", 3)
+    assert status == 0 and "show persons" not in output
+    judged = pd.read_csv(tmp_path / "curriculum" / "oof.csv")
+    assert len(judged) == 21
+    for fold in (1, 2, 3):
+        single, compound = (tmp_path / part / f"fold-{fold}" for part in ("single", "curriculum"))
+        record = json.loads((compound / "run.json").read_text())["settings"]
+        assert record["init_sha256"] == file_digest(single / "model.safetensors")
+        chosen_by = pd.read_csv(single / "validation.csv").image
+        persons = set(table.subject[judged.image[judged.fold == fold]])
+        assert persons and not persons & set(table.subject[chosen_by])
+
+
+def test_no_person_of_a_fold_is_trained_or_validated_on_by_its_03(tmp_path):
+    world, _ = one_set(tmp_path)
+    manifest = read_manifest(world / "prepared" / "manifest.csv")
+    held = hold_out(manifest)
+    fold_of = number_folds(manifest, 3)
+    parts = [training_rows(manifest, held), held]
+    for fold in (1, 2, 3):
+        persons = set(manifest.subject[fold_of == fold])
+        lessened = leave_persons_out(manifest, *parts, fold_of == fold)
+        for rows, fewer in zip(parts, lessened, strict=True):
+            others = ~manifest.subject.isin(persons)
+            assert fewer.tolist() == (rows & others).tolist() and fewer.any()
+
+
+def test_04_refuses_folds_that_03_divided_otherwise(tmp_path, capsys):
+    world, _ = one_set(tmp_path)
+    script, *options = SINGLE
+    usual(capsys, script, world, tmp_path, *options, "--init", "none", "--folds", 3, "--fold", 1)
+    script, *options = COMPOUND
+    for asked, named in ((("--folds", 4, "--fold", 1), "fold-1"), (("--folds", 3), "fold-2")):
+        status, output = usual(capsys, script, world, tmp_path, *options, *asked)
+        assert status == 2 and f"{named} is no fold of 03" in output
+    assert not (tmp_path / "curriculum").exists()
 
 
 def test_folds_of_other_settings_are_not_scored_together(world, tmp_path, capsys):
