@@ -11,7 +11,6 @@ import pandas as pd
 import timm.layers
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from common.augment import normalise
 from common.classifier import load_classifier
@@ -20,6 +19,7 @@ from common.files import UserError
 from common.images import ImageStore
 from common.loading import evaluation_batches
 from common.pictures import PictureFile, data_address, thumbnail
+from common.progress import progress_bar
 from common.runs import refuse_unfinished
 
 PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -167,7 +167,7 @@ def predict_crops(
     store = ImageStore(root, faces["image"].tolist())
     total = np.zeros((len(faces), *_looks_shape(ensemble), len(BASIC)))
     readable = np.ones(len(faces), dtype=bool)
-    bar = tqdm(total=len(store) * len(ensemble.sizes), desc="predict", unit="img", disable=None)
+    bar = progress_bar("predict", "img", len(store) * len(ensemble.sizes))
     for size in ensemble.sizes if len(store) else []:
         for positions, images, valid in evaluation_batches(store, size, batch_size, workers):
             rows = positions.numpy()
@@ -210,7 +210,7 @@ def predict_videos(
 
     pictures, keys, parts, decoded, warnings = PictureFile(folder), [], [], {}, []
     shape = (*_looks_shape(ensemble), len(BASIC))
-    with tqdm(total=len(paths), desc="videos", unit="video", disable=None) as bar:
+    with progress_bar("videos", "video", len(paths)) as bar:
         for item in stream_faces(
             paths, ensemble.sizes, batch_size=batch_size, everyone=everyone, threads=threads
         ):

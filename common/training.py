@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from common import signals
 from common.images import Geometry, ImageStore
@@ -28,6 +27,7 @@ from common.journal import (
 )
 from common.loading import Plan, split_batches, training_passes
 from common.optimization import Average
+from common.progress import progress_bar
 from common.runs import Run
 from common.states import States
 
@@ -137,13 +137,9 @@ def fit(
         begun, waited, failed = time.monotonic(), 0.0, []
         sums = torch.tensor(progress["sums"], device=accelerator.device)
         diverged = torch.tensor(-1, device=accelerator.device)  # the first step without a loss
-        bar = tqdm(
-            total=len(shown),
-            initial=first * global_batch,
-            desc=f"{name} {epoch + 1}/{epochs}",
-            unit="img",
-            leave=False,
-            disable=None if run.main else True,
+        told = f"{name} {epoch + 1}/{epochs}"
+        bar = progress_bar(
+            told, "img", len(shown), run.main, initial=first * global_batch, leave=False
         )
         for number in range(first, len(steps)):
             size = min(global_batch, len(shown) - number * global_batch)

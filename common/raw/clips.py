@@ -8,9 +8,8 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm import tqdm
-
 from common.files import UserError, whole_file
+from common.progress import progress_bar
 from common.raw.ingest import (
     VERSION,
     Options,
@@ -46,7 +45,7 @@ def prepare_videos(
             todo[name] = old and old["complaint"]
     new = 0
     calls = ((ingest_video, str(given.paths[name]), name, options) for name in todo)
-    bar = tqdm(desc="videos", unit="video", total=len(mine), disable=None if team.main else True)
+    bar = progress_bar("videos", "video", len(mine), team.main)
     with bar:
         bar.update(len(mine) - len(todo))
         results = in_order(pool, calls, ahead=2 * (os.cpu_count() or 1))

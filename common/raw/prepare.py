@@ -13,9 +13,8 @@ from statistics import median
 from types import ModuleType
 from typing import NamedTuple
 
-from tqdm import tqdm
-
 from common.files import UserError
+from common.progress import progress_bar
 from common.raw import challenge, ledger, results
 from common.raw.ingest import (
     VERSION,
@@ -89,7 +88,7 @@ def prepare_images(
                     shares.append((block, old))
                     yield (ingest if todo else None), todo, align, options
 
-        bar = tqdm(desc=source.folder.name, unit="image", disable=None if team.main else True)
+        bar = progress_bar(source.folder.name, "image", shown=team.main)
         with bar:
             for new in in_order(pool, calls(), ahead=4 * (os.cpu_count() or 1)):
                 block, old = shares.popleft()

@@ -6,8 +6,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from tqdm import tqdm
-
+from common.progress import progress_bar
 from common.raw.layout import Item
 
 
@@ -50,7 +49,7 @@ def found_in(source, limit: int | None) -> dict[str, dict]:
     official = getattr(source.reader, "OFFICIAL", {})
     datasets: dict[str, dict] = {}
     counts: Counter = Counter()
-    with tqdm(desc=source.folder.name, unit="image", disable=None, leave=False) as bar:
+    with progress_bar(source.folder.name, "image", leave=False) as bar:
         for number, item in enumerate(source.inputs):
             if number == limit:
                 break
