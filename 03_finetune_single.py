@@ -53,14 +53,21 @@ def main() -> None:
     path = args.data_dir / "prepared" / "manifest.csv"
     manifest = read_manifest(path)
     held = hold_out(manifest)
-    parts = {None: (training_rows(manifest, held), held)}
+    whole = training_rows(manifest, held), held
+    parts = {None: whole}
+    of_one = manifest.kind == "single"
     if args.folds:
         fold_of = number_folds(manifest, args.folds)
         parts = {
-            fold: leave_persons_out(manifest, *parts[None], fold_of == fold)
-            for fold in asked_for(args)
+            fold: leave_persons_out(manifest, *whole, fold_of == fold) for fold in asked_for(args)
         }
-    manifest = thin_out(manifest[manifest.kind == "single"], args.limit)
+        without, _ = leave_persons_out(manifest, *whole, fold_of > 0)
+        if without[of_one].equals(whole[0][of_one]):
+            raise UserError(
+                "No compound in folds shows a person whose single expressions 03 would train on: "
+                "leave --folds out, one run serves every fold of 04."
+            )
+    manifest = thin_out(manifest[of_one], args.limit)
     # Both phases are checked before either is trained: a night of adaptation must not end in an
     # error that could have been told at once.
     if args.adapt_datasets:

@@ -116,6 +116,14 @@ def test_no_person_of_a_fold_is_trained_or_validated_on_by_its_03(tmp_path):
             assert fewer.tolist() == (rows & others).tolist() and fewer.any()
 
 
+def test_03_refuses_folds_that_would_all_be_the_same(world, tmp_path, capsys):
+    script, *options = SINGLE
+    status, output = usual(
+        capsys, script, world, tmp_path, *options, "--init", "none", "--folds", 3
+    )
+    assert status == 2 and "one run serves every fold of 04" in output
+
+
 def test_04_refuses_folds_that_03_divided_otherwise(tmp_path, capsys):
     world, _ = one_set(tmp_path)
     script, *options = SINGLE
