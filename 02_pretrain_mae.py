@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 
 from common.config import make_parser, parse_arguments, run_script
-from common.flags import count, fraction, positive, positive_float
+from common.flags import count, fraction, not_negative, positive, positive_float
 
 
 def arguments():
@@ -33,7 +33,7 @@ def arguments():
     add("--mask-ratio", type=fraction, default=0.75, help="share of hidden patches")  # paper §3.2
     add("--blr", type=positive_float, default=1.5e-4, help="learning rate for a batch of 256")
     add("--weight-decay", type=fraction, default=0.05, help="of AdamW")
-    add("--warmup-epochs", type=float, default=2.0, help="epochs of rising learning rate")
+    add("--warmup-epochs", type=not_negative, default=2.0, help="epochs of rising learning rate")
     add("--crop-area", type=fraction, nargs=2, default=[0.2, 1.0], help="range of the random crop")
     add("--norm-pix-loss", action=argparse.BooleanOptionalAction, default=False,
         help="target: each patch normalised by itself")  # fmt: skip

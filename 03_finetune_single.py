@@ -21,7 +21,7 @@ from __future__ import annotations
 from common.config import make_parser, parse_arguments, run_script
 from common.emotions import ADAPTATION, ADAPTATION_SETS, BASIC, multi_hot
 from common.files import UserError, file_digest
-from common.flags import FINETUNING, count, positive_float, refuse_bad_folds
+from common.flags import FINETUNING, count, positive_float
 
 # Other modules are imported where they are used: --help and a wrong flag need not wait for torch.
 
@@ -43,7 +43,6 @@ def main() -> None:
     args = arguments()
     if args.loss == "bmc" and args.balance == "logit-adjustment":
         raise UserError("--loss bmc is balanced by itself; leave out --balance logit-adjustment.")
-    refuse_bad_folds(args)
     from common.finetuning import choose_sets
     from common.folding import asked_for, leave_persons_out, number_folds
     from common.manifest import hold_out, read_manifest, thin_out, training_rows

@@ -22,14 +22,7 @@ from __future__ import annotations
 
 from common.config import make_parser, parse_arguments, run_script
 from common.files import UserError
-from common.flags import (
-    FINETUNING,
-    fraction,
-    not_negative,
-    positive,
-    positive_float,
-    refuse_bad_folds,
-)
+from common.flags import FINETUNING, fraction, not_negative, positive, positive_float
 
 # Other modules are imported where they are used: --help and a wrong flag need not wait for torch.
 
@@ -136,7 +129,6 @@ def refuse_bad_settings(args) -> None:
             f"--stage-epochs ({args.stage_epochs}) and --compound-shares ({args.compound_shares}) "
             "must name the same number of sub-stages."
         )
-    refuse_bad_folds(args)
     can_stop = args.stage_epochs[-1] - 2  # the earliest end: an epoch is best, N are worse
     if args.early_stop and args.early_stop > can_stop:
         raise UserError(
@@ -167,6 +159,7 @@ def train(args, manifest, rows, checked, held, folder: str, facts: dict, last=Tr
         Timetable,
         draw_epoch,
         draw_examples,
+        refuse_unshowable,
         without_effect,
     )
     from common.emotions import BASIC, CHALLENGE, challenge_class, multi_hot
@@ -196,6 +189,11 @@ def train(args, manifest, rows, checked, held, folder: str, facts: dict, last=Tr
             f"There is no single expression to train on in {prepared}; prepare a labelled set (01),"
             f" or name others in --datasets (prepared: {', '.join(sorted(set(manifest.dataset)))})."
         )
+    mixing = Mixing(
+        natural_share=args.natural_share, forms=tuple(args.mixes), cutmix=args.cutmix,
+        weight=args.mixup_weight, beta=args.mixup_beta, label=args.mixed_label, pairs=args.pairs,
+    )  # fmt: skip
+    refuse_unshowable(sources, mixing, args.compound_shares)
     run = start_run(args, folder, facts)
     if run is None:
         return
@@ -209,10 +207,6 @@ def train(args, manifest, rows, checked, held, folder: str, facts: dict, last=Tr
         start_from(network, args.init, keep_head=True)
     network.to(run.accelerator.device)
     store = ImageStore(prepared, used.image)
-    mixing = Mixing(
-        natural_share=args.natural_share, forms=tuple(args.mixes), cutmix=args.cutmix,
-        weight=args.mixup_weight, beta=args.mixup_beta, label=args.mixed_label, pairs=args.pairs,
-    )  # fmt: skip
     for warning in without_effect(sources, mixing) if any(args.compound_shares) else ():
         run.say(f"warning: {warning}")
     generates = args.mixes and (args.natural_share < 1 or not len(sources.natural))

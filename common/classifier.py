@@ -10,6 +10,7 @@ import timm
 import torch
 from torch import nn
 
+from common.config import nearest
 from common.emotions import BASIC
 from common.files import UserError
 from common.weights import read_weights, start_from
@@ -39,8 +40,6 @@ class ConvStem(nn.Module):
         factory = {"device": device, "dtype": dtype}
         self.patch_size = (patch_size, patch_size)
         side = img_size if isinstance(img_size, int) else img_size[0]
-        if side % patch_size:
-            raise UserError(f"--image-size {side} is not a multiple of patch_size {patch_size}.")
         self.grid_size = (side // patch_size, side // patch_size)
         self.num_patches = self.grid_size[0] * self.grid_size[1]
         layers, channels = [], in_chans
@@ -115,11 +114,19 @@ def create_encoder(
             **arguments,
         )
     except (RuntimeError, TypeError, AssertionError, ValueError) as error:
+        if not timm.is_model(PRESETS.get(model, model)):
+            known = [*PRESETS, *timm.list_models("vit_*")]
+            raise UserError(f"timm has no model {model!r}{nearest(model, known)}") from None
+        given = " ".join(f"{key}={value}" for key, value in (options or {}).items())
         raise UserError(
-            f"timm cannot make the model {model!r} at {image_size} px with {arguments}: {error}"
+            f"timm cannot make the model {model!r} at {image_size} px"
+            f"{f' with --model-options {given}' if given else ''}: {error}"
         ) from None
     if not isinstance(encoder, timm.models.VisionTransformer):
         raise UserError(f"The model {model!r} is not a Vision Transformer; choose a timm vit_*.")
+    patch = encoder.patch_embed.patch_size[0]
+    if image_size % patch:  # timm would leave the last pixels out
+        raise UserError(f"--image-size {image_size} is not a multiple of patch_size {patch}.")
     if concat and num_classes:
         encoder.head = PositionHead(encoder.patch_embed.num_patches, encoder.embed_dim, num_classes)
     return encoder

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from common import signals
 from common.files import UserError
-from common.flags import COMMON
+from common.flags import COMMON, refuse_impossible
 from common.memory import keep_memory
 
 # The tables a recipe may hold: one for each script and one that all of them read.
@@ -60,6 +60,7 @@ def parse_arguments(
 
     The recipe's values pass through the same types and choices as flags. Raises UserError for an
     unreadable recipe, an unknown table, key or flag (naming the nearest), or a bad value.
+    model_options of `argv` join the recipe's, key by key.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     finder = _Parser(add_help=False, allow_abbrev=False)
@@ -67,15 +68,18 @@ def parse_arguments(
     path = finder.parse_known_args(argv)[0].config
     from_file = _recipe_flags(parser, path, table) if path else []
     try:
-        parser.parse_args(from_file)
+        recipe = parser.parse_args(from_file)
     except UserError as error:
         raise UserError(f"In {path}: {error}") from None
     arguments, unknown = parser.parse_known_args(from_file + argv)
     if unknown:
         flags = [flag for action in parser._actions for flag in action.option_strings]
         raise UserError(f"Unknown argument {unknown[0]}{nearest(unknown[0], flags)}")
-    if hasattr(arguments, "model_options"):
-        arguments.model_options = dict(arguments.model_options)
+    if options := getattr(arguments, "model_options", None):
+        arguments.model_options = dict([*recipe.model_options, *options])
+    elif options is not None:
+        arguments.model_options = {}
+    refuse_impossible(arguments)
     return arguments
 
 

@@ -20,6 +20,7 @@ from common.augment import (
     augment,
 )
 from common.emotions import BASIC, CHALLENGE, CHALLENGE_PAIRS, RAF11, RAF11_PAIRS, UPPER_OVER_LOWER
+from common.files import UserError
 from common.images import Geometry, ImageStore
 from common.loading import Plan, in_turn, training_passes
 from common.optimization import plateau
@@ -157,9 +158,8 @@ def draw_epoch(
     """
     pools = sources.by_emotion()
     ordered = "cutmix" in mixing.forms and mixing.cutmix in ("facs", "facs-exchanged")
-    pairs = UPPER_OVER_LOWER if ordered else PAIRS[mixing.pairs].values()
-    pairs = np.array([p for p in pairs if len(pools[p[0]]) and len(pools[p[1]])], dtype=np.int64)
-    can_generate = len(pairs) > 0 and len(mixing.forms) > 0
+    pairs = _pairs_to_generate(pools, mixing, ordered)
+    can_generate = len(pairs) > 0
     if not can_generate and not len(sources.natural):
         compounds = 0
     # Position i is a compound where the running count passes a whole number: so every batch,
@@ -229,6 +229,29 @@ def draw_examples(
         name: shown[torch.from_numpy(union[:, list(pair)].sum(1) == 2)]
         for name, pair in PAIRS[mixing.pairs].items()
     }
+
+
+def refuse_unshowable(sources: Sources, mixing: Mixing, shares: Sequence[float]) -> None:
+    """Raise UserError where compounds are to be shown, and there is no way to have one."""
+    generated = len(_pairs_to_generate(sources.by_emotion(), mixing)) > 0
+    if any(shares) and not generated and not len(sources.natural):
+        why = "no two emotions that make one have images" if mixing.forms else "--mixes is empty"
+        raise UserError(
+            "--compound-shares asks for compounds: there is no natural one to train on, and none "
+            f"can be generated ({why})."
+        )
+
+
+def _pairs_to_generate(
+    pools: list[np.ndarray], mixing: Mixing, ordered: bool = False
+) -> np.ndarray:
+    """Return the pairs of emotions that both have images, int64 [n, 2]; none without a generator.
+
+    ordered: the upper face's emotion first.
+    """
+    pairs = UPPER_OVER_LOWER if ordered else PAIRS[mixing.pairs].values()
+    found = [pair for pair in pairs if mixing.forms and all(len(pools[one]) for one in pair)]
+    return np.array(found, dtype=np.int64).reshape(-1, 2)
 
 
 def without_effect(sources: Sources, mixing: Mixing) -> list[str]:

@@ -7,6 +7,7 @@ the order of the challenge's own header.
 
 from __future__ import annotations
 
+import difflib
 import re
 
 import numpy as np
@@ -94,8 +95,9 @@ def parse_labels(text: str) -> tuple[str, ...]:
         raise ValueError("empty label")
     unknown = [word for word in words if word not in _NAME_OF]
     if unknown:
-        known = ", ".join(ADAPTATION)
-        raise ValueError(f"unknown expression {unknown[0]!r} in {text!r} (known: {known})")
+        close = difflib.get_close_matches(unknown[0], _NAME_OF, n=1)
+        known = f"like {close[0]}?" if close else f"known: {', '.join(ADAPTATION)}"
+        raise ValueError(f"unknown expression {unknown[0]!r} in {text!r} ({known})")
     names = sorted({_NAME_OF[word] for word in words})
     if len(names) > 2 or (len(names) == 2 and set(names) & set(ALONE)):
         raise ValueError(f"{text!r} joins expressions that do not make a compound")

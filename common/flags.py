@@ -13,24 +13,47 @@ FACE_MEAN = (0.4990, 0.4104, 0.3656)
 FACE_STD = (0.2971, 0.2699, 0.2653)
 
 
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
 def positive(text: str) -> int:
     """Read a whole number of 1 or more (argparse type)."""
-    number = int(text)
+    number = _whole(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
     return number
 
 
+def several(text: str) -> int:
+    """Read a whole number of 2 or more (argparse type)."""
+    number = _whole(text)
+    if number < 2:
+        raise argparse.ArgumentTypeError(f"{text} is not 2 or more")
+    return number
+
+
 def count(text: str) -> int:
     """Read a whole number of 0 or more (argparse type)."""
-    number = int(text)
+    number = _whole(text)
     if number < 0:
         raise argparse.ArgumentTypeError(f"{text} is negative")
     return number
 
 
-def _seed(text: str) -> int:
-    number = int(text)
+def seed(text: str) -> int:
+    """Read the seed of random numbers (argparse type)."""
+    number = _whole(text)
     if not 0 <= number < 2**32:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 4294967295")
     return number
@@ -38,7 +61,7 @@ def _seed(text: str) -> int:
 
 def fraction(text: str) -> float:
     """Read a number in 0..1 (argparse type)."""
-    number = float(text)
+    number = _number(text)
     if not 0 <= number <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
     return number
@@ -54,7 +77,7 @@ def below_one(text: str) -> float:
 
 def positive_float(text: str) -> float:
     """Read a number above 0 (argparse type)."""
-    number = float(text)
+    number = _number(text)
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
     return number
@@ -62,7 +85,7 @@ def positive_float(text: str) -> float:
 
 def not_negative(text: str) -> float:
     """Read a number of 0 or more (argparse type)."""
-    number = float(text)
+    number = _number(text)
     if not 0 <= number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a number of 0 or more")
     return number
@@ -79,12 +102,18 @@ def _option(text: str) -> tuple[str, object]:
         return key, value
 
 
-def refuse_bad_folds(args: argparse.Namespace) -> None:
-    """Raise UserError for --folds and --fold that do not go together."""
-    if args.folds == 1 or (args.fold or 0) > (args.folds or 0):
+def refuse_impossible(arguments: argparse.Namespace) -> None:
+    """Raise UserError for common flags that are each possible, but not together."""
+    given = vars(arguments)
+    if given.get("fold") and not given["folds"]:
+        raise UserError(f"--fold {given['fold']} is one of --folds N, which must be named too.")
+    if given.get("fold") and given["fold"] > given["folds"]:
+        raise UserError(f"--fold {given['fold']} is none of --folds {given['folds']}, from 1.")
+    smallest, largest = given.get("crop_area", (1, 1))
+    if not 0 < smallest <= largest:
         raise UserError(
-            f"--folds {args.folds} --fold {args.fold}: --folds must be 2 or more, and --fold, "
-            "where given, one of them, from 1."
+            f"--crop-area {smallest:g} {largest:g}: the smallest share of the area must be above 0 "
+            "and not above the largest."
         )
 
 
@@ -101,7 +130,7 @@ FINETUNING = (
 COMMON: dict[str, dict] = {
     "data_dir": dict(type=Path, default=Path("data"), help="folder of raw/ and prepared/"),
     "run_dir": dict(type=Path, default=Path("runs/paper"), help="folder of this run's results"),
-    "seed": dict(type=_seed, default=0, help="seed of everything random"),
+    "seed": dict(type=seed, default=0, help="seed of everything random"),
     "epochs": dict(type=positive, default=10, help="passes over the training images"),
     "global_batch": dict(
         type=positive, default=256, help="images an optimiser step, over all processes"
@@ -131,9 +160,9 @@ COMMON: dict[str, dict] = {
         nargs="*",
         default=[],
         metavar="KEY=VALUE",
-        help="arguments of timm's VisionTransformer that differ from the named model's; "
-        "stem=conv selects a convolutional stem, "
-        "global_pool=concat a head that keeps positions",
+        help="arguments of timm's VisionTransformer that differ from the named model's, beside "
+        "those of the recipe (alone, the flag drops these); stem=conv selects a convolutional "
+        "stem, global_pool=concat a head that keeps positions",
     ),
     "image_size": dict(type=positive, default=224, help="side of the model's input, pixels"),
     "mean": dict(
@@ -182,7 +211,9 @@ COMMON: dict[str, dict] = {
     "weight_decay": dict(type=fraction, default=0.05, help="of AdamW"),
     "layer_decay": dict(type=fraction, default=1.0, help="factor of the rate, block by block"),
     "warmup_epochs": dict(type=not_negative, default=1.0, help="epochs of rising learning rate"),
-    "drop_path": dict(type=fraction, default=0.0, help="share of skipped blocks in the last block"),
+    "drop_path": dict(
+        type=below_one, default=0.0, help="share of skipped blocks in the last block"
+    ),
     "crop_area": dict(
         type=fraction, nargs=2, default=[0.6, 1.0], help="range of the random crop, of the area"
     ),
@@ -195,7 +226,7 @@ COMMON: dict[str, dict] = {
         help="stop after N epochs without a better validation score (default: never)",
     ),
     "folds": dict(
-        type=positive,
+        type=several,
         default=None,
         metavar="N",
         help="N folds of the compounds that are in no test split, grouped by person or video, in "

@@ -60,7 +60,8 @@ def test_recipe_overrides_defaults_and_flags_override_the_recipe(parser, tmp_pat
         "--model-options", "depth=2",
     )  # fmt: skip
     assert (arguments.epochs, arguments.flip_tta, arguments.shares) == (7, True, [1.0])
-    assert arguments.model_options == {"depth": 2}
+    assert arguments.model_options == expected | {"depth": 2}
+    assert read(parser, tmp_path, recipe, "--model-options").model_options == {}
 
 
 def test_a_scripts_table_overrides_the_common_one(parser, tmp_path):

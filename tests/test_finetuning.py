@@ -227,7 +227,13 @@ def test_labels_that_are_none_of_the_six_are_counted(world, tmp_path, capsys):
     [
         ("04_curriculum.py", "--folds 1", "2 or more"),
         ("04_curriculum.py", "--fold 2", "--folds"),
-        ("04_curriculum.py", "--folds 3 --fold 4", "one of them"),
+        ("04_curriculum.py", "--folds 3 --fold 4", "none of --folds 3"),
+        ("04_curriculum.py", "--stage-epochs 5,5", "'5,5' is not a whole number"),
+        ("04_curriculum.py", "--crop-area 1 0.5", "smallest share of the area"),
+        ("04_curriculum.py", "--crop-area 0 1", "smallest share of the area"),
+        ("04_curriculum.py", "--drop-path 1", "not below 1"),
+        ("04_curriculum.py", "--model-options patch_size=9", "multiple of patch_size"),
+        ("04_curriculum.py", "--model vit_tony_patch16_224", "nearest known is vit_tiny_patch16_224"),
         ("04_curriculum.py", "--folds 50", "21 subjects"),
         ("04_curriculum.py", "--mixup-beta 0", "--mixup-beta"),
         ("04_curriculum.py", "--pairs raf11 --cutmix facs", "seven"),
@@ -244,6 +250,16 @@ def test_settings_that_cannot_be_are_one_sentence(
     assert status == 2 and expected in complaints
     assert complaints.count("\n") == 1 and complaints.startswith("error: ")
     assert not list(tmp_path.rglob("model.safetensors"))
+
+
+def test_compounds_that_nothing_can_make_are_refused(tmp_path, capsys):
+    world = make_prepared(tmp_path, compounds=0)
+    options = ("--compound-shares", 0.5, "--stage-epochs", 1, "--mixes")
+    status, _, complaint = train(capsys, "04_curriculum.py", world, tmp_path, *options)
+    assert status == 2 and "--mixes is empty" in complaint
+    assert not (tmp_path / "curriculum").exists()
+    options = ("--compound-shares", 0, "--stage-epochs", 1, "--mixes")
+    assert train(capsys, "04_curriculum.py", world, tmp_path, *options)[0] == 0
 
 
 def test_without_natural_compounds_the_user_is_told(tmp_path, capsys):

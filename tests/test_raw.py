@@ -44,7 +44,7 @@ def test_table_reads_labels_by_name_however_written(tmp_path):
         ("labels.csv:6", "image is not in the folder"),
         ("labels.csv:7", "image stands in an earlier line"),
         ("labels.csv:8", "image is not in the folder"),
-        ("beside.jpg", "unknown label"),
+        ("labels.csv:9", "unknown label"),
     ]
 
 
@@ -124,8 +124,8 @@ def test_table_takes_split_subject_and_kind(tmp_path, delimiter):
         ("test", "unlabelled", "", "s3"),
     ]
     assert skips == [
-        ("Ann_Lee_0012.jpg", "kind does not fit the label"),
-        ("beside.jpg", "unknown split (train, val, test)"),
+        ("labels.csv:3", "kind does not fit the label"),
+        ("labels.csv:5", "unknown split (train, val, test)"),
     ]
 
 
@@ -151,7 +151,7 @@ def test_table_of_numbers_is_asked_for_names(tmp_path):
     text(place / "labels.csv", "image,label\nbeside.jpg,3\nAnn_Lee_0001.jpg,SaDnEsS\n")
     items, skips, _ = read(table, place)
     assert [i.labels for i in items.values()] == ["Sadness"]
-    assert skips == [("beside.jpg", "unknown label")]
+    assert skips == [("labels.csv:2", "unknown label")]
 
 
 def test_a_bad_row_of_a_table_costs_only_itself(tmp_path):

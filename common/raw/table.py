@@ -129,14 +129,14 @@ def _read_rows(
             else:
                 fields = labelled(parse_labels(row["label"]))
         except ValueError as error:
-            yield Skip(source, dataset, "unknown label", str(error))
+            yield Skip(where, dataset, "unknown label", str(error))
             continue
         if row["kind"] and row["kind"].lower() != fields["kind"] and not other:
             detail = f"{row['kind']!r} and {row['label']!r}"
-            yield Skip(source, dataset, "kind does not fit the label", detail)
+            yield Skip(where, dataset, "kind does not fit the label", detail)
             continue
         if row["split"].lower() not in _SPLITS:
-            yield Skip(source, dataset, "unknown split (train, val, test)", row["split"])
+            yield Skip(where, dataset, "unknown split (train, val, test)", row["split"])
             continue
         name = prepared_name(os.path.relpath(source, folder).removeprefix("images" + os.sep))
         if name in sources:
