@@ -172,7 +172,7 @@ def train_single(run, args, start, rows, training, held) -> None:
     from common.finetuning import expression_loss, fit_phase, model_options, prior_logits
     from common.metrics import single_emotion_f1
     from common.pictures import save_curves
-    from common.validation import prediction_table, save_validation
+    from common.validation import chosen_on_test, prediction_table, save_validation
     from common.weights import read_weights, save_model, start_from
 
     targets = np.stack([multi_hot(label) for label in rows.labels])
@@ -195,6 +195,8 @@ def train_single(run, args, start, rows, training, held) -> None:
     predictions = prediction_table(rows[held], validation())
     if run.main:
         save_validation(run.folder / "validation.csv", predictions, BASIC, args, run.say)
+        if told := chosen_on_test(rows[held]):
+            run.say(f"single: {told}")
         save_curves(run.folder / "curves.png", table, ["loss", "val_macro_f1"], "Single phase")
 
 

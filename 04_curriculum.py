@@ -8,8 +8,8 @@ Out: <run-dir>/curriculum/model.safetensors   of the epoch with the best validat
                          the seven compounds (the last epoch, where no compound is held out)
                          metrics.csv (with what was drawn), validation.csv and report.json,
                          confusion.png, curves.png, generated.png, run.json
-     with --folds: a folder fold-1, fold-2 … of these each, and oof.csv, report.json, confusion.png
-                         over the out-of-fold predictions of all
+     with --folds: a folder fold-1, fold-2 … of these each, and folds/ with oof.csv, report.json,
+                         confusion.png over the out-of-fold predictions of all
 
 Examples
   python 04_curriculum.py --config configs/demo.toml
@@ -171,7 +171,7 @@ def train(args, manifest, rows, checked, held, folder: str, facts: dict, last=Tr
     from common.pictures import save_curves, save_examples
     from common.runs import finish_run, start_run
     from common.training import fit
-    from common.validation import compound_f1, prediction_table, save_validation
+    from common.validation import chosen_on_test, compound_f1, prediction_table, save_validation
     from common.weights import read_weights, save_model, start_from
 
     prepared = args.data_dir / "prepared"
@@ -257,6 +257,8 @@ def train(args, manifest, rows, checked, held, folder: str, facts: dict, last=Tr
         predictions = prediction_table(used.iloc[checking], validation())
         if run.main:
             save_validation(run.folder / "validation.csv", predictions, CHALLENGE, args, run.say)
+            if selected and (told := chosen_on_test(used.iloc[checking])):
+                run.say(f"curriculum: {told}; --keep last chooses none")
     else:
         run.say("curriculum: no compound is held out, so the last epoch is kept, unvalidated")
     if run.main:

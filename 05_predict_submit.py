@@ -125,9 +125,11 @@ def predict(args: argparse.Namespace) -> None:
         for warning in warnings:
             print(f"warning: {warning}", file=sys.stderr)
 
+        earlier = outcome.set_aside(folder)
         outcome.clear(folder)
         classes = table["decision"].tolist()
         submission.write_submission(folder / "predictions.txt", source.header, locations, classes)
+        kept = outcome.settle(earlier, folder / "predictions.txt") if earlier else ""
         if source.list_path is None:
             submission.write_frame_list(folder / "frame_list.txt", locations)
         outcome.write_table(folder / "probabilities.csv", table)
@@ -155,9 +157,14 @@ def predict(args: argparse.Namespace) -> None:
 
     print(outcome.distribution_text(outcome.class_counts(table)))
     print(
-        f"predicted {len(table):,} frames, {record['frames_without_face']:,} of them without a "
-        f"face, at {record['frames_per_s']:.3g} frames/s with start-up and report"
+        f"predicted {len(table):,} frames of {table['video'].nunique():,} videos, "
+        f"{record['frames_without_face']:,} of them without a face, at "
+        f"{record['frames_per_s']:.3g} frames/s with start-up and report"
     )
+    if lost := outcome.unseen_text(sources.unseen_videos(source, observed), table):
+        print(lost)
+    if kept:
+        print(kept)
     if complaint:
         raise UserError(f"{complaint} The submission {folder / 'predictions.txt'} is not scored.")
     if score:
@@ -207,6 +214,7 @@ def prepare(args: argparse.Namespace, flip: bool):
     source = sources.open_source(args.data_dir / "prepared", args.videos, args.frame_list)
     precision = args.mixed_precision or default_precision()
     ensemble = inference.load_ensemble(checkpoints, precision, flip, args.shifts)
+    print(f"networks   {inference.named(checkpoints)}")
     settings = settings_of(args) | {
         "checkpoints": list(map(str, checkpoints)),
         "frame_list": str(source.list_path) if source.list_path else None,

@@ -108,7 +108,7 @@ def warn_of_seen_persons(manifest: pd.DataFrame, fold_of: pd.Series) -> None:
 
 
 def gather_folds(args: argparse.Namespace) -> None:
-    """Score the out-of-fold predictions of 04 together, once every fold has its own: oof.csv.
+    """Score the out-of-fold predictions of 04 together, once every fold has its own.
 
     Raises UserError where the folds were trained with different settings.
     """
@@ -121,10 +121,13 @@ def gather_folds(args: argparse.Namespace) -> None:
     together = pd.concat(tables, keys=range(1, args.folds + 1), names=["fold", None])
     print(
         f"all {args.folds} folds, each image judged by the model that was not trained on it"
-        + (" (but whose epoch it helped to choose: --keep last)" * (args.keep == "best"))
+        + " (but which it helped to choose the epoch of; not so with --keep last)"
+        * (args.keep == "best")
         + ":"
     )
-    save_validation(folder / "oof.csv", together.reset_index("fold"), CHALLENGE, args, say=print)
+    save_validation(
+        folder / "folds" / "oof.csv", together.reset_index("fold"), CHALLENGE, args, say=print
+    )
 
 
 def _refuse_other_settings(paths: list[Path]) -> None:

@@ -105,6 +105,15 @@ def find_checkpoints(named: Sequence[Path]) -> list[Path]:
     return found
 
 
+def named(checkpoints: Sequence[Path]) -> str:
+    """Name the files that are averaged, and the folds beside one of them that are not."""
+    text = ", ".join(map(str, checkpoints))
+    for path in checkpoints:
+        if path.parent.is_dir() and any(path.parent.glob("fold-*/model.safetensors")):
+            text += f" (not the folds beside it: {path.parent}/fold-*)"
+    return text
+
+
 def load_ensemble(
     checkpoints: Sequence[Path], precision: str, flip: bool, shift: float
 ) -> Ensemble:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import filecmp
+import itertools
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +25,45 @@ def clear(folder: Path) -> None:
     """Remove what an earlier submission may have left in the folder and this one may not write."""
     for name in _OPTIONAL:
         (folder / name).unlink(missing_ok=True)
+
+
+def set_aside(folder: Path) -> Path | None:
+    """Keep an earlier submission, and the record of its run, under the next free number.
+
+    Returns the kept file, or None where there was none.
+    """
+    if not (folder / "predictions.txt").is_file():
+        return None
+    number = next(n for n in itertools.count(1) if not (folder / f"predictions-{n}.txt").exists())
+    for name in ("predictions.txt", "run.json"):
+        path = folder / name
+        if path.is_file():
+            shutil.copy2(path, path.with_stem(f"{path.stem}-{number}"))
+    return folder / f"predictions-{number}.txt"
+
+
+def settle(earlier: Path, now: Path) -> str:
+    """Delete an earlier submission that the new one repeats; else return where it is kept."""
+    if not filecmp.cmp(earlier, now, shallow=False):
+        return f"earlier    {earlier}, which differs"
+    record = earlier.with_name(earlier.name.replace("predictions", "run")).with_suffix(".json")
+    for path in (earlier, record):
+        path.unlink(missing_ok=True)
+    return ""
+
+
+def unseen_text(lost: set[str], table: pd.DataFrame) -> str:
+    """Say in a line, or "", what became of the videos that are missing or cannot be read."""
+    if not lost:
+        return ""
+    named = ", ".join(sorted(lost)[:5]) + ("…" if len(lost) > 5 else "")
+    frames = int(table["video"].isin(lost).sum())
+    fate = (
+        f"{frames:,} frames have nothing but the most frequent class"
+        if frames
+        else "no list names their frames, so that the submission is without them"
+    )
+    return f"not seen   {len(lost)} videos missing or unreadable ({named}): {fate}"
 
 
 def class_counts(table: pd.DataFrame) -> np.ndarray:

@@ -161,12 +161,22 @@ def _refuse_other_settings(folder: Path, before: dict, now: dict) -> None:
     keys = sorted((set(before) | set(now)) - free)
     differing = [key for key in keys if before.get(key) != now.get(key)]
     if differing:
-        shown = ", ".join(f"{k} was {before.get(k)!r}, now {now.get(k)!r}" for k in differing[:4])
+        shown = ", ".join(_change(key, before, now) for key in differing[:4])
         more = f" and {len(differing) - 4} more" if len(differing) > 4 else ""
         raise UserError(
             f"{folder} holds a run with other settings ({shown}{more}); choose another --run-dir, "
             "or delete that folder to start anew."
         )
+
+
+def _change(key: str, before: dict, now: dict) -> str:
+    """Say how a setting differs; digests as what they are of."""
+    if key == "manifest_sha256":
+        return "the prepared manifest was another"
+    name = "init" if key == "init_sha256" else key
+    if name != key and before.get("init") == now.get("init"):
+        return f"{now['init']} had other weights"
+    return f"{name} was {before.get(name)!r}, now {now.get(name)!r}"
 
 
 def _read_record(folder: Path) -> dict | None:

@@ -128,6 +128,13 @@ def frames_to_decide(source: Source, observed: Observed) -> tuple[list[str], lis
     ]
 
 
+def unseen_videos(source: Source, observed: Observed) -> set[str]:
+    """Return the videos that are listed but not there, or there and without a decoded frame."""
+    listed = listed_videos(source.locations) if source.locations else []
+    unread = {name for name, last in observed.decoded.items() if not last}
+    return unread | (set(listed) - source.names)
+
+
 def read_frames(prepared: str | Path) -> pd.DataFrame:
     """Read `frames.csv` of a prepared folder: video (str), frame (int64), image (str or empty).
 

@@ -25,6 +25,16 @@ def compound_f1(truth: np.ndarray, logits: np.ndarray) -> float:
     return macro_f1(truth, compound_scores(expit(logits)).argmax(1), len(CHALLENGE))
 
 
+def chosen_on_test(rows: pd.DataFrame) -> str:
+    """Say, or "", that the rows which choose the epoch are of owners' test splits.
+
+    So it is with sets that have no `val` split, as RAF-DB.
+    """
+    sets = sorted(set(rows.dataset[rows.split == "test"].astype(str)))
+    named = f"the epoch is chosen on the test split of {', '.join(sets)}: no test score"
+    return named if sets else ""
+
+
 def prediction_table(rows: pd.DataFrame, logits: np.ndarray) -> pd.DataFrame:
     """Return image, labels, group (person or video) and the six probabilities of manifest rows."""
     subject = np.where(rows["subject"] == "", rows["image"], rows["subject"])

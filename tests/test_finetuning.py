@@ -233,7 +233,11 @@ def test_labels_that_are_none_of_the_six_are_counted(world, tmp_path, capsys):
         ("04_curriculum.py", "--crop-area 0 1", "smallest share of the area"),
         ("04_curriculum.py", "--drop-path 1", "not below 1"),
         ("04_curriculum.py", "--model-options patch_size=9", "multiple of patch_size"),
-        ("04_curriculum.py", "--model vit_tony_patch16_224", "nearest known is vit_tiny_patch16_224"),
+        (
+            "04_curriculum.py",
+            "--model vit_tony_patch16_224",
+            "nearest known is vit_tiny_patch16_224",
+        ),
         ("04_curriculum.py", "--folds 50", "21 subjects"),
         ("04_curriculum.py", "--mixup-beta 0", "--mixup-beta"),
         ("04_curriculum.py", "--pairs raf11 --cutmix facs", "seven"),
@@ -250,6 +254,24 @@ def test_settings_that_cannot_be_are_one_sentence(
     assert status == 2 and expected in complaints
     assert complaints.count("\n") == 1 and complaints.startswith("error: ")
     assert not list(tmp_path.rglob("model.safetensors"))
+
+
+def test_an_epoch_chosen_on_a_test_split_is_told(tmp_path, capsys):
+    world = make_prepared(tmp_path)
+    path = world / "prepared" / "manifest.csv"
+    short = {
+        "03_finetune_single.py": ("--epochs", 1, "--adapt-epochs", 0),
+        "04_curriculum.py": ("--stage-epochs", 1, "--compound-shares", 1),
+    }
+    for script, options in short.items():
+        _, output, _ = train(capsys, script, world, tmp_path / "val", *options)
+        assert "no test score" not in output
+    path.write_text(path.read_text().replace(",val,", ",test,"))
+    for script, options in short.items():
+        _, output, _ = train(capsys, script, world, tmp_path / "test", *options)
+        assert "the epoch is chosen on the test split of Toy" in output
+    last = train(capsys, script, world, tmp_path / "last", *options, "--keep", "last")
+    assert "no test score" not in last[1]
 
 
 def test_compounds_that_nothing_can_make_are_refused(tmp_path, capsys):

@@ -27,7 +27,7 @@ def test_folds_judge_every_compound_by_a_model_that_has_not_seen_it(world, tmp_p
     assert [path.name for path in folder.iterdir()] == ["fold-2"]
     _, output, _ = curriculum(capsys, world, tmp_path, *options, **one)
     assert "finished already" in output
-    together = pd.read_csv(folder / "oof.csv")
+    together = pd.read_csv(folder / "folds" / "oof.csv")
     manifest = pd.read_csv(world / "prepared" / "manifest.csv", keep_default_na=False)
     assert sorted(together.image) == sorted(manifest.image[manifest.kind == "compound"])
     for fold in (1, 2, 3):
@@ -35,7 +35,7 @@ def test_folds_judge_every_compound_by_a_model_that_has_not_seen_it(world, tmp_p
         assert shown.tolist() == [21 - (together.fold == fold).sum()]
         network, _ = load_classifier(folder / f"fold-{fold}" / "model.safetensors")
         assert network.num_classes == 6
-    assert json.loads((folder / "report.json").read_text())["frames"] == 21
+    assert json.loads((folder / "folds" / "report.json").read_text())["frames"] == 21
 
 
 def test_folds_of_tables_without_a_split(tmp_path, capsys):
@@ -91,7 +91,7 @@ def test_folds_of_04_start_from_those_of_03_which_have_seen_none_of_the_judged(t
     script, *options = COMPOUND
     status, output = usual(capsys, script, world, tmp_path, *options, "--folds", 3)
     assert status == 0 and "show persons" not in output
-    judged = pd.read_csv(tmp_path / "curriculum" / "oof.csv")
+    judged = pd.read_csv(tmp_path / "curriculum" / "folds" / "oof.csv")
     assert len(judged) == 21
     for fold in (1, 2, 3):
         single, compound = (tmp_path / part / f"fold-{fold}" for part in ("single", "curriculum"))
@@ -143,4 +143,4 @@ def test_folds_of_other_settings_are_not_scored_together(world, tmp_path, capsys
         "--stage-epochs", 1, "--compound-shares", 1,
     )  # fmt: skip
     assert status == 2 and "fold-2 was trained with another jitter" in complaint
-    assert not (tmp_path / "curriculum" / "oof.csv").exists()
+    assert not (tmp_path / "curriculum" / "folds" / "oof.csv").exists()

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -136,6 +137,37 @@ def test_the_same_command_gives_the_same_bytes_with_other_workers(crops, tmp_pat
         assert status == 0, complaints
     first, second = (tmp_path / n / "submission" / "probabilities.csv" for n in ("a", "b"))
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_an_earlier_submission_is_kept_where_the_new_one_differs(crops, tmp_path, capsys):
+    folder = tmp_path / "submission"
+    predict(call(capsys), crops, tmp_path)
+    first = (folder / "predictions.txt").read_bytes()
+    _, output, _ = predict(call(capsys), crops, tmp_path)
+    assert "which differs" not in output and not list(folder.glob("*-1.*"))
+    other = crops / "other" / "curriculum"
+    _, output, _ = predict(call(capsys), crops, tmp_path, "--checkpoints", other)
+    assert f"earlier    {folder / 'predictions-1.txt'}, which differs" in output
+    assert f"networks   {other / 'model.safetensors'}\n" in output
+    assert (folder / "predictions-1.txt").read_bytes() == first
+    assert (folder / "predictions.txt").read_bytes() != first
+    record = json.loads((folder / "run-1.json").read_text())
+    assert record["settings"]["checkpoints"] == [
+        str(crops / "run" / "curriculum" / "model.safetensors")
+    ]
+    predict(call(capsys), crops, tmp_path)
+    assert (folder / "predictions-2.txt").is_file()
+
+
+def test_folds_beside_the_weights_in_use_are_told(crops, tmp_path, capsys):
+    place = tmp_path / "run" / "curriculum"
+    for folder in (place, place / "fold-1"):
+        shutil.copytree(crops / "run" / "curriculum", folder)
+    _, output, _ = predict(call(capsys), crops, tmp_path, "--checkpoints", tmp_path / "run")
+    assert (
+        f"networks   {place / 'model.safetensors'} (not the folds beside it: {place}/fold-*)"
+        in output
+    )
 
 
 def test_check_accepts_our_file_and_refuses_a_broken_one(crops, tmp_path, capsys):
