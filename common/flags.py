@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+from collections.abc import Callable
 from pathlib import Path
 
 from common.files import UserError
@@ -27,28 +28,18 @@ def _number(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
 
 
-def positive(text: str) -> int:
-    """Read a whole number of 1 or more (argparse type)."""
-    number = _whole(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return number
+def _from(lowest: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        number = _whole(text)
+        if number < lowest:
+            raise argparse.ArgumentTypeError(f"{text} is not {lowest} or more")
+        return number
+
+    return read
 
 
-def several(text: str) -> int:
-    """Read a whole number of 2 or more (argparse type)."""
-    number = _whole(text)
-    if number < 2:
-        raise argparse.ArgumentTypeError(f"{text} is not 2 or more")
-    return number
-
-
-def count(text: str) -> int:
-    """Read a whole number of 0 or more (argparse type)."""
-    number = _whole(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative")
-    return number
+# Whole numbers, from 0, 1 and 2 (argparse types).
+count, positive, several = map(_from, range(3))
 
 
 def seed(text: str) -> int:
