@@ -17,14 +17,16 @@ class Variant(NamedTuple):
     """How a run differs from the recipe.
 
     flags: of 04. single: flags of a 03 of its own; else 04 starts from the world's classifier.
-    parts: 03 and 04 see one of so many parts of the single expressions, in as many steps. teacher:
-    run of the same world and seed whose predictions of challenge frames are learnt from too.
+    parts: 03 and 04 see one of so many parts of the single expressions, in as many steps. other:
+    run of the same world and seed that this one builds on: its predictions of challenge frames are
+    learnt from too, or, with a decision (flags of 05), nothing is trained and its network decides.
     """
 
     flags: str = ""
     single: str | None = None
     parts: int = 1
-    teacher: str | None = None
+    other: str | None = None
+    decision: str = ""
 
 
 def _network(stem: str, pooling: str) -> Variant:
@@ -67,7 +69,9 @@ RUNS = {
     "ema": Variant("--ema 0.99"),
     "logit adjustment": Variant(single="--balance logit-adjustment"),
     "own 03": Variant(single=""),
-    "self-training": Variant(teacher="curriculum"),
+    "self-training": Variant(other="curriculum"),
+    "prior": Variant(other="curriculum", decision="--prior-correction 1"),
+    "half prior": Variant(other="curriculum", decision="--prior-correction 0.5"),
     "conv stem, positions": _network("conv", "global_pool=concat"),
     "linear stem, positions": _network("linear", "global_pool=concat"),
     "conv stem, average": _network("conv", "global_pool=avg class_token=False"),
@@ -123,6 +127,8 @@ SECTIONS = {
         ("the paper's recipe", "curriculum", None),
         ("average of the weights (--ema 0.99)", "ema", None),
         ("and once more, with the challenge frames it is surest of", "self-training", None),
+        ("decided so that classes are as frequent as published", "prior", None),
+        ("half-way to that (--prior-correction 0.5)", "half prior", None),
     ]),
     "sizes": Section("Generation after action units, by how many single expressions there are", [
         ("all: singles only", "singles, own 03", None),

@@ -97,13 +97,15 @@ def main() -> None:
     threads = max(1, len(os.sched_getaffinity(0)) // args.jobs)
     done: list[dict] = []
     writing = Lock()
-    running = defaultdict(Lock)  # a row may be asked for twice: as such, and as a teacher
+    running = defaultdict(
+        Lock
+    )  # a row may be asked for twice: as such, and by one that builds on it
 
     def run(world: str, seed: int, name: str) -> tuple[Path, float, float]:
         folder = args.out / name.replace(",", "").replace(" ", "-") / name_of(world) / f"{seed}"
-        teacher = RUNS[name].teacher and run(world, seed, RUNS[name].teacher)[0]
+        other = RUNS[name].other and run(world, seed, RUNS[name].other)[0]
         with running[folder]:
-            row = Row(folder, world, seed, name, config, args.data, extra, teacher)
+            row = Row(folder, world, seed, name, config, args.data, extra, other)
             return folder, *run_row(row, threads)
 
     def work(task) -> None:
@@ -158,7 +160,7 @@ def name_of(world: str) -> str:
 class Row(NamedTuple):
     """A run of the tables: where its results go, and all that they depend on.
 
-    teacher: folder of the run whose predictions of challenge frames are learnt from too.
+    other: folder of the run that it builds on (Variant.other).
     """
 
     folder: Path
@@ -168,15 +170,15 @@ class Row(NamedTuple):
     config: Path
     data: str
     extra: list[str]
-    teacher: Path | None = None
+    other: Path | None = None
 
 
 def commands_of(row: Row) -> tuple[list[list[str]], Path]:
     """Return the commands that train and score a row, and the file that then holds its score."""
-    folder, world, seed, name, config, data, extra, teacher = row
+    folder, world, seed, name, config, data, extra, other = row
     variant = RUNS[name]
     data_dir, _, run_dir = world.partition(":")
-    own_data = str(folder) if teacher or variant.parts > 1 else data_dir
+    own_data = str(folder) if other or variant.parts > 1 else data_dir
 
     def common(data: str) -> list[str]:
         flags = "--config", config, "--data-dir", data, "--run-dir", folder, "--seed", seed
@@ -199,6 +201,10 @@ def commands_of(row: Row) -> tuple[list[list[str]], Path]:
     if data == "demo":
         score = ["05_predict_submit.py", *common(data_dir), "--truth", f"{data_dir}/truth.csv"]
         score += ["--smooth", "none"]  # as in the paper: one frame at a time
+        if variant.decision:
+            weights = f"{other}/curriculum/model.safetensors"
+            commands = [[*score, "--checkpoints", weights, *shlex.split(variant.decision)]]
+            return commands, folder / "submission" / "score.json"
         return [*commands, train, score], folder / "submission" / "score.json"
     train += [] if data == "own" else ["--validate-on", data]
     return [*commands, train], folder / "curriculum" / "report.json"
@@ -207,7 +213,7 @@ def commands_of(row: Row) -> tuple[list[list[str]], Path]:
 def run_row(row: Row, threads: int) -> tuple[float, float]:
     """Train and score a row, unless that is done; return its macro-F1 and the seconds it took."""
     commands, result = commands_of(row)
-    folder, teacher = row.folder, row.teacher
+    folder, variant = row.folder, RUNS[row.name]
     data_dir, _, run_dir = row.world.partition(":")
     record = folder / "row.json"
     before = json.loads(record.read_text()) if record.is_file() else None
@@ -221,10 +227,10 @@ def run_row(row: Row, threads: int) -> tuple[float, float]:
     if before and before["commands"] == commands and same:
         return before["macro_f1"], before["seconds"]
     started = time.monotonic()
-    if teacher:
-        add_pseudo_labels(folder, Path(data_dir), teacher / "submission" / "probabilities.csv")
-    elif RUNS[row.name].parts > 1:
-        keep_part(folder, Path(data_dir), RUNS[row.name].parts, row.seed)
+    if row.other and not variant.decision:
+        add_pseudo_labels(folder, Path(data_dir), row.other / "submission" / "probabilities.csv")
+    elif variant.parts > 1:
+        keep_part(folder, Path(data_dir), variant.parts, row.seed)
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
     for command in commands:
         ended = subprocess.run(

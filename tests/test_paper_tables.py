@@ -5,6 +5,7 @@ import runpy
 import shlex
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -82,6 +83,21 @@ def test_every_row_is_a_run_whose_settings_04_accepts(monkeypatch):
     compounds = {name: amount for name, _, amount in shown}
     assert compounds["constant"] == pytest.approx(compounds["curriculum"])
     assert epochs["reversed"] == epochs["curriculum"] == epochs["constant"]
+
+
+def test_a_row_may_decide_anew_with_the_network_of_another(monkeypatch):
+    row = Row(
+        folder=Path("row"), world="data:run", seed=3, name="half prior",
+        config=ROOT / "configs/demo.toml", data="demo", extra=["--lr", "1"], other=Path("other"),
+    )  # fmt: skip
+    commands, result = commands_of(row)
+    assert result == Path("row/submission/score.json")
+    (command,) = commands  # nothing is trained
+    monkeypatch.setattr(sys, "argv", command)
+    args = runpy.run_path(str(ROOT / command[0]))["arguments"]()
+    assert (args.prior_correction, args.smooth, args.run_dir) == (0.5, "none", Path("row"))
+    assert args.checkpoints == [Path("other/curriculum/model.safetensors")]
+    assert (args.data_dir, args.truth) == (Path("data"), Path("data/truth.csv"))
 
 
 def test_a_row_is_run_once_and_read_from_then_on(tmp_path):
