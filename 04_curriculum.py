@@ -75,14 +75,7 @@ def main() -> None:
     from common.emotions import BASIC
     from common.files import file_digest
     from common.finetuning import choose_sets
-    from common.folding import (
-        asked_for,
-        gather_folds,
-        number_folds,
-        released_for_folds,
-        starts_of_folds,
-        warn_of_seen_persons,
-    )
+    from common.folding import gather_folds, plan_folds
     from common.manifest import hold_out, read_manifest, thin_out
     from common.runs import init_facts
 
@@ -97,29 +90,18 @@ def main() -> None:
     checked = natural
     if args.validate_on:
         checked = natural & choose_sets(manifest, args.validate_on, "--validate-on")
-    named, usual = args.init, str(args.run_dir / "single" / "model.safetensors")
     facts = {"manifest_sha256": file_digest(path)}
-    if not args.folds:
-        args.init = named or usual
-        facts |= init_facts(args.init)
-        train(args, manifest, rows, checked, hold_out(manifest), "curriculum", facts)
+    if args.folds:
+        manifest, planned = plan_folds(args, manifest, checked, facts)
+        for fold in planned:
+            args.fold, args.init = fold.number, fold.init  # so that each run's record tells its own
+            folder, last = f"curriculum/fold-{fold.number}", fold is planned[-1]
+            train(args, manifest, rows, checked, fold.held, folder, fold.facts, last)
+        gather_folds(args)
         return
-    # Owners' test splits stay out; of the others, each compound is trained on in all folds but its
-    # own.
-    fold_of = number_folds(manifest, args.folds)
-    if not (natural & (fold_of > 0)).any():
-        raise UserError(f"Outside test splits there is no compound of --pairs {args.pairs}.")
-    starts = {} if named else starts_of_folds(args, facts["manifest_sha256"])
-    if not starts and named != "none":
-        warn_of_seen_persons(manifest, fold_of)
-    released = released_for_folds(manifest, fold_of)
-    chosen = asked_for(args)
-    for args.fold in chosen:  # so that each run's record tells its fold
-        args.init = starts.get(args.fold, named or usual)
-        more = {**init_facts(args.init), "start_of_fold": bool(starts)}
-        folder, last = f"curriculum/fold-{args.fold}", args.fold == chosen[-1]
-        train(args, released, rows, checked, fold_of == args.fold, folder, facts | more, last)
-    gather_folds(args)
+    args.init = args.init or str(args.run_dir / "single" / "model.safetensors")
+    facts |= init_facts(args.init)
+    train(args, manifest, rows, checked, hold_out(manifest), "curriculum", facts)
 
 
 def refuse_bad_settings(args) -> None:

@@ -125,11 +125,11 @@ def predict(args: argparse.Namespace) -> None:
         for warning in warnings:
             print(f"warning: {warning}", file=sys.stderr)
 
-        earlier = outcome.set_aside(folder)
+        earlier = outcome.keep_earlier(folder)
         outcome.clear(folder)
         classes = table["decision"].tolist()
         submission.write_submission(folder / "predictions.txt", source.header, locations, classes)
-        kept = outcome.settle(earlier, folder / "predictions.txt") if earlier else ""
+        kept = outcome.settle(earlier, folder / "predictions.txt")
         if source.list_path is None:
             submission.write_frame_list(folder / "frame_list.txt", locations)
         outcome.write_table(folder / "probabilities.csv", table)

@@ -97,9 +97,8 @@ def main() -> None:
     threads = max(1, len(os.sched_getaffinity(0)) // args.jobs)
     done: list[dict] = []
     writing = Lock()
-    running = defaultdict(
-        Lock
-    )  # a row may be asked for twice: as such, and by one that builds on it
+    # A row may be asked for twice: as such, and by one that builds on it.
+    running = defaultdict(Lock)
 
     def run(world: str, seed: int, name: str) -> tuple[Path, float, float]:
         folder = args.out / name.replace(",", "").replace(" ", "-") / name_of(world) / f"{seed}"

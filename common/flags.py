@@ -168,7 +168,8 @@ COMMON: dict[str, dict] = {
     "init": dict(
         default=None,
         help="weights to start from: a file, or timm:NAME to fetch timm's; "
-        "`none` starts from random weights; unnamed, 03 and 04 start from the stage before",
+        "`none` starts from random weights; unnamed, 03 and 04 start from the stage before; with "
+        "--folds, 04 also takes the folder of another run's 03, such as runs/a/single",
     ),
     "ema": dict(
         type=below_one,

@@ -1,4 +1,4 @@
-"""Folds of 03 and 04: every labelled compound is judged once, by networks that know it not.
+"""Folds of 03 and 04: every labelled compound is judged once, by who was not trained on it.
 
 `03 --folds 5` leaves the persons of each fold out in turn; `04 --folds 5` starts each fold from the
 03 of that fold, where there is one, trains on the other folds, and validates on it.
@@ -9,15 +9,16 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from accelerate import PartialState
 
-from common.emotions import CHALLENGE
+from common.emotions import CHALLENGE, challenge_class
 from common.files import UserError
 from common.manifest import SPLITS, folds, groups, hold_out, training_rows
-from common.runs import FREE_SETTINGS
+from common.runs import FREE_SETTINGS, init_facts
 from common.validation import save_validation
 
 
@@ -25,8 +26,9 @@ def number_folds(manifest: pd.DataFrame, count: int) -> pd.Series:
     """Return the fold, 1..count, in which each row is judged, int64 [n]; 0 for none.
 
     Divided are the labelled compounds outside the owners' test splits, by person or video; the same
-    way for every seed and every setting, so that runs can be compared and averaged. Raises
-    UserError where there is none, or fewer persons than folds.
+    way for every seed and every setting, so that runs can be compared and averaged; but not as
+    hold_out divides, whose fifth would be a fold. Raises UserError where there is none, or fewer
+    persons than folds.
     """
     divided = (manifest.kind == "compound") & (manifest.split != "test")
     if not divided.any():
@@ -35,7 +37,7 @@ def number_folds(manifest: pd.DataFrame, count: int) -> pd.Series:
             "it out, or prepare a set that has some (01)."
         )
     fold_of = pd.Series(0, index=manifest.index)
-    fold_of[divided] = 1 + folds(manifest[divided], count, seed=0)
+    fold_of[divided] = 1 + folds(manifest[divided], count, seed=1)
     return fold_of
 
 
@@ -56,19 +58,57 @@ def leave_persons_out(
     return training & others, held & others
 
 
-def released_for_folds(manifest: pd.DataFrame, fold_of: pd.Series) -> pd.DataFrame:
-    """Return the manifest with each divided compound in the split train: its fold holds it out."""
+class Fold(NamedTuple):
+    """A fold of 04: its number, first weights, facts for its record, and what is held out."""
+
+    number: int
+    init: str
+    facts: dict
+    held: pd.Series
+
+
+def plan_folds(
+    args: argparse.Namespace, manifest: pd.DataFrame, checked: pd.Series, facts: dict
+) -> tuple[pd.DataFrame, list[Fold]]:
+    """Lay out the folds of 04 that are asked for, and tell what one lacks before any is trained.
+
+    checked: bool [n], the compounds that validate. facts: what the runs depend on beside settings
+    and first weights. Returns also the manifest with each divided compound in the split train, for
+    its fold holds it out. Raises UserError as number_folds does; for a fold without a compound to
+    judge; and where first weights are missing.
+    """
+    fold_of = number_folds(manifest, args.folds)
+    classes = manifest.labels.astype(str).map(challenge_class)
+    judged = checked & (classes >= 0)
+    for number in asked_for(args):
+        if not (judged & (fold_of == number)).any():
+            raise UserError(
+                f"Fold {number} of {args.folds} has no compound of the challenge's seven to judge "
+                f"(with --pairs {args.pairs} and --validate-on); choose fewer --folds, or none."
+            )
+    single, named = args.run_dir / "single", args.init
+    if named and Path(named).is_dir():  # of another run: the same start for many seeds
+        single, named = Path(named), None
+    starts = {} if named else _starts(args, single, facts["manifest_sha256"])
+    usual = named or str(single / "model.safetensors")
+    if not starts and Path(usual).is_file():
+        _warn_of_seen_persons(manifest, fold_of)
+    facts = facts | ({"start_of_fold": True} if starts else {})
+    planned = []
+    for number in asked_for(args):
+        init = starts.get(number, usual)
+        planned.append(Fold(number, init, facts | init_facts(init), fold_of == number))
     split = manifest["split"].cat.set_categories(SPLITS)
-    return manifest.assign(split=split.mask(fold_of > 0, "train"))
+    return manifest.assign(split=split.mask(fold_of > 0, "train")), planned
 
 
-def starts_of_folds(args: argparse.Namespace, manifest_digest: str) -> dict[int, str]:
+def _starts(args: argparse.Namespace, single: Path, manifest_digest: str) -> dict[int, str]:
     """Return the weights of 03 of each fold that is asked for; nothing where 03 has no folds.
 
-    Raises UserError where 03 divided other images, or into another number of folds, or has only
-    some folds: a network that has seen the judged persons must not be taken unseen.
+    single: the folder of 03's run. Raises UserError where 03 divided other images, or into another
+    number of folds, or has only some folds: a network that has seen the judged persons must not be
+    taken unseen.
     """
-    single = args.run_dir / "single"
     if not any(single.glob("fold-*/run.json")):
         return {}
     starts = {}
@@ -89,7 +129,7 @@ def starts_of_folds(args: argparse.Namespace, manifest_digest: str) -> dict[int,
     return starts
 
 
-def warn_of_seen_persons(manifest: pd.DataFrame, fold_of: pd.Series) -> None:
+def _warn_of_seen_persons(manifest: pd.DataFrame, fold_of: pd.Series) -> None:
     """Say how many compounds in folds show persons whom a 03 without folds trains on.
 
     manifest: as 03 reads it, with the owners' splits.
@@ -101,8 +141,8 @@ def warn_of_seen_persons(manifest: pd.DataFrame, fold_of: pd.Series) -> None:
     if seen and PartialState().is_main_process:
         print(
             f"warning: {seen:,} of {divided.sum():,} compounds in folds show persons whose single "
-            "expressions 03 has trained on, so that these folds do not judge by unseen persons; "
-            "03_finetune_single.py --folds trains a start for each fold.",
+            "expressions 03 trains on without --folds, so that these folds do not judge by unseen "
+            "persons; 03_finetune_single.py --folds trains a start for each fold.",
             flush=True,
         )
 
@@ -135,12 +175,13 @@ def _refuse_other_settings(paths: list[Path]) -> None:
     records = [json.loads(path.with_name("run.json").read_text())["settings"] for path in paths]
     for settings in records:
         settings["fold"] = None
+        if "init_sha256" in settings:  # a file may be moved
+            settings["init"] = None
         if settings.get("start_of_fold"):  # then the first weights differ as they must
             settings["init_sha256"] = None
-    free = {*FREE_SETTINGS, "init"}
     for path, settings in zip(paths, records, strict=True):
-        names = [name for name in settings if settings[name] != records[0].get(name)]
-        if differing := [name for name in names if name not in free]:
+        names = sorted({*settings, *records[0]} - {*FREE_SETTINGS})
+        if differing := [name for name in names if settings.get(name) != records[0].get(name)]:
             raise UserError(
                 f"{path.parent} was trained with another {', '.join(differing)} than "
                 f"{paths[0].parent}, so their predictions are not scored together; delete the "

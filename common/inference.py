@@ -107,11 +107,10 @@ def find_checkpoints(named: Sequence[Path]) -> list[Path]:
 
 def named(checkpoints: Sequence[Path]) -> str:
     """Name the files that are averaged, and the folds beside one of them that are not."""
+    unused = {fold for path in checkpoints for fold in path.parent.glob("fold-*/model.safetensors")}
+    beside = sorted({fold.parent.parent for fold in unused - set(checkpoints)})
     text = ", ".join(map(str, checkpoints))
-    for path in checkpoints:
-        if path.parent.is_dir() and any(path.parent.glob("fold-*/model.safetensors")):
-            text += f" (not the folds beside it: {path.parent}/fold-*)"
-    return text
+    return text + "".join(f" (not the folds beside: {folder}/fold-*)" for folder in beside)
 
 
 def load_ensemble(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import filecmp
 import itertools
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -27,27 +26,33 @@ def clear(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def set_aside(folder: Path) -> Path | None:
+def keep_earlier(folder: Path) -> Path | None:
     """Keep an earlier submission, and the record of its run, under the next free number.
 
-    Returns the kept file, or None where there was none.
+    Returns the kept file, which may be there already; None where there was no submission.
     """
-    if not (folder / "predictions.txt").is_file():
+    now = folder / "predictions.txt"
+    if not now.is_file():
         return None
+    for path in sorted(folder.glob("predictions-*.txt")):
+        if filecmp.cmp(path, now, shallow=False):
+            return path
     number = next(n for n in itertools.count(1) if not (folder / f"predictions-{n}.txt").exists())
-    for name in ("predictions.txt", "run.json"):
-        path = folder / name
+    for path in (folder / "run.json", now):
         if path.is_file():
-            shutil.copy2(path, path.with_stem(f"{path.stem}-{number}"))
+            with whole_file(path.with_stem(f"{path.stem}-{number}")) as file:
+                file.write(path.read_bytes())
     return folder / f"predictions-{number}.txt"
 
 
-def settle(earlier: Path, now: Path) -> str:
-    """Delete an earlier submission that the new one repeats; else return where it is kept."""
+def settle(earlier: Path | None, now: Path) -> str:
+    """Say, or "", where a submission is kept that differs from the new one; else delete it."""
+    if earlier is None:
+        return ""
     if not filecmp.cmp(earlier, now, shallow=False):
         return f"earlier    {earlier}, which differs"
-    record = earlier.with_name(earlier.name.replace("predictions", "run")).with_suffix(".json")
-    for path in (earlier, record):
+    number = earlier.stem.removeprefix("predictions-")
+    for path in (earlier, earlier.with_name(f"run-{number}.json")):
         path.unlink(missing_ok=True)
     return ""
 
@@ -56,14 +61,12 @@ def unseen_text(lost: set[str], table: pd.DataFrame) -> str:
     """Say in a line, or "", what became of the videos that are missing or cannot be read."""
     if not lost:
         return ""
-    named = ", ".join(sorted(lost)[:5]) + ("…" if len(lost) > 5 else "")
-    frames = int(table["video"].isin(lost).sum())
-    fate = (
-        f"{frames:,} frames have nothing but the most frequent class"
-        if frames
-        else "no list names their frames, so that the submission is without them"
-    )
-    return f"not seen   {len(lost)} videos missing or unreadable ({named}): {fate}"
+    named = ", ".join(sorted(lost)[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
+    if frames := int(table["video"].isin(lost).sum()):
+        fate = f"frames that have nothing but the most frequent class: {frames:,}"
+    else:
+        fate = "no list names their frames, so that the submission is without them"
+    return f"not seen   videos missing or unreadable: {named}; {fate}"
 
 
 def class_counts(table: pd.DataFrame) -> np.ndarray:

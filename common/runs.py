@@ -161,7 +161,7 @@ def _refuse_other_settings(folder: Path, before: dict, now: dict) -> None:
     keys = sorted((set(before) | set(now)) - free)
     differing = [key for key in keys if before.get(key) != now.get(key)]
     if differing:
-        shown = ", ".join(_change(key, before, now) for key in differing[:4])
+        shown = ", ".join(dict.fromkeys(_change(key, before, now) for key in differing[:4]))
         more = f" and {len(differing) - 4} more" if len(differing) > 4 else ""
         raise UserError(
             f"{folder} holds a run with other settings ({shown}{more}); choose another --run-dir, "

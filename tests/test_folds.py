@@ -114,6 +114,13 @@ def test_no_person_of_a_fold_is_trained_or_validated_on_by_its_03(tmp_path):
         for rows, fewer in zip(parts, lessened, strict=True):
             others = ~manifest.subject.isin(persons)
             assert fewer.tolist() == (rows & others).tolist() and fewer.any()
+    # nor the photograph, under another name
+    double = manifest.index[parts[0] & (manifest.kind == "single")][0]
+    own = fold_of[manifest.subject == manifest.subject[double]].max()
+    other, third = sorted({1, 2, 3} - {own})
+    manifest.loc[double, "hash"] = manifest.hash[fold_of == other].iloc[0]
+    for fold, trained in ((other, False), (third, True)):
+        assert leave_persons_out(manifest, *parts, fold_of == fold)[0][double] == trained
 
 
 def test_03_refuses_folds_that_would_all_be_the_same(world, tmp_path, capsys):
@@ -133,6 +140,58 @@ def test_04_refuses_folds_that_03_divided_otherwise(tmp_path, capsys):
         status, output = usual(capsys, script, world, tmp_path, *options, *asked)
         assert status == 2 and f"{named} is no fold of 03" in output
     assert not (tmp_path / "curriculum").exists()
+
+
+def test_folds_of_another_run_of_03_serve_other_seeds(tmp_path, capsys):
+    world, _ = one_set(tmp_path)
+    script, *options = SINGLE
+    usual(capsys, script, world, tmp_path / "a", *options, "--init", "none", "--folds", 3)
+    script, *options = COMPOUND
+    more = ("--folds", 3, "--seed", 1, "--init", tmp_path / "a" / "single")
+    status, output = usual(capsys, script, world, tmp_path / "b", *options, *more)
+    assert status == 0 and "show persons" not in output
+    assert len(pd.read_csv(tmp_path / "b" / "curriculum" / "folds" / "oof.csv")) == 21
+
+
+def test_what_a_fold_lacks_is_told_before_the_first_is_trained(tmp_path, capsys):
+    world, _ = one_set(tmp_path)
+    script, *options = SINGLE
+    usual(capsys, script, world, tmp_path, *options, "--init", "none", "--folds", 3)
+    record = tmp_path / "single" / "fold-3" / "run.json"
+    record.write_text(record.read_text().replace('"finished": true', '"finished": false'))
+    script, *options = COMPOUND
+    status, output = usual(capsys, script, world, tmp_path, *options, "--folds", 3)
+    assert status == 2 and "has not ended" in output
+    # nor is a fold trained that would judge nothing
+    path = world / "prepared" / "manifest.csv"
+    table = pd.read_csv(path, keep_default_na=False, dtype=str)
+    compounds = table.index[table.kind == "compound"]
+    table.loc[compounds[1:], "labels"] = "Disgust Fear"
+    table.to_csv(path, index=False)
+    more = ("--init", "none", "--folds", 3)
+    status, output = usual(capsys, script, world, tmp_path, *options, *more)
+    assert status == 2 and "has no compound of the challenge's seven to judge" in output
+    assert not (tmp_path / "curriculum").exists()
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_03_has_someone_to_validate_on_in_every_fold(tmp_path, count):
+    # laboratory sets: every person shows the same, so that two ways to divide may be one
+    world, _ = one_set(tmp_path)
+    manifest = read_manifest(world / "prepared" / "manifest.csv")
+    own = manifest[manifest.dataset == "Own"]
+    lab = pd.concat([own.iloc[:13].assign(subject=f"p{number}") for number in range(20)])
+    shown = ["Fear", "Anger", "Sadness", "Surprise", "Disgust", "Happiness"]
+    pairs = ["Fear Surprise", "Happiness Surprise", "Sadness Surprise", "Disgust Surprise"]
+    pairs += ["Anger Surprise", "Fear Sadness", "Anger Sadness"]
+    lab["labels"], lab["kind"] = (shown + pairs) * 20, (["single"] * 6 + ["compound"] * 7) * 20
+    lab["hash"] = range(1, len(lab) + 1)
+    lab = lab.reset_index(drop=True)
+    held = hold_out(lab)
+    fold_of = number_folds(lab, count)
+    for fold in range(1, count + 1):
+        training, checking = leave_persons_out(lab, training_rows(lab, held), held, fold_of == fold)
+        assert training.any() and checking.any()
 
 
 def test_folds_of_other_settings_are_not_scored_together(world, tmp_path, capsys):

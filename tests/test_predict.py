@@ -155,8 +155,11 @@ def test_an_earlier_submission_is_kept_where_the_new_one_differs(crops, tmp_path
     assert record["settings"]["checkpoints"] == [
         str(crops / "run" / "curriculum" / "model.safetensors")
     ]
-    predict(call(capsys), crops, tmp_path)
-    assert (folder / "predictions-2.txt").is_file()
+    # each differing one is kept once, however often they take turns
+    for more in ((), ("--checkpoints", other), ()):
+        predict(call(capsys), crops, tmp_path, *more)
+    assert (folder / "predictions-2.txt").is_file() and not (folder / "predictions-3.txt").exists()
+    assert (folder / "predictions.txt").read_bytes() == first
 
 
 def test_folds_beside_the_weights_in_use_are_told(crops, tmp_path, capsys):
@@ -165,8 +168,7 @@ def test_folds_beside_the_weights_in_use_are_told(crops, tmp_path, capsys):
         shutil.copytree(crops / "run" / "curriculum", folder)
     _, output, _ = predict(call(capsys), crops, tmp_path, "--checkpoints", tmp_path / "run")
     assert (
-        f"networks   {place / 'model.safetensors'} (not the folds beside it: {place}/fold-*)"
-        in output
+        f"networks   {place / 'model.safetensors'} (not the folds beside: {place}/fold-*)" in output
     )
 
 

@@ -38,7 +38,10 @@ def test_lost_crop_and_unknown_video_are_told_and_filled(crops, tmp_path, capsys
         call(capsys), crops, tmp_path, "--data-dir", tmp_path / "data", "--frame-list", listing
     )
     assert status == 0
-    assert "1 videos missing or unreadable (77): 1 frames have nothing" in output
+    assert (
+        "missing or unreadable: 77; frames that have nothing but the most frequent class: 1"
+        in output
+    )
     assert "video 77" in complaints and "1 crops cannot be read" in complaints
     table = read_probabilities(tmp_path)
     assert table["face"].tolist() == [1, 0, 1, 0]
@@ -67,7 +70,7 @@ def test_raw_videos_are_predicted_without_a_prepared_folder(crops, tmp_path, cap
     status, output, complaints = predict(call(capsys), crops, tmp_path / "whole", *more)
     path = tmp_path / "whole" / "submission" / "predictions.txt"
     assert status == 0 and "08.mp4" in complaints
-    assert "missing or unreadable (08): no list names their frames" in output
+    assert "missing or unreadable: 08; no list names their frames" in output
     assert path.read_text().splitlines()[1:] == [f"07/{i:05d}.jpg,1" for i in (1, 2, 3, 4)]
     # a list beside the videos rules, here with one frame more than decodes, and without 08
     rows = "".join(f"07/{i:05d}.jpg,\n" for i in range(1, 6))
