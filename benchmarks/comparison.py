@@ -14,10 +14,14 @@ from common.pictures import BLUE, INK, RULE, new_figure, save_figure
 
 @dataclass(frozen=True)
 class Section:
-    """A table: rows of label, name of the run, the paper's value; the first is the reference."""
+    """A table: rows of label, name of the run, the paper's value; differences are to the first.
+
+    pairs: the rows come two and two, and a difference is to the first of its two.
+    """
 
     title: str
     rows: list[tuple[str, str, float | None]]
+    pairs: bool = False
 
 
 def scores_of(table: pd.DataFrame, run: str) -> pd.Series:
@@ -51,15 +55,17 @@ def difference(scores: pd.Series, reference: pd.Series) -> tuple[float, float, i
 def markdown(section: Section, table: pd.DataFrame) -> str:
     """Return a section as a Markdown table; rows without a run yet have a dash."""
     paper = any(value for _, _, value in section.rows)
+    other = "row above" if section.pairs else "first row"
     lines = [f"**{section.title}**", "", f"| |{' paper |' if paper else ''} ours (mean ± SE) | n | "
-             "difference to the first row (95 %) |"]  # fmt: skip
+             f"difference to the {other} (95 %) |"]  # fmt: skip
     lines.append("|---|" + ("---|" if paper else "") + "---|---|---|")
-    reference = scores_of(table, section.rows[0][1])
     for number, (label, run, value) in enumerate(section.rows):
         scores = scores_of(table, run)
+        beside = number - number % 2 if section.pairs else 0
+        reference = scores_of(table, section.rows[beside][1])
         cells = [label, *([f"{value:.4f}" if value else ""] if paper else [])]
         cells += [with_error(scores.to_numpy()), str(len(scores))]
-        cells += ["" if number == 0 else with_interval(*difference(scores, reference))]
+        cells += ["" if number == beside else with_interval(*difference(scores, reference))]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -137,7 +137,7 @@ SECTIONS = {
         ("a half: generated after action units", "facs, half", None),
         ("a quarter of the persons: singles only", "singles, quarter", None),
         ("a quarter: generated after action units", "facs, quarter", None),
-    ]),
+    ], pairs=True),
     "start": Section("What the curriculum starts from: a classifier (03) of each row's own", [
         ("the recipe's: after the masked autoencoder (02)", "own 03", None),
         ("the same, --balance logit-adjustment", "logit adjustment", None),

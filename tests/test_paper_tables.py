@@ -56,6 +56,11 @@ def test_a_table_shows_the_papers_values_and_marks_what_is_beyond_chance(table, 
     error = table.score[table["row"] == "better"].std() / np.sqrt(6)
     assert f"| better | 0.6800 | {mean:.3f} ± {error:.3f} | 6 | **+0." in lines[5]
     assert "**" not in lines[6] and "| later | 0.7000 | – | 0 | – |" in lines[7]
+    # two and two, each second row beside the one above it
+    section = Section("A table", [*rows[:2], *rows[1:]][:4], pairs=True)
+    lines = markdown(section, table).splitlines()
+    assert [line.endswith("|  |") for line in lines[4:]] == [True, False, True, False]
+    assert "row above" in lines[2] and "**+0." in lines[5] and "**−0." in lines[7]
     save_plot(tmp_path / "plot.png", [section, section], table)
     assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
 
