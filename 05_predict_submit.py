@@ -182,7 +182,7 @@ def tune(args: argparse.Namespace) -> None:
     truth = submission.read_truth(args.tune)
     source, ensemble, record = prepare(args, flip=True)
     # A video that is not there would count as one without a face: wrong under every setting.
-    absent = [name for name in sources.listed_videos(list(truth)) if name not in source.names]
+    absent = source.absent(list(truth))
     for name in absent:
         print(f"warning: {args.tune} labels {name}, which is not among the videos: left out.",
               file=sys.stderr)  # fmt: skip

@@ -40,6 +40,10 @@ class Source:
         """The videos that are there."""
         return set(self.frames["video"]) if self.videos is None else set(self.videos)
 
+    def absent(self, locations: list[str]) -> list[str]:
+        """Return the videos of image locations that are not there, in their order."""
+        return [name for name in listed_videos(locations) if name not in self.names]
+
     def only(self, names: set[str]) -> Source:
         """Return the part of the source that is in these videos."""
         if self.videos is not None:
@@ -122,17 +126,16 @@ def frames_to_decide(source: Source, observed: Observed) -> tuple[list[str], lis
     if source.locations is None:
         decoded = sorted(observed.decoded.items())
         return [locate(name, i) for name, last in decoded for i in range(1, last + 1)], []
-    absent = [name for name in listed_videos(source.locations) if name not in source.names]
     return source.locations, [
-        f"The list names video {name}, which is not among the videos." for name in absent
+        f"The list names video {name}, which is not among the videos."
+        for name in source.absent(source.locations)
     ]
 
 
 def unseen_videos(source: Source, observed: Observed) -> set[str]:
     """Return the videos that are listed but not there, or there and without a decoded frame."""
-    listed = listed_videos(source.locations) if source.locations else []
     unread = {name for name, last in observed.decoded.items() if not last}
-    return unread | (set(listed) - source.names)
+    return unread | set(source.absent(source.locations or []))
 
 
 def read_frames(prepared: str | Path) -> pd.DataFrame:
