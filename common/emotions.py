@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from functools import lru_cache
 
 import numpy as np
 
@@ -95,13 +96,19 @@ def parse_labels(text: str) -> tuple[str, ...]:
         raise ValueError("empty label")
     unknown = [word for word in words if word not in _NAME_OF]
     if unknown:
-        close = difflib.get_close_matches(unknown[0], _NAME_OF, n=1)
-        known = f"like {close[0]}?" if close else f"known: {', '.join(ADAPTATION)}"
+        close = _nearest_word(unknown[0][:20])
+        known = f"like {close}?" if close else f"known: {', '.join(ADAPTATION)}"
         raise ValueError(f"unknown expression {unknown[0]!r} in {text!r} ({known})")
     names = sorted({_NAME_OF[word] for word in words})
     if len(names) > 2 or (len(names) == 2 and set(names) & set(ALONE)):
         raise ValueError(f"{text!r} joins expressions that do not make a compound")
     return tuple(names)
+
+
+@lru_cache(1024)  # a table of a million rows may have the same mistake in each
+def _nearest_word(word: str) -> str:
+    """Return the known word most like one, or ""."""
+    return next(iter(difflib.get_close_matches(word, _NAME_OF, n=1)), "")
 
 
 def parts_of(name: str) -> tuple[int, int]:

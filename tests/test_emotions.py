@@ -138,3 +138,10 @@ def test_decision_rules_by_hand():
 def test_unknown_rule_is_refused():
     with pytest.raises(ValueError, match="geometric"):
         emotions.compound_scores(np.zeros((1, 6)), "maximum")
+
+
+def test_a_misspelt_expression_is_told_the_nearest():
+    with pytest.raises(ValueError, match=r"'hapiness' in 'hapiness' \(like happiness\?\)"):
+        emotions.parse_labels("hapiness")
+    with pytest.raises(ValueError, match=r"known: .*Happiness"):
+        emotions.parse_labels("qqq")
