@@ -27,9 +27,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from common.config import make_parser, parse_arguments, run_script, settings_of
-from common.files import UserError, only_process
-from common.flags import count, fraction, positive
+from common.script.config import make_parser, parse_arguments, run_script, settings_of
+from common.script.files import UserError, only_process
+from common.script.flags import count, fraction, positive
 
 
 def parse(argv=None):
@@ -109,8 +109,8 @@ def parse(argv=None):
 def main() -> None:
     arguments = parse()
     # Here, so that --help and mistakes in the arguments cost no second.
-    from common.raw import tally
-    from common.raw.workers import team
+    from common.prepare import tally
+    from common.prepare.workers import team
 
     with team() as here:
         sources, given, others = find(arguments)
@@ -129,8 +129,8 @@ def find(arguments):
 
     Whatever may be wrong with the input as a whole is found here, so that nobody waits for it.
     """
+    from common.prepare.images import Source
     from common.raw import challenge, reader_of
-    from common.raw.prepare import Source
 
     folders, others = find_folders(arguments.data_dir / "raw", arguments.only)
     readers = {folder: reader_of(folder) for folder in folders}
@@ -145,12 +145,13 @@ def find(arguments):
 
 def prepare(arguments, sources, given, others, team) -> None:
     """Prepare everything, this process its share, the main process the tables in the end."""
-    from common.centerface import Detector
-    from common.raw import challenge, clips, ledger, results
-    from common.raw.clean import Rules
-    from common.raw.ingest import Options
-    from common.raw.prepare import close_ledger, earlier_images, ledger_of, prepare_images
-    from common.raw.workers import worker_pool
+    from common.faces.detector import Detector
+    from common.prepare import clips, ledger, results
+    from common.prepare.clean import Rules
+    from common.prepare.images import close_ledger, earlier_images, ledger_of, prepare_images
+    from common.prepare.ingest import Options
+    from common.prepare.workers import worker_pool
+    from common.raw import challenge
 
     started = time.monotonic()
     prepared = arguments.data_dir / "prepared"
@@ -224,9 +225,9 @@ def form_of(source) -> str:
 
 def find_challenge(folders: list[Path]):
     """Return the videos and the frame list of folders. Raises UserError where they do not fit."""
+    from common.prepare.clips import Challenge
     from common.raw import challenge
-    from common.raw.clips import Challenge
-    from common.submission import read_frame_list, split_location
+    from common.submission.files import read_frame_list, split_location
 
     videos: dict[str, Path] = {}
     lists = []

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import argparse
 
-from common.config import make_parser, parse_arguments, run_script
-from common.flags import count, fraction, not_negative, positive, positive_float
+from common.script.config import make_parser, parse_arguments, run_script
+from common.script.flags import count, fraction, not_negative, positive, positive_float
 
 
 def arguments():
@@ -51,18 +51,18 @@ def main() -> None:
     # Here, so that --help and a mistyped flag are answered before torch is imported.
     import numpy as np
 
-    from common.augment import normalise
-    from common.classifier import create_encoder
-    from common.files import UserError, file_digest
-    from common.images import Geometry, ImageStore
-    from common.loading import Plan
-    from common.mae import MaskedAutoencoder, learning_rate_of
+    from common.batches.augment import normalise
+    from common.batches.images import Geometry, ImageStore
+    from common.batches.loading import Plan
     from common.manifest import hold_out, read_manifest, thin_out, training_rows
-    from common.optimization import cosine, make_optimizer
-    from common.pretraining import linear_probe, save_reconstructions
-    from common.runs import finish_run, init_facts, start_run
-    from common.training import fit
-    from common.weights import save_model, save_weights, start_autoencoder
+    from common.networks.classifier import create_encoder
+    from common.networks.mae import MaskedAutoencoder, learning_rate_of
+    from common.networks.weights import save_model, save_weights, start_autoencoder
+    from common.script.files import UserError, file_digest
+    from common.training.loop import fit
+    from common.training.optimization import cosine, make_optimizer
+    from common.training.probe import linear_probe, save_reconstructions
+    from common.training.runs import finish_run, init_facts, start_run
 
     prepared = args.data_dir / "prepared"
     manifest = read_manifest(prepared / "manifest.csv")

@@ -18,10 +18,10 @@ Examples
 
 from __future__ import annotations
 
-from common.config import make_parser, parse_arguments, run_script
 from common.emotions import ADAPTATION, ADAPTATION_SETS, BASIC, multi_hot
-from common.files import UserError, file_digest
-from common.flags import FINETUNING, count, positive_float
+from common.script.config import make_parser, parse_arguments, run_script
+from common.script.files import UserError, file_digest
+from common.script.flags import FINETUNING, count, positive_float
 
 # Other modules are imported where they are used: --help and a wrong flag need not wait for torch.
 
@@ -43,10 +43,10 @@ def main() -> None:
     args = arguments()
     if args.loss == "bmc" and args.balance == "logit-adjustment":
         raise UserError("--loss bmc is balanced by itself; leave out --balance logit-adjustment.")
-    from common.finetuning import choose_sets
-    from common.folding import asked_for, leave_persons_out, number_folds
     from common.manifest import hold_out, read_manifest, thin_out, training_rows
-    from common.runs import init_facts
+    from common.training.finetuning import choose_sets
+    from common.training.folds import asked_for, leave_persons_out, number_folds
+    from common.training.runs import init_facts
 
     args.init = args.init or str(args.run_dir / "mae" / "model.safetensors")
     path = args.data_dir / "prepared" / "manifest.csv"
@@ -104,7 +104,7 @@ def train(args, adaptation, singles, left_out: str, facts: dict, last: bool) -> 
     left_out: images by label that is none of the six. facts: what the result depends on beside the
     settings. last: nothing is trained after it.
     """
-    from common.runs import finish_run, start_run
+    from common.training.runs import finish_run, start_run
 
     run = start_run(args, f"single/fold-{args.fold}" if args.fold else "single", facts)
     if run is None:
@@ -129,10 +129,10 @@ def adapt(run, args, start, rows, training, held) -> str:
     import numpy as np
     from torch.nn import functional
 
-    from common.classifier import create_classifier
-    from common.finetuning import fit_phase, model_options, network_input, prior_logits
     from common.metrics import macro_f1
-    from common.weights import save_model, start_from
+    from common.networks.classifier import create_classifier
+    from common.networks.weights import save_model, start_from
+    from common.training.finetuning import fit_phase, model_options, network_input, prior_logits
 
     path = run.folder / "adapted" / "model.safetensors"
     labels = np.array([ADAPTATION.index(label) for label in rows.labels])
@@ -168,12 +168,12 @@ def train_single(run, args, start, rows, training, held) -> None:
     import numpy as np
     import torch
 
-    from common.classifier import create_classifier
-    from common.finetuning import expression_loss, fit_phase, model_options, prior_logits
     from common.metrics import single_emotion_f1
+    from common.networks.classifier import create_classifier
+    from common.networks.weights import read_weights, save_model, start_from
     from common.pictures import save_curves
-    from common.validation import chosen_on_test, prediction_table, save_validation
-    from common.weights import read_weights, save_model, start_from
+    from common.training.finetuning import expression_loss, fit_phase, model_options, prior_logits
+    from common.training.validation import chosen_on_test, prediction_table, save_validation
 
     targets = np.stack([multi_hot(label) for label in rows.labels])
     truth = targets.argmax(1)

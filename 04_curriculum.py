@@ -20,9 +20,9 @@ Examples
 
 from __future__ import annotations
 
-from common.config import make_parser, parse_arguments, run_script
-from common.files import UserError
-from common.flags import FINETUNING, fraction, not_negative, positive, positive_float
+from common.script.config import make_parser, parse_arguments, run_script
+from common.script.files import UserError
+from common.script.flags import FINETUNING, fraction, not_negative, positive, positive_float
 
 # Other modules are imported where they are used: --help and a wrong flag need not wait for torch.
 
@@ -71,13 +71,13 @@ def arguments():
 def main() -> None:
     args = arguments()
     refuse_bad_settings(args)
-    from common.curriculum import PAIRS
+    from common.batches.curriculum import PAIRS
     from common.emotions import BASIC
-    from common.files import file_digest
-    from common.finetuning import choose_sets
-    from common.folding import gather_folds, plan_folds
     from common.manifest import hold_out, read_manifest, thin_out
-    from common.runs import init_facts
+    from common.script.files import file_digest
+    from common.training.finetuning import choose_sets
+    from common.training.folds import gather_folds, plan_folds
+    from common.training.runs import init_facts
 
     path = args.data_dir / "prepared" / "manifest.csv"
     manifest = read_manifest(path)
@@ -133,9 +133,8 @@ def train(args, manifest, rows, checked, held, folder: str, facts: dict, last=Tr
     """
     import numpy as np
 
-    from common.augment import RANDOMS
-    from common.classifier import create_classifier
-    from common.curriculum import (
+    from common.batches.augment import RANDOMS
+    from common.batches.curriculum import (
         Mixing,
         Sources,
         Timetable,
@@ -144,17 +143,28 @@ def train(args, manifest, rows, checked, held, folder: str, facts: dict, last=Tr
         refuse_unshowable,
         without_effect,
     )
+    from common.batches.images import Geometry, ImageStore
     from common.emotions import BASIC, CHALLENGE, challenge_class, multi_hot
-    from common.evaluation import predict
-    from common.finetuning import evaluation_input, expression_loss, model_options, no_better_for
-    from common.images import Geometry, ImageStore
     from common.manifest import training_rows
-    from common.optimization import make_optimizer
+    from common.networks.classifier import create_classifier
+    from common.networks.weights import read_weights, save_model, start_from
     from common.pictures import save_curves, save_examples
-    from common.runs import finish_run, start_run
-    from common.training import fit
-    from common.validation import chosen_on_test, compound_f1, prediction_table, save_validation
-    from common.weights import read_weights, save_model, start_from
+    from common.training.evaluation import predict
+    from common.training.finetuning import (
+        evaluation_input,
+        expression_loss,
+        model_options,
+        no_better_for,
+    )
+    from common.training.loop import fit
+    from common.training.optimization import make_optimizer
+    from common.training.runs import finish_run, start_run
+    from common.training.validation import (
+        chosen_on_test,
+        compound_f1,
+        prediction_table,
+        save_validation,
+    )
 
     prepared = args.data_dir / "prepared"
     training = training_rows(manifest, held)[rows]

@@ -34,9 +34,9 @@ import sys
 import time
 from pathlib import Path
 
-from common.config import make_parser, parse_arguments, run_script, settings_of
-from common.files import UserError, file_digest, only_process
-from common.flags import COMMON, count, fraction, positive
+from common.script.config import make_parser, parse_arguments, run_script, settings_of
+from common.script.files import UserError, file_digest, only_process
+from common.script.flags import COMMON, count, fraction, positive
 
 # Beyond argparse and the files' own forms, modules are imported where they are used: torch takes
 # seconds, and --check, --compare and --help need none of it.
@@ -108,8 +108,9 @@ def main() -> None:
 
 def predict(args: argparse.Namespace) -> None:
     """Frames → faces → probabilities → classes → files."""
-    from common import decision, outcome, sources, submission
-    from common.report import write_report
+    from common.submission import decision, outcome, sources
+    from common.submission import files as submission
+    from common.submission.report import write_report
 
     started, folder = time.time(), args.run_dir / "submission"
     if args.truth and not args.truth.is_file():  # not opened before the submission is written
@@ -176,7 +177,8 @@ def tune(args: argparse.Namespace) -> None:
     """Labelled frames → probabilities → every setting of the grid → the best, and its worth."""
     import numpy as np
 
-    from common import decision, sources, submission, tuning
+    from common.submission import decision, sources, tuning
+    from common.submission import files as submission
 
     folder = args.run_dir / "submission"
     truth = submission.read_truth(args.tune)
@@ -205,8 +207,8 @@ def tune(args: argparse.Namespace) -> None:
 
 def prepare(args: argparse.Namespace, flip: bool):
     """Return the source, the networks, and what run.json will say of both."""
-    from common import inference, sources
-    from common.runs import default_precision, provenance
+    from common.submission import inference, sources
+    from common.training.runs import default_precision, provenance
 
     if args.faces == "max" and not args.videos:
         raise UserError("--faces max needs --videos: crops are prepared of the main face alone.")
@@ -231,7 +233,7 @@ def prepare(args: argparse.Namespace, flip: bool):
 
 def observe(args: argparse.Namespace, source, ensemble, folder: Path):
     """Find every face of the source and its probabilities."""
-    from common import sources
+    from common.submission import sources
 
     return sources.observe(
         source,
@@ -245,14 +247,14 @@ def observe(args: argparse.Namespace, source, ensemble, folder: Path):
 
 def decision_of(args: argparse.Namespace):
     """Return the flags that say how probabilities become classes."""
-    from common.decision import Decision
+    from common.submission.decision import Decision
 
     return Decision(args.smooth, args.smooth_width, args.rule, args.prior_correction)
 
 
 def check(args: argparse.Namespace) -> int:
     """Print what is wrong with a submission; return the exit status, 0 where it is valid."""
-    from common.checking import check_submission, find_list, is_valid
+    from common.submission.checking import check_submission, find_list, is_valid
 
     frame_list = args.frame_list or find_list(args.check, args.data_dir / "prepared")
     findings = check_submission(args.check, frame_list)
@@ -265,7 +267,7 @@ def check(args: argparse.Namespace) -> int:
 
 def compare(args: argparse.Namespace) -> None:
     """Print how two submissions differ; where a run folder is named, write that there too."""
-    from common.checking import compare_submissions, comparison_text, write_comparison
+    from common.submission.checking import compare_submissions, comparison_text, write_comparison
 
     comparison = compare_submissions(*args.compare)
     print(comparison_text(comparison))

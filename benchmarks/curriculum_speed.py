@@ -21,15 +21,15 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.timing import Line, in_turns
-from common.augment import RANDOMS, augment
-from common.classifier import create_classifier
-from common.curriculum import Mixing, Sources, draw_epoch
+from common.batches.augment import RANDOMS, augment
+from common.batches.curriculum import Mixing, Sources, draw_epoch
+from common.batches.images import Geometry, ImageStore
+from common.batches.loading import default_workers, training_passes
 from common.emotions import BASIC, CHALLENGE_PAIRS
-from common.flags import FACE_MEAN, FACE_STD
-from common.images import Geometry, ImageStore
-from common.loading import default_workers, training_passes
-from common.optimization import make_optimizer
-from common.runs import default_precision
+from common.networks.classifier import create_classifier
+from common.script.flags import FACE_MEAN, FACE_STD
+from common.training.optimization import make_optimizer
+from common.training.runs import default_precision
 
 SIDE, RATE, DECAY = 224, 1e-5, 0.05
 TYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

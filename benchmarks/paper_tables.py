@@ -41,11 +41,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.comparison import Section, markdown, save_plot
 from benchmarks.derived_data import add_pseudo_labels, keep_part, training_singles
 from benchmarks.paper_rows import DEFAULT, RUNS, SECTIONS, start_of
-from common.config import run_script
 from common.emotions import challenge_class
-from common.files import UserError, file_digest, only_process, whole_file
-from common.flags import count, positive
 from common.manifest import hold_out, read_manifest
+from common.script.config import run_script
+from common.script.files import UserError, file_digest, only_process, whole_file
+from common.script.flags import count, positive
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -20,11 +20,11 @@ import pandas as pd
 from PIL import Image
 
 from benchmarks.timing import Line, in_turns
-from common.centerface import Detector
-from common.faces import align, crop_video, main_face, write_jpeg
+from common.faces.detector import Detector
+from common.faces.follow import align, crop_video, main_face, write_jpeg
+from common.faces.video import frames
 from common.manifest import read_manifest, write_manifest
-from common.raw.likeness import near_pairs
-from common.video import frames
+from common.prepare.likeness import near_pairs
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIPS = (

@@ -26,10 +26,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.comparison import Section, markdown
 from benchmarks.derived_data import write_derived
-from common.config import run_script
-from common.files import UserError, whole_file
-from common.flags import positive
 from common.manifest import folds, read_manifest
+from common.script.config import run_script
+from common.script.files import UserError, whole_file
+from common.script.flags import positive
 
 ROOT = Path(__file__).resolve().parents[1]
 

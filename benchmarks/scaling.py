@@ -68,8 +68,8 @@ def _write_rows(folder: Path, rows: int) -> None:
 
 def _manifest_cost(folder: Path, rows: int) -> tuple[float, float]:
     """What a training script does before its first batch: read, hold out, choose, plan."""
-    from common.images import ImageStore
-    from common.loading import Plan
+    from common.batches.images import ImageStore
+    from common.batches.loading import Plan
     from common.manifest import hold_out, read_manifest, training_rows
 
     def work() -> None:
@@ -82,7 +82,7 @@ def _manifest_cost(folder: Path, rows: int) -> tuple[float, float]:
 
 
 def _write_list(folder: Path, frames: int) -> None:
-    from common import submission
+    from common.submission import files as submission
 
     rows = [submission.locate(f"{n // 500:03d}", n % 500 + 1) + "," for n in range(frames)]
     (folder / "list.txt").write_text("\n".join([submission.HEADER, *rows]) + "\n")
@@ -92,9 +92,9 @@ def _frames_cost(folder: Path, frames: int) -> tuple[float, float]:
     """What 05 does around its network: read the list, fill, decide, write, check."""
     import pandas as pd
 
-    from common import submission
-    from common.checking import check_submission, is_valid
-    from common.decision import Decision, Timelines, decide
+    from common.submission import files as submission
+    from common.submission.checking import check_submission, is_valid
+    from common.submission.decision import Decision, Timelines, decide
 
     listed, written = folder / "list.txt", folder / "predictions.txt"
     number = np.arange(frames)

@@ -30,9 +30,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.timing import Line, machine, short, spread
-from common.config import run_script
-from common.files import whole_file
-from common.memory import keep_memory
+from common.script.config import run_script
+from common.script.files import whole_file
+from common.script.memory import keep_memory
 
 # Group -> module below benchmarks/, and its function.
 GROUPS = {

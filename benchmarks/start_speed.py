@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.timing import Line
-from common.files import UserError
 from common.manifest import COLUMNS
+from common.script.files import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(path.name for path in ROOT.glob("0?_*.py"))

@@ -20,17 +20,17 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from common.config import run_script
-from common.decision import Decision, Timelines, decide
 from common.demo.settings import Settings
 from common.demo.videos import plan_videos, truth_table, write_video
 from common.emotions import CHALLENGE
-from common.files import whole_file
-from common.inference import find_checkpoints, load_ensemble
 from common.metrics import macro_f1
-from common.runs import default_precision
-from common.sources import frames_to_decide, observe, open_source
-from common.submission import read_truth
+from common.script.config import run_script
+from common.script.files import whole_file
+from common.submission.decision import Decision, Timelines, decide
+from common.submission.files import read_truth
+from common.submission.inference import find_checkpoints, load_ensemble
+from common.submission.sources import frames_to_decide, observe, open_source
+from common.training.runs import default_precision
 
 SHIFT = 0.03
 PLAIN = Decision(smooth="none")

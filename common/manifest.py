@@ -17,7 +17,7 @@ import pandas as pd
 
 from common import manifest_arrays
 from common.emotions import ALONE, BASIC
-from common.files import UserError, file_digest, whole_file
+from common.script.files import UserError, file_digest, whole_file
 
 COLUMNS = (
     "image",  # path relative to the folder of the manifest

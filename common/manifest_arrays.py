@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from common.files import whole_file
+from common.script.files import whole_file
 
 FORMAT = 1
 

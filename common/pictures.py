@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from common.files import whole_file
+from common.script.files import whole_file
 
 INK, BLUE, RULE = "#1c2430", "#0072B2", "#d7dce3"
 

@@ -14,7 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 @pytest.fixture(scope="session")
 def squares(tmp_path_factory):
     """The prepared folder of toy_world, to be read; who changes it makes one for himself."""
-    from toy_world import make_prepared  # imports torch, which many tests do without
+    from helpers.toy_world import make_prepared  # imports torch, which many tests do without
 
     return make_prepared(tmp_path_factory.mktemp("squares"))
 
@@ -22,7 +22,7 @@ def squares(tmp_path_factory):
 @pytest.fixture(scope="session")
 def pretrained(squares, tmp_path_factory):
     """A run folder after 02 on the squares: undisturbed, and on one process."""
-    from toy_world import command, run_warm
+    from helpers.toy_world import command, run_warm
 
     folder = tmp_path_factory.mktemp("undisturbed")
     run_warm(folder / "log", *command("mae", squares, folder))
@@ -32,7 +32,7 @@ def pretrained(squares, tmp_path_factory):
 @pytest.fixture(scope="session")
 def finetuned(squares, pretrained):
     """The same run folder, after 03 too."""
-    from toy_world import command, run_warm
+    from helpers.toy_world import command, run_warm
 
     run_warm(pretrained / "log", *command("single", squares, pretrained))
     return pretrained
@@ -41,7 +41,7 @@ def finetuned(squares, pretrained):
 @pytest.fixture(scope="session")
 def trained(squares, finetuned):
     """The same run folder, after 04 too."""
-    from toy_world import command, run_warm
+    from helpers.toy_world import command, run_warm
 
     run_warm(finetuned / "log", *command("curriculum", squares, finetuned))
     return finetuned
@@ -50,6 +50,6 @@ def trained(squares, finetuned):
 @pytest.fixture(scope="session")
 def crops(tmp_path_factory):
     """The prepared folder of predicting, with its networks and its truth, to be read."""
-    from predicting import make_crops
+    from helpers.predicting import make_crops
 
     return make_crops(tmp_path_factory.mktemp("crops"))

@@ -33,9 +33,9 @@ MEMORY_MIB = 1024  # above what the process holds: the largest image that is all
 
 def work(seeds: Path, box: Path, seed: int, first: int, end: int, report) -> None:
     """Run cases in this process, a line of JSON for each into `report`, before it and after it."""
-    from fuzz_targets import TARGETS
+    from helpers.fuzz_targets import TARGETS
 
-    from common.files import UserError
+    from common.script.files import UserError
 
     targets, shares = list(TARGETS), list(TARGETS.values())
     with open(os.devnull, "w") as nowhere:
@@ -166,7 +166,7 @@ def main() -> int:
         faulthandler.enable()
         place, seed, first, end = Path(arguments.worker[0]), *map(int, arguments.worker[1:])
         if not (place / "seeds").is_dir():
-            from fuzz_targets import make_seeds
+            from helpers.fuzz_targets import make_seeds
 
             make_seeds(place / "new")
             (place / "new").rename(place / "seeds")

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from common import manifest_arrays
-from common.files import UserError
 from common.manifest import (
     COLUMNS,
     check_manifest,
@@ -20,6 +19,7 @@ from common.manifest import (
     training_rows,
     write_manifest,
 )
+from common.script.files import UserError
 
 
 def manifest(count=6, **columns):

@@ -10,11 +10,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from common.config import run_script
 from common.demo.settings import settings_for
 from common.demo.sheets import action_unit_sheet, contact_sheet
 from common.demo.world import make_world
-from common.flags import COMMON, positive_float
+from common.script.config import run_script
+from common.script.flags import COMMON, positive_float
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -4,9 +4,9 @@ Each function returns a `Layout`: the stills to draw and the small files that ho
 in the owners' own spelling and form.
 
 Class orders, file names and headers stand here and in videos.py although common.raw and
-common.submission know them too: the demo world is an independent witness for those readers. With
-one constant for both sides a wrong order would be written, read back and never be noticed. Only
-the compounds' names are common.emotions' for everybody.
+common.submission.files know them too: the demo world is an independent witness for those readers.
+With one constant for both sides a wrong order would be written, read back and never be noticed.
+Only the compounds' names are common.emotions' for everybody.
 """
 
 from __future__ import annotations

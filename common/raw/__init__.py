@@ -24,7 +24,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from common.files import UserError
+from common.script.files import UserError
 
 # Family -> module, in the order of sniffing: the particular first, any folder of images last.
 READERS = {

@@ -24,7 +24,6 @@ from pathlib import Path
 
 import numpy as np
 
-from common.files import UserError
 from common.raw.layout import (
     IMAGE_SUFFIXES,
     Item,
@@ -37,6 +36,7 @@ from common.raw.layout import (
     walk_files,
 )
 from common.raw.lists import whole_number
+from common.script.files import UserError
 
 ALIGNED = True
 

@@ -19,11 +19,11 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from common.files import UserError, inside
 from common.raw.affectnet import OFFICIAL as OFFICIAL
 from common.raw.affectnet import item_or_skip
 from common.raw.layout import Item, Skip, file_in, prepared_name, subfolder, with_margin
 from common.raw.lists import split_row, text_lines, whole_number
+from common.script.files import UserError, inside
 
 ALIGNED = False
 

@@ -28,9 +28,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from common.emotions import parse_labels
-from common.files import UserError, inside
 from common.raw.layout import Item, Skip, entries, file_in, labelled, prepared_name, subfolder
 from common.raw.lists import check_text, text_lines, whole_number
+from common.script.files import UserError, inside
 
 ALIGNED = True
 FRAMES = True

@@ -5,7 +5,7 @@
     or any .txt or .csv whose first line starts with `image_location`
 
 Traps: the list is the truth, not the decoder, and may have a frame more or less than decodes. The
-list itself is read by common.submission. Without a list, every frame that decodes counts.
+list itself is read by common.submission.files. Without a list, every frame that decodes counts.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import os
 import re
 from pathlib import Path
 
-from common.files import UserError
 from common.raw.layout import VIDEO_SUFFIXES, entries, look, unwrapped
+from common.script.files import UserError
 
 ALIGNED = False
 

@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from common.files import UserError
 from common.raw.layout import (
     IMAGE_SUFFIXES,
     Item,
@@ -28,6 +27,7 @@ from common.raw.layout import (
     walk_files,
 )
 from common.raw.lists import text_lines, whole_number
+from common.script.files import UserError
 
 ALIGNED = False
 FRAMES = True

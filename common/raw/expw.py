@@ -15,10 +15,10 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from common.files import UserError
 from common.raw.fer2013 import CLASSES
 from common.raw.layout import Item, Skip, entries, file_in, labelled, subfolder, with_margin
 from common.raw.lists import check_text, text_lines, whole_number
+from common.script.files import UserError
 
 ALIGNED = False
 

@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 
 from common.emotions import parse_labels
-from common.files import UserError
 from common.raw.layout import Item, Skip, file_in, labelled, look
 from common.raw.lists import placed_lines, split_row, table_rows, whole_number
+from common.script.files import UserError
 
 ALIGNED = True
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from common.emotions import parse_labels
-from common.files import UserError
+from common.script.files import UserError
 
 Image.preinit()  # first the common formats, then all: the order in which they are tried
 Image.init()

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from common.files import UserError
+from common.script.files import UserError
 
 _LINE_BYTES = 1 << 20
 

@@ -27,10 +27,10 @@ import av
 import numpy as np
 
 from common.emotions import CHALLENGE, challenge_class, parse_labels
-from common.files import UserError
+from common.faces.video import frames
 from common.raw.layout import Item, Skip, entries, file_in, labelled, look, subfolder
 from common.raw.lists import check_text, text_lines
-from common.video import frames
+from common.script.files import UserError
 
 ALIGNED = False
 FRAMES = True

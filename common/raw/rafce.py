@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from common.emotions import RAFCE14, parse_labels
-from common.files import UserError
 from common.raw.layout import Item, Skip, entries, file_in, labelled, prepared_name, subfolder
 from common.raw.lists import check_text, text_lines, whole_number
+from common.script.files import UserError
 
 ALIGNED = True
 

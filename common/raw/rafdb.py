@@ -22,7 +22,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from common.emotions import RAF11, parse_labels
-from common.files import UserError
 from common.raw.layout import (
     Item,
     Skip,
@@ -36,6 +35,7 @@ from common.raw.layout import (
     unwrapped,
 )
 from common.raw.lists import check_text, table_rows, text_lines, whole_number
+from common.script.files import UserError
 
 ALIGNED = True
 

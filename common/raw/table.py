@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from common.emotions import parse_labels
-from common.files import UserError, inside
 from common.raw.layout import Item, Skip, file_in, is_expression, labelled, prepared_name, unwrapped
 from common.raw.lists import table_rows, whole_number
+from common.script.files import UserError, inside
 
 ALIGNED = False
 

@@ -1,0 +1,1 @@
+"""What an epoch shows, from its plan to augmented batches."""

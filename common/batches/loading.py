@@ -1,0 +1,268 @@
+"""From a plan of what an epoch shows to uint8 batches, the same whatever the number of workers.
+
+A plan names the images of an epoch in order. Everything random about position p of an epoch comes
+from one generator keyed by (seed, epoch, p): geometry is applied here, in the workers, on uint8
+tensors; the numbers that colour, mixing and masking need on the device travel with the batch.
+So the result depends neither on the number of workers nor on that of processes, and a run can be
+resumed at any batch.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from common.batches.augment import ALIGNED
+from common.batches.images import VIEW, Geometry, ImageStore, resize
+from common.script import signals
+
+# Other rows that are tried in the place of one that cannot be read.
+REPLACEMENTS = 5
+
+
+@dataclass
+class Plan:
+    """What one epoch shows, in order: n rows of one or two images of a store.
+
+    first, second: int64 [n], second is -1 where the row is one image. mix: uint8 [n], one of the
+    forms of common.batches.augment. share: float32 [n], the first image's share of the mixed one.
+    targets: float32 [n, C].
+    """
+
+    first: np.ndarray
+    targets: np.ndarray
+    second: np.ndarray = field(default=None)
+    mix: np.ndarray = field(default=None)
+    share: np.ndarray = field(default=None)
+
+    def __post_init__(self):
+        if self.second is None:
+            self.second = np.full(len(self.first), -1, dtype=np.int64)
+        if self.mix is None:
+            self.mix = np.zeros(len(self.first), dtype=np.uint8)
+        if self.share is None:
+            self.share = np.ones(len(self.first), dtype=np.float32)
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+
+def in_turn(rows: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
+    """Draw `count` of `rows`: every one is seen n times before any is seen n + 1 times."""
+    turns = [random.permutation(rows) for _ in range(-(-count // max(1, len(rows))))]
+    return np.concatenate([rows[:0], *turns])[:count]
+
+
+def split_batches(
+    rows: int, global_batch: int, batch_size: int, rank: int, world: int
+) -> list[list[np.ndarray]]:
+    """Divide an epoch's rows into optimiser steps and this process's part of each.
+
+    Returns a list of steps; a step is a list of int64 arrays of positions, one for each forward
+    pass. Over all ranks every position occurs once. A process whose share of the last step is
+    empty gets one pass of no rows, because all processes must take part in the gradient exchange.
+    """
+    steps = []
+    for start in range(0, rows, global_batch):
+        mine = np.arange(start, min(start + global_batch, rows))[rank::world]
+        passes = [mine[i : i + batch_size] for i in range(0, max(1, len(mine)), batch_size)]
+        steps.append(passes)
+    return steps
+
+
+class _Passes(Dataset):
+    """The forward passes of an epoch, each made whole by one worker."""
+
+    def __init__(self, store, plan, passes, geometry, randoms, seed, epoch):
+        self.store, self.plan, self.passes, self.geometry = store, plan, passes, geometry
+        self.randoms, self.seed, self.epoch = randoms, seed, epoch
+
+    def __len__(self) -> int:
+        return len(self.passes)
+
+    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+        positions = self.passes[number]
+        count, side = len(positions), self.geometry.image_size
+        # A pass without rows still needs one image for the network; its weight is zero.
+        shape = (max(1, count), 3, side, side)
+        images = (torch.empty if count else torch.zeros)(shape, dtype=torch.uint8)
+        # Arrays, because to set one number of a tensor takes ten times as long.
+        weight, share = np.zeros(shape[0], dtype=np.float32), np.ones(shape[0], dtype=np.float32)
+        uniform = np.zeros((shape[0], self.randoms), dtype=np.float32)
+        mix = np.zeros(shape[0], dtype=np.uint8)
+        window = np.tile(np.float32([0.0, 1.0]), (shape[0], 1))
+        partner_rows, partners, failed = [], [], []
+        for row, position in enumerate(positions):
+            random = np.random.Generator(
+                np.random.Philox(key=[self.seed, self.epoch * 2**32 + position])
+            )
+            uniform[row] = random.random(self.randoms, dtype=np.float32)
+            source, read = self._read(position, failed)
+            if source is None:
+                images[row] = 0
+                continue  # weighs nothing
+            view = random.random(VIEW)
+            images[row], rows = self.geometry.apply(read[0], view)
+            weight[row], window[row] = 1.0, rows
+            mix[row], share[row] = self.plan.mix[source], self.plan.share[source]
+            if len(read) > 1:
+                if self.plan.mix[source] not in ALIGNED:
+                    view = random.random(VIEW)
+                partner_rows.append(row)
+                partners.append(self.geometry.apply(read[1], view)[0])
+        chosen = positions if count else np.zeros(1, dtype=np.int64)
+        return {
+            "images": images,
+            "partners": torch.stack(partners) if partners else torch.zeros((0, *shape[1:])).byte(),
+            "partner_rows": torch.tensor(partner_rows, dtype=torch.int64),
+            "mix": torch.from_numpy(mix),
+            "share": torch.from_numpy(share),
+            "window": torch.from_numpy(window),
+            "targets": torch.from_numpy(self.plan.targets[chosen]),
+            "uniform": torch.from_numpy(uniform),
+            "weight": torch.from_numpy(weight),
+            "failed": torch.tensor(failed, dtype=torch.int64),
+        }
+
+    def _read(self, position: int, failed: list[int]):
+        """Return (row, its one or two images) for a position of the plan.
+
+        The row is the position's own; or, where one of its images cannot be read (01 has read every
+        file, but disks fail), another with the same target, its partner and mix with it, so that
+        the labels stay right; drawn from the position alone, as everything random here. (None,
+        None) where none of a few can be read. Adds the indices of unreadable images to `failed`.
+        """
+        plan, row, random = self.plan, position, None
+        for _ in range(REPLACEMENTS + 1):
+            indices = [index for index in (plan.first[row], plan.second[row]) if index >= 0]
+            images = [self.store.read(index) for index in indices]
+            bad = [int(i) for i, image in zip(indices, images, strict=True) if image is None]
+            if not bad:
+                return row, images
+            failed += bad
+            if random is None:
+                random = np.random.default_rng([self.seed, self.epoch, int(position)])
+                same = (plan.targets == plan.targets[position]).all(1)
+                same[position] = False
+                same = np.flatnonzero(same)
+            if not len(same):
+                break
+            row = random.choice(same)
+        return None, None
+
+
+def training_passes(
+    store: ImageStore,
+    plan: Plan,
+    passes: Sequence[np.ndarray],
+    geometry: Geometry,
+    *,
+    randoms: int,
+    seed: int,
+    epoch: int,
+    workers: int,
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Yield the forward passes of an epoch in order.
+
+    Each is a dict: images uint8 [b, 3, S, S]; partners uint8 [m, 3, S, S] with partner_rows
+    int64 [m], the rows of `images` they belong to; mix uint8 [b] and share float32 [b] of the plan;
+    window float32 [b, 2], the rows of its image that a view shows (Geometry.apply); targets float32
+    [b, C]; uniform float32 [b, randoms] in 0..1; weight float32 [b], 0 for a row that could not be
+    read and found no replacement; failed int64 [f], the indices of unreadable images, replaced or
+    not.
+    """
+    data = _Passes(store, plan, passes, geometry, randoms, seed, epoch)
+    return _loader(data, workers)
+
+
+class _Views(Dataset):
+    """Whole images resized to the network's input, in passes."""
+
+    def __init__(self, store, passes, image_size):
+        self.store, self.passes, self.image_size = store, passes, image_size
+
+    def __len__(self) -> int:
+        return len(self.passes)
+
+    def __getitem__(self, number: int):
+        positions = self.passes[number]
+        images = torch.zeros((len(positions), 3, self.image_size, self.image_size)).byte()
+        valid = torch.zeros(len(positions), dtype=torch.bool)
+        for row, position in enumerate(positions):
+            image = self.store.read(position)
+            if image is not None:
+                images[row] = resize(image, self.image_size)
+                valid[row] = True
+        return torch.from_numpy(positions), images, valid
+
+
+def evaluation_batches(
+    store: ImageStore,
+    image_size: int,
+    batch_size: int,
+    workers: int,
+    indices: np.ndarray | None = None,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Yield (positions int64 [b], images uint8 [b, 3, S, S], valid bool [b]) of a store, in order.
+
+    An image that cannot be read is black and not valid: the caller decides what that means.
+    """
+    indices = np.arange(len(store)) if indices is None else np.asarray(indices, dtype=np.int64)
+    passes = [indices[i : i + batch_size] for i in range(0, len(indices), batch_size)]
+    return _loader(_Views(store, passes, image_size), workers)
+
+
+def _loader(data: Dataset, workers: int) -> Iterator:
+    # A worker makes whole passes (batch_size=None): nothing is collated twice, and one tensor
+    # crosses the process border instead of one for each image.
+    workers = min(workers, len(data))
+    loader = DataLoader(
+        data,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_start_worker,
+        multiprocessing_context="fork" if workers and hasattr(os, "fork") else None,
+    )
+    # Held, too: another thread may receive a signal, and torch complains of a half-made iterator.
+    with signals.held(), signals.blocked():
+        return iter(loader)
+
+
+def _start_worker(_: int) -> None:
+    torch.set_num_threads(1)
+    # A main process that stops leaves the thread that hands tensors over with a broken connection,
+    # which it would complain of at length; faults of the work itself travel with the batch.
+    sys.excepthook = lambda *_: None
+
+
+def default_workers(processes: int = 1) -> int:
+    """Return loader processes for each of the training processes of this machine.
+
+    The cores it may use, less its own. Without a GPU the cores compute, and one worker is enough
+    to stay ahead of them; on up to four it would take from them more than it gives: with two, the
+    demo trains at 0.85 of the rate without it.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if not torch.cuda.is_available():
+        return 1 if cores > 4 * processes else 0
+    return max(1, min(16, cores // processes - 1))
+
+
+def default_batch_size() -> int:
+    """Return how many images a process computes at once: three a GiB of the GPU's memory, or 64.
+
+    A ViT-Base at 224 px trains in about 0.15 GiB an image in bf16. The result does not depend on
+    it: what is missing to the global batch is accumulated.
+    """
+    if not torch.cuda.is_available():
+        return 64
+    memory_gib = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory / 2**30
+    return max(8, int(3 * memory_gib) // 8 * 8)

@@ -1,0 +1,1 @@
+"""Faces in the frames of a video: decode, detect, follow, align."""

@@ -1,0 +1,142 @@
+"""What was found or prepared, counted by data set, split and label beside the official counts."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+from common.raw.layout import Item
+from common.script.progress import progress_bar
+
+
+def empty(official: dict, remarks: dict) -> dict:
+    """Return the counts of a data set of which nothing has been counted yet, as JSON takes them.
+
+    inputs: all; images: those that are used; lost: those that are missing or damaged. splits:
+    images by split and label; official: the same as their owners publish it. faces: how many were
+    aligned. skipped: by reason; examples: one of each reason.
+    """
+    return {
+        "inputs": 0,
+        "images": 0,
+        "lost": 0,
+        "splits": {},
+        "official": official,
+        "faces": {},
+        "remarks": remarks,
+        "skipped": {},
+        "examples": {},
+    }
+
+
+def add(part: dict, count: int, reason: str, fault: bool, face: str, split: str, labels: str):
+    """Add `count` inputs to a data set's counts. reason: empty where they are used."""
+    part["inputs"] += count
+    part["lost"] += count if fault else 0
+    if reason:
+        part["skipped"][reason] = part["skipped"].get(reason, 0) + count
+        return
+    part["images"] += count
+    by_label = part["splits"].setdefault(split, {})
+    by_label[labels] = by_label.get(labels, 0) + count
+    if face:
+        part["faces"][face] = part["faces"].get(face, 0) + count
+
+
+def found_in(source, limit: int | None) -> dict[str, dict]:
+    """Count the inputs of a data set's folder as its reader names them; no image is opened."""
+    official = getattr(source.reader, "OFFICIAL", {})
+    datasets: dict[str, dict] = {}
+    counts: Counter = Counter()
+    with progress_bar(source.folder.name, "image", leave=False) as bar:
+        for number, item in enumerate(source.inputs):
+            if number == limit:
+                break
+            bar.update()
+            if isinstance(item, Item):
+                counts[item.dataset, "", False, "", item.split, item.labels] += 1
+                continue
+            counts[item.dataset, item.reason, item.fault, "", "", ""] += 1
+            part = datasets.setdefault(item.dataset, empty(official.get(item.dataset, {}), {}))
+            example = f"{os.path.relpath(item.path, source.folder.parent)} {item.detail}".strip()
+            part["examples"].setdefault(item.reason, example)
+    for (dataset, *what), count in sorted(counts.items()):
+        part = datasets.setdefault(dataset, empty(official.get(dataset, {}), {}))
+        add(part, count, *what)
+    for dataset, part in datasets.items():
+        part["remarks"] = dict(source.counts)
+        for split, wanted in part["official"].items():
+            part["splits"].setdefault(split, {})
+            if isinstance(wanted, dict):
+                for label in wanted:
+                    part["splits"][split].setdefault(label, 0)
+        datasets[dataset] = part
+    return datasets
+
+
+def print_datasets(datasets: dict[str, dict]) -> None:
+    """Print images by split and label, `found/official` where the owners publish counts."""
+    if datasets:
+        print(f"{'data set':<20} {'split':<6}{'images':>10}{'official':>11}  by label")
+    for name, part in datasets.items():
+        for split, by_label in part["splits"].items() or [("", {})]:
+            wanted = part["official"].get(split, {})
+            each = wanted if isinstance(wanted, dict) else {}
+            official = sum(each.values()) if each else wanted
+            labels = ", ".join(
+                f"{label or 'none'} {count:,}" + (f"/{each[label]:,}" if label in each else "")
+                for label, count in sorted(by_label.items())
+            )
+            images = sum(by_label.values())
+            total = f"{official:,}" if official else "-"
+            print(f"{name:<20} {split or '-':<6}{images:>10,}{total:>11}  {labels}")
+            if official and images < official:
+                print(f"    missing of {split or 'all'}: {official - images:,}")
+        if part["faces"]:
+            aligned, none = (part["faces"].get(key, 0) for key in ("aligned", "none found"))
+            print(f"    photographs aligned: {aligned:,}; no face found, kept as is: {none:,}")
+        for remark, count in part["remarks"].items():
+            print(f"    {remark}: {count:,}")
+        for reason, count in part["skipped"].items():
+            example = part["examples"].get(reason, "")[:160]
+            print(f"    skipped, {reason}: {count:,}" + (f" (such as {example})" * bool(example)))
+
+
+def print_videos(videos: dict[str, dict], with_list: bool) -> None:
+    """Print what was found in the challenge's videos, and what does not fit its list."""
+    if not videos:
+        return
+    listed, decoded, faces = (
+        sum(part[key] for part in videos.values()) for key in ("listed", "decoded", "faces")
+    )
+    print(
+        f"{len(videos)} videos: {listed:,} frames listed, {decoded:,} decoded, a face in {faces:,} "
+        f"({faces / max(1, decoded):.1%})"
+    )
+    if not with_list:
+        print("    no frame list beside them: every frame that decodes counts")
+    for video, part in videos.items():
+        if "unreadable" in part:
+            print(f"    warning: {part['unreadable']}")
+        elif not part["faces"]:
+            print(f"    {video}: no face in {part['decoded']} frames")
+        if with_list and not part["listed"]:
+            print(f"    warning: the frame list names no frame of {video}")
+        if part.get("videos that end early"):
+            print(f"    warning: {video} breaks off after {part['decoded']} frames")
+
+
+def print_challenge(paths: dict[str, Path], frame_list: Path | None, listed: dict) -> None:
+    """Print which videos and which list there are, without decoding anything."""
+    if not paths:
+        return
+    size = sum(path.stat().st_size for path in paths.values() if path.is_file())
+    text = f"{len(paths)} videos ({size / 1e6:,.0f} MB)"
+    if frame_list is None:
+        print(f"{text}, no frame list beside them: every frame that decodes will count")
+        return
+    frames = sum(map(len, listed.values()))
+    print(f"{text}, {frames:,} frames of {len(listed)} videos listed in {frame_list.name}")
+    if unnamed := sorted(paths.keys() - listed.keys()):
+        print(f"    not in the list: {', '.join(unnamed[:10])}{' …' * (len(unnamed) > 10)}")

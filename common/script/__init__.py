@@ -1,0 +1,1 @@
+"""What makes a script a good command: settings, files, signals, progress."""

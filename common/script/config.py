@@ -1,0 +1,180 @@
+"""Settings: the paper's recipe as defaults, overridden by a TOML file, overridden by flags."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from common.script import signals
+from common.script.files import UserError
+from common.script.flags import COMMON, refuse_impossible
+from common.script.memory import keep_memory
+
+# The tables a recipe may hold: one for each script and one that all of them read.
+TABLES = (
+    "common",
+    "prepare_data",
+    "pretrain_mae",
+    "finetune_single",
+    "curriculum",
+    "predict_submit",
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are UserErrors, so that a file can be named in them."""
+
+    def error(self, message: str):
+        raise UserError(message[0].upper() + message[1:] + ".")
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Shows the docstring as written, and each flag's default where it has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        return action.help if action.default in (None, []) else super()._get_help_string(action)
+
+
+def make_parser(description: str, *common: str, **defaults) -> argparse.ArgumentParser:
+    """Return a parser with `--config` and the named flags of COMMON.
+
+    description: the script's docstring. defaults: this script's own defaults of common flags.
+    """
+    parser = _Parser(description=description, formatter_class=_Help, allow_abbrev=False)
+    parser.add_argument("--config", type=Path, help="TOML recipe, e.g. configs/demo.toml")
+    for name in common:
+        options = {**COMMON[name], **({"default": defaults[name]} if name in defaults else {})}
+        parser.add_argument("--" + name.replace("_", "-"), **options)
+    return parser
+
+
+def parse_arguments(
+    parser: argparse.ArgumentParser, table: str, argv: Sequence[str] | None = None
+) -> argparse.Namespace:
+    """Read defaults, then the tables [common] and [`table`] of `--config`, then `argv`.
+
+    The recipe's values pass through the same types and choices as flags. Raises UserError for an
+    unreadable recipe, an unknown table, key or flag (naming the nearest), or a bad value.
+    model_options of `argv` join the recipe's, key by key.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    finder = _Parser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--config", type=Path)
+    path = finder.parse_known_args(argv)[0].config
+    from_file = _recipe_flags(parser, path, table) if path else []
+    try:
+        recipe = parser.parse_args(from_file)
+    except UserError as error:
+        raise UserError(f"In {path}: {error}") from None
+    arguments, unknown = parser.parse_known_args(from_file + argv)
+    if unknown:
+        flags = [flag for action in parser._actions for flag in action.option_strings]
+        raise UserError(f"Unknown argument {unknown[0]}{nearest(unknown[0], flags)}")
+    if options := getattr(arguments, "model_options", None):
+        arguments.model_options = dict([*recipe.model_options, *options])
+    elif options is not None:
+        arguments.model_options = {}
+    refuse_impossible(arguments)
+    return arguments
+
+
+def _recipe_flags(parser: argparse.ArgumentParser, path: Path, table: str) -> list[str]:
+    """Return the recipe's values as if they had been typed."""
+    try:
+        recipe = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"Cannot read the recipe {path}: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"The recipe {path} is not valid TOML: {error}.") from None
+    for name, value in recipe.items():
+        if name not in TABLES or not isinstance(value, dict):
+            raise UserError(f"{path} has an unknown table [{name}]{nearest(name, TABLES)}")
+    actions = {action.dest: action for action in parser._actions}
+    own = {**recipe.get("common", {}), **recipe.get(table, {})}
+    flags = []
+    for key, value in own.items():
+        if key not in actions or key in ("help", "config"):
+            if key in COMMON and key not in recipe.get(table, {}):
+                continue  # a common flag that this script has no use for
+            raise UserError(f"{path} has an unknown key {key!r}{nearest(key, actions)}")
+        action = actions[key]
+        if isinstance(action, argparse.BooleanOptionalAction):
+            if not isinstance(value, bool):
+                raise UserError(f"{path}: {key} must be true or false, not {value!r}.")
+            flags.append(action.option_strings[0 if value else 1])
+        elif isinstance(value, dict):
+            flags += [action.option_strings[0], *(f"{k}={v}" for k, v in value.items())]
+        elif isinstance(value, list):
+            flags += [action.option_strings[0], *map(str, value)]
+        else:  # joined by `=`, so that a value may begin with a dash
+            flags.append(f"{action.option_strings[0]}={value}")
+    return flags
+
+
+def nearest(name: str, known) -> str:
+    """Return the end of a sentence that names the known word most like `name`."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; the nearest known is {close[0]}." if close else "; see --help."
+
+
+def settings_of(arguments: argparse.Namespace) -> dict:
+    """Return the resolved arguments as plain JSON values, for run.json."""
+
+    def plain(value):
+        if isinstance(value, list):
+            return [plain(item) for item in value]
+        return str(value) if isinstance(value, Path) else value
+
+    return {key: plain(value) for key, value in sorted(vars(arguments).items())}
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Run a script's main: what a user can mend becomes one sentence and exit status 2.
+
+    A signal that ends the script exits with 128 and its number: 143 for SIGTERM, 130 for Ctrl-C.
+    """
+    keep_memory()
+    signals.listen()
+    try:
+        _run(main)
+    except signals.Stopped as stopped:  # also one that came while the script was ending
+        sys.exit(stopped.status)
+    finally:
+        signals.listen_no_more()
+
+
+def _run(main: Callable[[], None]) -> None:
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): not an error worth a traceback.
+        for descriptor in (1, 2):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+        sys.exit(141)
+    except RuntimeError as error:
+        if type(error).__name__ == "OutOfMemoryError":  # of torch, which is not imported here
+            print("error: The GPU's memory is too small; lower --batch-size.", file=sys.stderr)
+        elif "DataLoader worker" in str(error):
+            print(
+                "error: A loader process was killed, perhaps for want of memory (shared memory, "
+                "in a container); run the same command again, with fewer --workers: it goes on "
+                "from the last state.",
+                file=sys.stderr,
+            )
+        else:
+            raise
+        sys.exit(2)
+    except OSError as error:  # disk full, no permission, a folder that is a file
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}.", file=sys.stderr)
+        sys.exit(2)
+    finally:
+        signals.end_workers()  # Python would wait for them, and one may hang in a read

@@ -1,0 +1,260 @@
+"""Probabilities of faces from one or more classifiers, of prepared crops or of raw videos."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import timm.layers
+import torch
+from torch import nn
+
+from common.batches.augment import normalise
+from common.batches.images import ImageStore
+from common.batches.loading import evaluation_batches
+from common.emotions import BASIC
+from common.networks.classifier import load_classifier
+from common.pictures import PictureFile, data_address, thumbnail
+from common.script.files import UserError
+from common.script.progress import progress_bar
+from common.training.runs import refuse_unfinished
+
+PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Networks and how they look at a face.
+
+    networks: of `classifier.load_classifier`. flip: also at its mirror image. shift: also at the
+    face moved left, right, up and down by this share of its side; 0 for not at all.
+    """
+
+    networks: list[tuple[nn.Module, dict]]
+    device: torch.device
+    precision: str
+    flip: bool
+    shift: float
+
+    @property
+    def sizes(self) -> list[int]:
+        """The sides of the networks' inputs, in pixels."""
+        return sorted({settings["image_size"] for _, settings in self.networks})
+
+
+@dataclass
+class Observed:
+    """The faces that were found, and what the networks say of them.
+
+    frames: [K] rows (video, frame), each once. probabilities: float64 [K, F, S, 6], mean over
+    networks; F = 2 where mirror images were looked at, else 1; S = 5 with shifts, else 1. decoded:
+    frames of each video. picture: of row k as a data address, or "".
+    """
+
+    frames: pd.DataFrame
+    probabilities: np.ndarray
+    decoded: dict[str, int]
+    picture: Callable[[int], str]
+    warnings: list[str] = field(default_factory=list)
+
+    def mean(self) -> np.ndarray:
+        """Return the mean over all ways of looking: float64 [K, 6]."""
+        return self.probabilities.mean(axis=(1, 2))
+
+
+def best_device() -> torch.device:
+    """Return the GPU where there is one, else the CPU, set up for networks made from now on."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    # Training on CPUs goes without it (common.training.runs); for a forward pass it is faster.
+    timm.layers.set_fused_attn(True)
+    return torch.device("cpu")
+
+
+def find_checkpoints(named: Sequence[Path]) -> list[Path]:
+    """Return the files of weights that are named: files, or folders that hold them.
+
+    A folder stands for its own model.safetensors; or for what its folder `curriculum` stands for,
+    if it is a whole run's; or for those in the folders right below it (folds, seeds). Raises
+    UserError where one is missing or of a run that has not ended.
+    """
+    found: list[Path] = []
+    for place in named:
+        files = [place]
+        if place.is_dir():
+            if (place / "curriculum").is_dir():
+                place = place / "curriculum"
+            own = place / "model.safetensors"
+            files = [own] if own.is_file() else sorted(place.glob("*/model.safetensors"))
+            if not files:
+                raise UserError(
+                    f"{place} holds no model.safetensors, nor do the folders in it; run "
+                    "04_curriculum.py, or name the weights with --checkpoints."
+                )
+        found += files
+    for path in found:
+        refuse_unfinished(path)
+    if len(set(found)) < len(found):
+        twice = next(path for path in found if found.count(path) > 1)
+        raise UserError(f"--checkpoints names {twice} twice.")
+    return found
+
+
+def named(checkpoints: Sequence[Path]) -> str:
+    """Name the files that are averaged, and the folds beside one of them that are not."""
+    unused = {fold for path in checkpoints for fold in path.parent.glob("fold-*/model.safetensors")}
+    beside = sorted({fold.parent.parent for fold in unused - set(checkpoints)})
+    text = ", ".join(map(str, checkpoints))
+    return text + "".join(f" (not the folds beside: {folder}/fold-*)" for folder in beside)
+
+
+def load_ensemble(
+    checkpoints: Sequence[Path], precision: str, flip: bool, shift: float
+) -> Ensemble:
+    """Load networks for `predict_crops` and `predict_videos` onto the best device."""
+    device = best_device()
+    networks = [load_classifier(path) for path in checkpoints]
+    networks = [(network.to(device), settings) for network, settings in networks]
+    return Ensemble(networks, device, precision, flip, shift)
+
+
+def looks(images: torch.Tensor, flip: bool, shift: float) -> list[list[torch.Tensor]]:
+    """Return the images as test-time augmentation shows them: [F][S], each [B, 3, H, W].
+
+    F: as they are, mirrored. S: in place, then moved by `shift` of their side left, right, up and
+    down, at least one pixel; the edge is repeated.
+    """
+    shifted = [images]
+    if shift:
+        side = images.shape[-1]
+        move = max(1, round(shift * side))
+        wide = nn.functional.pad(images, (move,) * 4, mode="replicate")
+        corners = ((move, 2 * move), (move, 0), (2 * move, move), (0, move))
+        shifted += [wide[..., top : top + side, left : left + side] for top, left in corners]
+    return [shifted, [image.flip(-1) for image in shifted]] if flip else [shifted]
+
+
+@torch.inference_mode()
+def face_probabilities(ensemble: Ensemble, size: int, images: torch.Tensor) -> np.ndarray:
+    """Sum the probabilities of the networks of one input size: float64 [B, F, S, 6].
+
+    images: uint8 [B, 3, size, size]. Raises UserError for a number that is not finite.
+    """
+    total: np.ndarray | float = 0.0
+    images = images.to(ensemble.device, non_blocking=True)
+    kind, precision = ensemble.device.type, ensemble.precision
+    for network, settings in ensemble.networks:
+        if settings["image_size"] != size:
+            continue
+        face = normalise(images, settings["mean"], settings["std"])
+        rows = []
+        for views in looks(face, ensemble.flip, ensemble.shift):
+            with torch.autocast(kind, PRECISIONS[precision], enabled=precision != "no"):
+                logits = [network(view) for view in views]  # S of [B, 6]
+            rows.append(torch.stack([torch.sigmoid(one.float()) for one in logits], dim=1))
+        total = total + torch.stack(rows, dim=1).double().cpu().numpy()
+    if not np.isfinite(total).all():
+        raise UserError("The network's output is not finite; try --mixed-precision no.")
+    return total
+
+
+def predict_crops(
+    ensemble: Ensemble, root: Path, frames: pd.DataFrame, batch_size: int, workers: int
+) -> Observed:
+    """Predict the crops that 01 has prepared.
+
+    frames: rows of `read_frames`; those without an image are frames without a face. The crops are
+    read once for all networks of one input size. Crops that cannot be read count as no face.
+    """
+    faces = frames[frames["image"] != ""].reset_index(drop=True)
+    store = ImageStore(root, faces["image"].tolist())
+    total = np.zeros((len(faces), *_looks_shape(ensemble), len(BASIC)))
+    readable = np.ones(len(faces), dtype=bool)
+    bar = progress_bar("predict", "img", len(store) * len(ensemble.sizes))
+    for size in ensemble.sizes if len(store) else []:
+        for positions, images, valid in evaluation_batches(store, size, batch_size, workers):
+            rows = positions.numpy()
+            total[rows] += face_probabilities(ensemble, size, images)
+            readable[rows] = valid.numpy()
+            bar.update(len(rows))
+    bar.close()
+    warnings = []
+    if not readable.all():
+        warnings.append(
+            f"{(~readable).sum():,} crops cannot be read and count as frames without a face, "
+            f"the first is {store.path(int(np.flatnonzero(~readable)[0]))}."
+        )
+    images = faces.loc[readable, "image"].tolist()
+    return Observed(
+        faces.loc[readable, ["video", "frame"]].reset_index(drop=True),
+        total[readable] / len(ensemble.networks),
+        frames.groupby("video", sort=False)["frame"].max().to_dict(),
+        lambda row: thumbnail(root / images[row]),
+        warnings,
+    )
+
+
+def predict_videos(
+    ensemble: Ensemble,
+    paths: dict[str, Path],
+    folder: Path,
+    *,
+    batch_size: int,
+    threads: int,
+    everyone: bool,
+) -> Observed:
+    """Predict videos as they are decoded: only numbers are kept, and small pictures in `folder`.
+
+    everyone: the maximum over all faces of a frame, emotion by emotion, instead of the main face.
+    Videos that cannot be read cost a warning; raises UserError where none can.
+    """
+    # Here, because whoever predicts prepared crops needs neither decoder nor detector.
+    from common.submission.streaming import VideoEnd, stream_faces
+
+    pictures, keys, parts, decoded, warnings = PictureFile(folder), [], [], {}, []
+    shape = (*_looks_shape(ensemble), len(BASIC))
+    with progress_bar("videos", "video", len(paths)) as bar:
+        for item in stream_faces(
+            paths, ensemble.sizes, batch_size=batch_size, everyone=everyone, threads=threads
+        ):
+            if isinstance(item, VideoEnd):
+                decoded[item.video] = item.decoded
+                warnings += item.warnings
+                bar.update()
+                continue
+            total = sum(
+                face_probabilities(ensemble, size, view) for size, view in item.views.items()
+            )
+            parts.append(total / len(ensemble.networks))
+            places = map(pictures.add, item.pictures)
+            keys += [
+                (item.video, frame, place)
+                for frame, place in zip(item.frames.tolist(), places, strict=True)
+            ]
+    if not any(decoded.values()):
+        raise UserError(warnings[0])
+    faces = pd.DataFrame(keys, columns=["video", "frame", "picture"])
+    probabilities = np.concatenate(parts) if parts else np.zeros((0, *shape))
+    order = np.lexsort((faces["frame"], faces["video"]))  # threads mix the videos
+    faces, probabilities = faces.iloc[order], probabilities[order]
+    first = ~faces.duplicated(["video", "frame"]).to_numpy()  # the surest face of each frame
+    if len(faces):
+        probabilities = np.maximum.reduceat(probabilities, np.flatnonzero(first))
+    faces = faces[first].reset_index(drop=True)
+    places = faces["picture"].tolist()
+    return Observed(
+        faces[["video", "frame"]],
+        probabilities,
+        decoded,
+        lambda row: data_address(pictures.read(places[row])),
+        warnings,
+    )
+
+
+def _looks_shape(ensemble: Ensemble) -> tuple[int, int]:
+    return (2 if ensemble.flip else 1, 5 if ensemble.shift else 1)

@@ -1,0 +1,167 @@
+"""What 05 predicts: prepared crops or raw videos, and the frames that are listed.
+
+The list is the truth, not the decoder: videos it does not name are left out, frames that it names
+beyond the last decoded one are filled. Without a list, every frame that decodes counts.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from common.batches.loading import default_batch_size, default_workers
+from common.raw.challenge import find_frame_list, find_videos
+from common.script.files import UserError, inside
+from common.submission.files import HEADER, locate, read_frame_list, split_location
+from common.submission.inference import Ensemble, Observed, predict_crops, predict_videos
+
+
+@dataclass
+class Source:
+    """Frames to predict.
+
+    frames: rows of `frames.csv` in `folder`, where crops are prepared; else videos: name → path.
+    list_path: the frame list in use, or None; header: its, verbatim; locations: its frames, or
+    None for every frame that decodes.
+    """
+
+    folder: Path
+    frames: pd.DataFrame | None
+    videos: dict[str, Path] | None
+    list_path: Path | None
+    header: str = HEADER
+    locations: list[str] | None = None
+
+    @property
+    def names(self) -> set[str]:
+        """The videos that are there."""
+        return set(self.frames["video"]) if self.videos is None else set(self.videos)
+
+    def absent(self, locations: list[str]) -> list[str]:
+        """Return the videos of image locations that are not there, in their order."""
+        return [name for name in listed_videos(locations) if name not in self.names]
+
+    def only(self, names: set[str]) -> Source:
+        """Return the part of the source that is in these videos."""
+        if self.videos is not None:
+            videos = {name: path for name, path in self.videos.items() if name in names}
+            return Source(self.folder, None, videos, self.list_path, self.header, self.locations)
+        rows = self.frames[self.frames["video"].isin(names)].reset_index(drop=True)
+        return Source(self.folder, rows, None, self.list_path, self.header, self.locations)
+
+
+def open_source(prepared: Path, videos: Path | None, frame_list: Path | None) -> Source:
+    """Find what is to be predicted: the videos of a folder, or one video, else prepared crops.
+
+    frame_list: the list, or None for the one beside the videos, or that of the prepared folder.
+    Raises UserError where there is nothing to predict, or the list names none of the videos.
+    """
+    if videos:
+        if not videos.exists():
+            raise UserError(f"There is no folder of videos {videos}.")
+        if videos.is_dir():
+            list_path = frame_list or find_frame_list(videos)
+            source = Source(videos, None, find_videos(videos), list_path)
+        else:
+            list_path = frame_list
+            source = Source(videos, None, {videos.stem: videos}, list_path)
+        if not source.videos:
+            raise UserError(f"{videos} holds no video (such as 01.mp4).")
+    else:
+        own = prepared / "frame_list.txt"
+        list_path = frame_list or (own if own.is_file() else None)
+        source = Source(prepared, read_frames(prepared), None, list_path)
+    if list_path is None:
+        return source
+    source.header, source.locations = read_frame_list(list_path)
+    listed = listed_videos(source.locations)
+    if not source.names & set(listed):
+        raise UserError(
+            f"{list_path} names none of the videos in {source.folder}: it begins with "
+            f"{source.locations[0]}, and there are {', '.join(sorted(source.names)[:3])}"
+            f"{'…' if len(source.names) > 3 else ''}."
+        )
+    return source.only(set(listed))
+
+
+def listed_videos(locations: list[str]) -> list[str]:
+    """Return the videos of image locations, each once, in their order."""
+    return list(dict.fromkeys(split_location(location)[0] for location in locations))
+
+
+def observe(
+    source: Source,
+    ensemble: Ensemble,
+    folder: Path,
+    *,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    everyone: bool = False,
+) -> Observed:
+    """Find every face of a source and its probabilities.
+
+    folder: for temporary files. batch_size: faces at once. workers: processes that read crops, or
+    threads that read videos. everyone: the maximum over all faces of a frame, not the main one.
+    """
+    if batch_size is None:  # activations on a CPU would leave its caches
+        batch_size = 32 if ensemble.device.type == "cpu" else default_batch_size()
+    if source.videos is None:
+        workers = default_workers() if workers is None else workers
+        return predict_crops(ensemble, source.folder, source.frames, batch_size, workers)
+    return predict_videos(
+        ensemble,
+        source.videos,
+        folder,
+        batch_size=batch_size,
+        threads=max(1, min(os.cpu_count(), 16) if workers is None else workers),
+        everyone=everyone,
+    )
+
+
+def frames_to_decide(source: Source, observed: Observed) -> tuple[list[str], list[str]]:
+    """Return the listed frames, or without a list all decoded ones, and warnings about videos."""
+    if source.locations is None:
+        decoded = sorted(observed.decoded.items())
+        return [locate(name, i) for name, last in decoded for i in range(1, last + 1)], []
+    return source.locations, [
+        f"The list names video {name}, which is not among the videos."
+        for name in source.absent(source.locations)
+    ]
+
+
+def unseen_videos(source: Source, observed: Observed) -> set[str]:
+    """Return the videos that are listed but not there, or there and without a decoded frame."""
+    unread = {name for name, last in observed.decoded.items() if not last}
+    return unread | set(source.absent(source.locations or []))
+
+
+def read_frames(prepared: str | Path) -> pd.DataFrame:
+    """Read `frames.csv` of a prepared folder: video (str), frame (int64), image (str or empty).
+
+    Raises UserError if it is missing or damaged, or names an image outside the folder.
+    """
+    path = Path(prepared) / "frames.csv"
+    if not path.is_file():
+        raise UserError(
+            f"There is no {path}: run 01_prepare_data.py with the challenge's videos under "
+            "<data-dir>/raw, or name a folder of videos with --videos."
+        )
+    try:
+        table = pd.read_csv(
+            path,
+            usecols=["video", "frame", "image"],
+            dtype={"video": str, "frame": "int64", "image": str},
+            keep_default_na=False,
+        )
+    except (OSError, ValueError, OverflowError) as error:
+        raise UserError(f"{path} is damaged ({error}); run 01_prepare_data.py again.") from None
+    twice = table[table.duplicated(["video", "frame"])]
+    if len(twice) or (table["frame"] < 1).any() or not len(table):
+        what = f"frame {twice.iloc[0].frame} of {twice.iloc[0].video} twice" if len(twice) else ""
+        raise UserError(f"{path} holds {what or 'no valid frames'}; run 01_prepare_data.py again.")
+    for image in table["image"]:
+        inside(prepared, image)
+    return table

@@ -1,0 +1,90 @@
+"""What lets a training stage be interrupted: its saved states."""
+
+from __future__ import annotations
+
+import time
+import zipfile
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from common.script.files import UserError, whole_file
+from common.training.optimization import Average
+from common.training.runs import Run
+
+
+class States:
+    """The saved states of one phase: whole files, the last two kept."""
+
+    def __init__(
+        self, run: Run, name: str, network: nn.Module, optimizer, average: Average | None = None
+    ):
+        self.run, self.name = run, name
+        self.network, self.optimizer, self.average = network, optimizer, average
+
+    def save(self, progress: dict, since: float) -> float:
+        """Write a state; `since` is when the one before was (time.monotonic); return the time."""
+        now = time.monotonic()
+        progress["seconds"] += now - since
+        if self.run.main:
+            self.write(progress)
+        self.run.accelerator.wait_for_everyone()
+        return now
+
+    def write(self, progress: dict) -> None:
+        """Write a state in the main process, whatever the others do."""
+        content = {
+            "progress": progress,
+            "network": self.run.accelerator.unwrap_model(self.network).state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        if self.average:
+            content["average"] = self.average.values
+        if self.run.accelerator.scaler:  # of fp16
+            content["scaler"] = self.run.accelerator.scaler.state_dict()
+        folder = self.run.folder / "state"
+        with whole_file(folder / f"{self.name}-{progress['steps_done']:09d}.pt") as file:
+            torch.save(content, file)
+        for old in [*self._paths()[:-2], *folder.glob(".*.part")]:  # of killed processes
+            old.unlink()
+
+    def load(self) -> dict:
+        """Put the last readable state into network and optimiser; return its progress."""
+        for path in reversed(self._paths()):
+            try:
+                with zipfile.ZipFile(path) as archive:  # torch compares no checksum
+                    if bad := archive.testzip():
+                        raise ValueError(f"{bad} has another checksum")
+                content = torch.load(path, map_location="cpu", weights_only=True)
+                progress = content["progress"]
+            except Exception as error:  # a damaged state, however it shows
+                self.run.say(f"warning: {path} is damaged ({error}); going back to the one before")
+                continue
+            self._agree(progress["steps_done"])
+            self.run.accelerator.unwrap_model(self.network).load_state_dict(content["network"])
+            self.optimizer.load_state_dict(content["optimizer"])
+            if self.average:
+                self.average.load(content["average"])
+            if "scaler" in content:
+                self.run.accelerator.scaler.load_state_dict(content["scaler"])
+            self.run.say(
+                f"{self.name}: going on from epoch {progress['epoch'] + 1}, step {progress['step']}"
+            )
+            return progress
+        self._agree(0)
+        start = {"epoch": 0, "step": 0, "steps_done": 0, "sums": [0.0, 0.0]}
+        return {**start, "rows": [], "best": None, "seconds": 0.0, "unreadable": []}
+
+    def _agree(self, steps_done: int) -> None:
+        """Refuse nodes that do not see the same states: they would train on different data."""
+        accelerator = self.run.accelerator
+        steps = torch.tensor([steps_done], device=accelerator.device)
+        if len(set(accelerator.gather(steps).tolist())) > 1:
+            raise UserError(
+                f"The processes find different states in {self.run.folder}; --run-dir must be a "
+                "folder that all nodes share."
+            )
+
+    def _paths(self) -> list[Path]:
+        return sorted((self.run.folder / "state").glob(f"{self.name}-*.pt"))

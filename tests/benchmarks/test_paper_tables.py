@@ -1,0 +1,263 @@
+"""The paper's tables: their statistics, their rows as 04 reads them, and a row run once."""
+
+import json
+import runpy
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.toy_world import ROOT, TINY, make_prepared, record
+from scipy.stats import ttest_rel
+
+from benchmarks.comparison import Section, difference, markdown, save_plot, scores_of
+from benchmarks.derived_data import add_pseudo_labels, keep_part
+from benchmarks.paper_rows import RUNS, SECTIONS
+from benchmarks.paper_tables import Row, check_world, commands_of, main, run_row
+from common.emotions import CHALLENGE
+from common.manifest import hold_out, read_manifest
+from common.networks.classifier import create_classifier, create_encoder
+from common.networks.weights import save_model
+from common.script.files import UserError
+
+
+@pytest.fixture
+def table():
+    random = np.random.default_rng(0)
+    rows = [
+        {"row": row, "world": f"w{world}", "seed": seed, "score": base + random.normal(0, 0.02)}
+        for row, base in (("plain", 0.5), ("better", 0.6), ("same", 0.5))
+        for world in range(2)
+        for seed in range(3)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_a_difference_has_the_interval_of_a_paired_t_test(table):
+    better, plain = scores_of(table, "better"), scores_of(table, "plain")
+    mean, half, pairs = difference(better, plain)
+    interval = ttest_rel(better, plain).confidence_interval(0.95)
+    assert (mean - half, mean + half) == pytest.approx((interval.low, interval.high))
+    assert pairs == 6
+    # a run that its partner lacks is no pair
+    assert difference(better.drop(("w0", 1)), plain)[2] == 5
+    assert difference(better.iloc[:1], plain) == (better.iloc[0] - plain.iloc[0], np.inf, 1)
+
+
+def test_a_table_shows_the_papers_values_and_marks_what_is_beyond_chance(table, tmp_path):
+    rows = [("plain", "plain", 0.66), ("better", "better", 0.68), ("same", "same", 0.67)]
+    section = Section("A table", [*rows, ("later", "later", 0.7)])
+    lines = markdown(section, table).splitlines()
+    assert lines[2].count("|") == lines[3].count("|") == lines[4].count("|") == 6
+    mean = table.score[table["row"] == "better"].mean()
+    error = table.score[table["row"] == "better"].std() / np.sqrt(6)
+    assert f"| better | 0.6800 | {mean:.3f} ± {error:.3f} | 6 | **+0." in lines[5]
+    assert "**" not in lines[6] and "| later | 0.7000 | – | 0 | – |" in lines[7]
+    # two and two, each second row beside the one above it
+    section = Section("A table", [*rows[:2], *rows[1:]][:4], pairs=True)
+    lines = markdown(section, table).splitlines()
+    assert [line.endswith("|  |") for line in lines[4:]] == [True, False, True, False]
+    assert "row above" in lines[2] and "**+0." in lines[5] and "**−0." in lines[7]
+    save_plot(tmp_path / "plot.png", [section, section], table)
+    assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_every_row_is_a_run_whose_settings_04_accepts(monkeypatch):
+    named = {run for section in SECTIONS.values() for _, run, _ in section.rows}
+    assert named == set(RUNS)
+    before = runpy.run_path(str(ROOT / "03_finetune_single.py"))
+    script = runpy.run_path(str(ROOT / "04_curriculum.py"))
+    shown = []
+    for name, variant in RUNS.items():
+        monkeypatch.setattr(
+            sys, "argv", ["03_finetune_single.py", *shlex.split(variant.single or "")]
+        )
+        network = before["arguments"]().model_options
+        monkeypatch.setattr(sys, "argv", ["04_curriculum.py", *shlex.split(variant.flags)])
+        args = script["arguments"]()
+        script["refuse_bad_settings"](args)
+        assert args.model_options == network  # 04 starts from the network of 03
+        steps = zip(args.stage_epochs, args.compound_shares, strict=True)
+        shown.append((name, sum(args.stage_epochs), sum(e * s for e, s in steps)))
+    # equal steps are equal, and the control without order shows as many compounds
+    epochs = {name: total for name, total, _ in shown}
+    assert {epochs[run] for _, run, _ in SECTIONS["equal"].rows} == {16}
+    compounds = {name: amount for name, _, amount in shown}
+    assert compounds["constant"] == pytest.approx(compounds["curriculum"])
+    assert epochs["reversed"] == epochs["curriculum"] == epochs["constant"]
+
+
+def test_a_row_may_decide_anew_with_the_network_of_another(monkeypatch):
+    row = Row(
+        folder=Path("row"), world="data:run", seed=3, name="half prior",
+        config=ROOT / "configs/demo.toml", data="demo", extra=["--lr", "1"], other=Path("other"),
+    )  # fmt: skip
+    commands, result = commands_of(row)
+    assert result == Path("row/submission/score.json")
+    (command,) = commands  # nothing is trained
+    monkeypatch.setattr(sys, "argv", command)
+    args = runpy.run_path(str(ROOT / command[0]))["arguments"]()
+    assert (args.prior_correction, args.smooth, args.run_dir) == (0.5, "none", Path("row"))
+    assert args.checkpoints == [Path("other/curriculum/model.safetensors")]
+    assert (args.data_dir, args.truth) == (Path("data"), Path("data/truth.csv"))
+
+
+def test_a_row_is_run_once_and_read_from_then_on(tmp_path):
+    make_prepared(tmp_path / "data")
+    options = dict(patch_size=4, embed_dim=16, depth=1, num_heads=2)
+    (tmp_path / "run" / "single").mkdir(parents=True)
+    save_model(tmp_path / "run" / "single", create_classifier(TINY[1], 16, options))
+    (tmp_path / "recipe.toml").write_text("[curriculum]\n")
+    row = Row(
+        folder=tmp_path / "row", world=f"{tmp_path / 'data'}:{tmp_path / 'run'}", seed=3,
+        name="facs", config=tmp_path / "recipe.toml", data="own",
+        extra=[*TINY, "--epoch-images", "12"],
+    )  # fmt: skip
+    score, seconds = run_row(row, threads=1)
+    report = json.loads((tmp_path / "row" / "curriculum" / "report.json").read_text())
+    assert score == report["macro_f1"] and seconds > 0
+    settings = record(tmp_path / "row" / "curriculum")["settings"]
+    assert (settings["keep"], settings["seed"], settings["cutmix"]) == ("last", 3, "facs")
+    # it is not taken for the row of another recipe
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("[curriculum]\njitter = 0.5\n")
+    with pytest.raises(UserError, match="jitter"):
+        run_row(row, threads=1)
+    recipe.write_text("[curriculum]\n")
+    # what is there is not run again: what it started from need not be there
+    start = tmp_path / "run" / "single" / "model.safetensors"
+    start.unlink()
+    assert run_row(row, threads=1) == (score, seconds)
+    # but it is not taken for the row of another classifier
+    save_model(start.parent, create_classifier(TINY[1], 16, options))
+    with pytest.raises(UserError, match="had other weights"):
+        run_row(row, threads=1)
+    with pytest.raises(UserError, match=r"04_curriculum.py .* failed"):
+        run_row(row._replace(extra=["--no-such-flag"]), threads=1)
+
+
+def test_a_row_may_train_its_own_classifier_on_a_part_of_the_persons(tmp_path):
+    make_prepared(tmp_path / "data")
+    (tmp_path / "run" / "mae").mkdir(parents=True)
+    options = dict(patch_size=4, embed_dim=16, depth=1, num_heads=2)
+    save_model(tmp_path / "run" / "mae", create_encoder(TINY[1], 16, options))
+    network = "model = 'vit_tiny_patch16_224'\nimage_size = 16\n[common.model_options]\n"
+    network += "\n".join(f"{key} = {value}" for key, value in options.items())
+    epochs = "adapt_epochs = 1\nepochs = 3"
+    (tmp_path / "recipe.toml").write_text(f"[common]\n{network}\n[finetune_single]\n{epochs}\n")
+    row = Row(
+        folder=tmp_path / "row", world=f"{tmp_path / 'data'}:{tmp_path / 'run'}", seed=3,
+        name="facs, half", config=tmp_path / "recipe.toml", data="own",
+        extra=["--epoch-images", "12"],
+    )  # fmt: skip
+    score, _ = run_row(row, threads=1)
+    assert score == json.loads((row.folder / "curriculum" / "report.json").read_text())["macro_f1"]
+    # half the persons, twice the epochs; what validates, and what 03 adapts on, is all there
+    settings = record(row.folder / "single")["settings"]
+    assert settings["epochs"] == 6
+    plain = shlex.join(commands_of(row._replace(extra=[]))[0][1])
+    assert "--epoch-images 36" in plain  # of the whole set
+    assert settings["init"] == f"{tmp_path / 'run'}/mae/model.safetensors"
+    started = record(row.folder / "curriculum")["settings"]["init"]
+    assert started == f"{row.folder}/single/model.safetensors"
+    all_of_it = read_manifest(tmp_path / "data" / "prepared" / "manifest.csv")
+    kept = read_manifest(row.folder / "prepared" / "manifest.csv")
+    singles = (all_of_it.dataset == "Toy") & (all_of_it.split == "train")
+    left_out = ~all_of_it.image.isin(kept.image)
+    assert not (left_out & ~singles).any()
+    assert (singles & left_out).sum() == pytest.approx(singles.sum() / 2, abs=3)
+
+
+def test_a_part_of_a_set_without_splits_holds_out_whom_the_whole_does(tmp_path):
+    table = pd.read_csv(make_prepared(tmp_path / "data") / "prepared" / "manifest.csv")
+    table["split"] = ""
+    table.to_csv(tmp_path / "data" / "prepared" / "manifest.csv", index=False)
+    whole = read_manifest(tmp_path / "data" / "prepared" / "manifest.csv")
+    keep_part(tmp_path / "part", tmp_path / "data", parts=3, seed=1)
+    part = read_manifest(tmp_path / "part" / "prepared" / "manifest.csv")
+    assert len(part) < len(whole)
+    assert set(part.image[hold_out(part)]) == set(whole.image[hold_out(whole)])
+
+
+def test_the_frames_a_model_is_surest_of_become_compounds(tmp_path):
+    prepared = make_prepared(tmp_path / "data") / "prepared"
+    frames = [("01", number) for number in range(1, 9)] + [("02", number) for number in range(1, 5)]
+    (prepared / "crops").mkdir()
+    image = next((prepared / "images" / "Toy").iterdir())
+    lines = ["video,frame,image,box,score"]
+    for video, number in frames:
+        found = (video, number) != ("01", 8)  # no face: no crop to learn from
+        name = f"crops/{video}-{number}.png"
+        shutil.copy(image, prepared / name)
+        lines.append(f"{video},{number},{name if found else ''},,")
+    (prepared / "frames.csv").write_text("\n".join(lines) + "\n")
+    seen = pd.DataFrame(frames, columns=["video", "frame"])
+    seen[list(CHALLENGE)] = 0.1
+    decisions = np.array([0] * 8 + [6] * 4)
+    for row, decision in enumerate(decisions):  # from the surest down, in each class
+        seen.loc[row, CHALLENGE[decision]] = 0.9 - row / 100
+    seen.assign(decision=decisions).to_csv(tmp_path / "probabilities.csv", index=False)
+    add_pseudo_labels(tmp_path / "row", tmp_path / "data", tmp_path / "probabilities.csv")
+    table = read_manifest(tmp_path / "row" / "prepared" / "manifest.csv")
+    added = table[table.dataset == "pseudo"]
+    plain = read_manifest(prepared / "manifest.csv")
+    assert table.image[table.dataset != "pseudo"].tolist() == plain.image.tolist()
+    shown = sorted(zip(added.image, added.labels.astype(str), strict=True))
+    # half of each class: of seven frames with a face three, of four two
+    assert shown == [
+        *[(f"crops/01-{number}.png", "Fear Surprise") for number in (1, 2, 3)],
+        *[(f"crops/02-{number}.png", "Anger Sadness") for number in (1, 2)],
+    ]
+    assert set(added.split) == {"train"} and set(added.subject) == {"challenge 01", "challenge 02"}
+    assert (tmp_path / "row" / "prepared" / "crops" / "02-1.png").is_file()
+
+
+def test_what_a_world_lacks_is_told_before_anything_is_trained(tmp_path, monkeypatch, capsys):
+    make_prepared(tmp_path / "data")
+    world = f"{tmp_path / 'data'}:{tmp_path / 'run'}"
+    for name in ("single", "mae"):
+        with pytest.raises(UserError, match=f"there is no .*{name}"):
+            check_world(world, "own", {"single", "mae"} if name == "mae" else {"single"})
+        (tmp_path / "run" / name).mkdir(parents=True)
+        (tmp_path / "run" / name / "model.safetensors").touch()
+    check_world(world, "Toy-compound", {"single", "mae"})
+    with pytest.raises(UserError, match=r"no held-out compound .* in it; it has some of Toy-comp"):
+        check_world(world, "MAFW", {"single"})
+    # a short look and the whole have folders of their own
+    monkeypatch.setattr("benchmarks.paper_tables.run_row", lambda row, threads: (0.5, 1.0))
+    monkeypatch.chdir(tmp_path)
+    for more in (["--quick"], ["--rows", "table1"]):
+        flags = ["--data", "own", "--worlds", world, "--seeds", "1", "1", *more]
+        monkeypatch.setattr(sys, "argv", ["paper_tables.py", *flags])
+        main()
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [
+        "paper_tables", "paper_tables-quick",
+    ]  # fmt: skip
+    assert len(pd.read_csv(tmp_path / "runs" / "paper_tables" / "results.csv")) == 3
+
+
+def test_rows_that_end_at_the_same_time_are_all_in_the_results(tmp_path, monkeypatch):
+    make_prepared(tmp_path / "data")
+    (tmp_path / "run" / "single").mkdir(parents=True)
+    (tmp_path / "run" / "single" / "model.safetensors").touch()
+    world, out, seeds = f"{tmp_path / 'data'}:{tmp_path / 'run'}", tmp_path / "out", range(12)
+    runs = {run for _, run, _ in SECTIONS["table1"].rows}
+    for run in runs:
+        for seed in seeds:
+            folder = out / run / "data" / str(seed)
+            folder.mkdir(parents=True)
+            commands, _ = commands_of(Row(folder, world, seed, run, ROOT / "own.toml", "own", []))
+            row = {"commands": commands, "macro_f1": seed / 100, "seconds": 1.0}
+            (folder / "row.json").write_text(json.dumps(row))
+    flags = ["--data", "own", "--worlds", world, "--config", ROOT / "own.toml", "--out", out]
+    flags += ["--rows", "table1", "--jobs", 8, "--seeds", *seeds]
+    monkeypatch.setattr(sys, "argv", ["paper_tables.py", *map(str, flags)])
+    main()
+    table = pd.read_csv(out / "results.csv")
+    assert sorted(zip(table["row"], table["seed"], strict=True)) == [
+        (run, seed) for run in sorted(runs) for seed in seeds
+    ]
+    assert (table["score"] == table["seed"] / 100).all()

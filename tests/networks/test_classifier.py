@@ -1,0 +1,117 @@
+"""The networks, and saved classifiers: a right file changes nothing, a wrong one is told."""
+
+import json
+
+import pytest
+import timm
+import torch
+
+from common.networks.classifier import create_classifier, create_encoder, load_classifier
+from common.networks.mae import MaskedAutoencoder
+from common.networks.weights import save_model, start_from
+from common.script.files import UserError
+
+OPTIONS = {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
+MODEL = ("vit_tiny_patch16_224", 32, OPTIONS)
+
+
+def save_run(folder, network, **changes):
+    save_model(folder, network)
+    settings = {"model": MODEL[0], "image_size": 32, "model_options": OPTIONS}
+    settings |= {"mean": [0.5] * 3, "std": [0.2] * 3, **changes}
+    (folder / "run.json").write_text(json.dumps({"settings": settings}))
+
+
+def test_a_saved_classifier_gives_the_same_logits(tmp_path):
+    torch.manual_seed(0)
+    network = create_classifier(*MODEL).eval()
+    torch.nn.init.normal_(network.head.weight)
+    save_run(tmp_path, network)
+    images = torch.randn(2, 3, 32, 32)
+    loaded, settings = load_classifier(tmp_path / "model.safetensors")
+    assert settings["image_size"] == 32
+    assert torch.equal(loaded(images), network(images))
+
+
+def test_a_head_that_keeps_positions_is_saved_and_loaded(tmp_path):
+    options = {**OPTIONS, "stem": "conv", "global_pool": "concat"}
+    network = create_classifier(MODEL[0], 32, options).eval()
+    torch.nn.init.normal_(network.head.classify.weight)
+    save_run(tmp_path, network, model_options=options)
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(load_classifier(tmp_path / "model.safetensors")[0](images), network(images))
+
+
+def test_timm_alone_can_load_a_saved_classifier(tmp_path):
+    network = create_classifier(*MODEL).eval()
+    save_model(tmp_path, network)
+    other = timm.create_model(
+        MODEL[0], num_classes=6, img_size=32, global_pool="avg", **OPTIONS,
+        checkpoint_path=str(tmp_path / "model.safetensors"),
+    ).eval()  # fmt: skip
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(other(images), network(images))
+
+
+def test_an_encoder_starts_a_classifier_and_leaves_only_the_head_random(tmp_path):
+    encoder = create_encoder(*MODEL)
+    save_model(tmp_path, encoder)
+    network = create_classifier(*MODEL)
+    left = start_from(network, str(tmp_path / "model.safetensors"))
+    assert set(left) == {"head.weight", "head.bias", "fc_norm.weight", "fc_norm.bias"}
+    assert torch.equal(network.blocks[1].mlp.fc1.weight, encoder.blocks[1].mlp.fc1.weight)
+
+
+def test_an_encoder_is_no_classifier(tmp_path):
+    save_run(tmp_path, create_encoder(*MODEL))
+    with pytest.raises(UserError, match="0 logits"):
+        load_classifier(tmp_path / "model.safetensors")
+
+
+def test_a_record_without_the_face_colours_is_refused(tmp_path):
+    save_run(tmp_path, create_classifier(*MODEL), mean=None)
+    with pytest.raises(UserError, match="colours"):
+        load_classifier(tmp_path / "model.safetensors")
+
+
+def test_a_checkpoint_without_its_record_is_refused(tmp_path):
+    save_model(tmp_path, create_classifier(*MODEL))
+    with pytest.raises(UserError, match=r"run\.json"):
+        load_classifier(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("no_such_model", {}, "no_such_model"),
+        ("resnet18", {}, "resnet18"),
+        ("vit_tiny_patch16_224", {"depht": 2}, "depht"),
+        ("vit_tiny_patch16_224", {"stem": "fold"}, "fold"),
+    ],
+)
+def test_a_model_that_timm_cannot_make_is_a_users_error(name, options, message):
+    with pytest.raises(UserError, match=message):
+        create_classifier(name, 32, options)
+
+
+@pytest.mark.parametrize(
+    ("preset", "width", "depth", "patches"),
+    [
+        ("vit_small", 384, 12, 196),
+        ("vit_base", 768, 12, 196),
+        ("vit_large", 1024, 24, 196),
+        ("vit_huge", 1280, 32, 256),
+    ],
+)
+def test_the_published_sizes_have_short_names(preset, width, depth, patches):
+    with torch.device("meta"):  # shapes alone: the largest takes 2.5 GB
+        model = MaskedAutoencoder(create_encoder(preset, 224))
+        losses, predicted, _ = model(torch.randn(2, 3, 224, 224), torch.rand(2, patches))
+    encoder = model.encoder
+    assert (encoder.embed_dim, len(encoder.blocks), model.patches) == (width, depth, patches)
+    side = model.patch_size
+    # He et al. 2022: blocks of 12·D² + 13·D, patches and positions, class token, norm
+    expected = depth * (12 * width**2 + 13 * width) + (3 * side**2 + 1) * width
+    expected += (patches + 1) * width + width + 2 * width
+    assert sum(parameter.numel() for parameter in encoder.parameters()) == expected
+    assert losses.shape == (2,) and predicted.shape == (2, patches, 3 * side**2)

@@ -1,0 +1,153 @@
+"""Settings: a recipe overrides defaults, flags override the recipe, mistakes name the nearest."""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from common.script import config, flags
+from common.script.files import UserError
+
+
+@pytest.fixture
+def parser():
+    parser = config.make_parser(
+        "What it does.", "epochs", "mixed_precision", "model_options", "run_dir", epochs=5
+    )
+    parser.add_argument("--flip-tta", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--shares", nargs="+", type=flags.fraction, default=[0.0, 1.0])
+    parser.add_argument("--checkpoints", type=Path, nargs="+")
+    parser.add_argument("--rate", type=flags.positive_float, default=1e-3)
+    return parser
+
+
+def read(parser, tmp_path, recipe="", *argv):
+    path = tmp_path / "recipe.toml"
+    path.write_text(recipe)
+    return config.parse_arguments(parser, "curriculum", ["--config", str(path), *argv])
+
+
+def test_defaults_stand_where_nothing_is_said(parser):
+    arguments = config.parse_arguments(parser, "curriculum", [])
+    assert (arguments.epochs, arguments.flip_tta, arguments.shares) == (5, True, [0.0, 1.0])
+    assert arguments.model_options == {} and arguments.config is None
+
+
+def test_recipe_overrides_defaults_and_flags_override_the_recipe(parser, tmp_path):
+    recipe = """
+    [common]
+    epochs = 3
+    run_dir = "runs/x"
+    [curriculum]
+    flip_tta = false
+    shares = [0, 0.5]
+    rate = 1e-5
+    model_options = { stem = "hmlp", depth = 4, qkv_bias = false, name = "a=b" }
+    [pretrain_mae]
+    epochs = 99
+    anything = 1
+    """
+    arguments = read(parser, tmp_path, recipe)
+    assert (arguments.epochs, arguments.run_dir) == (3, Path("runs/x"))
+    assert (arguments.flip_tta, arguments.shares, arguments.rate) == (False, [0.0, 0.5], 1e-5)
+    expected = {"stem": "hmlp", "depth": 4, "qkv_bias": False, "name": "a=b"}
+    assert arguments.model_options == expected
+    arguments = read(
+        parser, tmp_path, recipe, "--epochs", "7", "--flip-tta", "--shares", "1",
+        "--model-options", "depth=2",
+    )  # fmt: skip
+    assert (arguments.epochs, arguments.flip_tta, arguments.shares) == (7, True, [1.0])
+    assert arguments.model_options == expected | {"depth": 2}
+    assert read(parser, tmp_path, recipe, "--model-options").model_options == {}
+
+
+def test_a_scripts_table_overrides_the_common_one(parser, tmp_path):
+    recipe = "[common]\nepochs = 3\n[curriculum]\nepochs = 4\n"
+    assert read(parser, tmp_path, recipe).epochs == 4
+
+
+def test_negative_and_dashed_values_of_a_recipe_are_values(parser, tmp_path):
+    with pytest.raises(UserError, match="epochs"):
+        read(parser, tmp_path, "[curriculum]\nepochs = -3\n")
+    assert read(parser, tmp_path, '[curriculum]\nrun_dir = "-odd"\n').run_dir == Path("-odd")
+
+
+def test_common_key_that_a_script_has_no_use_for_is_no_mistake(parser, tmp_path):
+    assert read(parser, tmp_path, "[common]\nworkers = 2\n").epochs == 5
+
+
+@pytest.mark.parametrize(
+    "recipe, named",
+    [
+        ("[curiculum]\nepochs = 1\n", "curriculum"),
+        ("epochs = 1\n", "epochs"),
+        ("[curriculum]\nepoch = 1\n", "epochs"),
+        ("[common]\nepoch = 1\n", "epochs"),
+        ("[curriculum]\nworkers = 1\n", "workers"),
+        ("[curriculum]\nepochs = 'many'\n", "many"),
+        ("[curriculum]\nepochs = 0\n", "0"),
+        ("[curriculum]\nflip_tta = 'no'\n", "flip_tta"),
+        ("[curriculum]\nshares = [0, 2]\n", "2"),
+        ("[curriculum]\nrate = nan\n", "nan"),
+        ("[curriculum]\nmixed_precision = 'bf17'\n", "bf16"),
+        ("[curriculum]\nconfig = 'other.toml'\n", "config"),
+        ("[curriculum\n", "TOML"),
+    ],
+)
+def test_mistake_in_a_recipe_is_one_sentence_with_the_file_and_the_nearest(
+    parser, tmp_path, recipe, named
+):
+    with pytest.raises(UserError) as caught:
+        read(parser, tmp_path, recipe)
+    assert "recipe.toml" in str(caught.value) and named in str(caught.value)
+
+
+def test_missing_recipe_is_named(parser, tmp_path):
+    with pytest.raises(UserError, match=r"absent\.toml"):
+        config.parse_arguments(parser, "curriculum", ["--config", str(tmp_path / "absent.toml")])
+
+
+@pytest.mark.parametrize(
+    "argv, named",
+    [
+        (["--epoch", "3"], "--epochs"),
+        (["--flip-ta"], "--flip-tta"),
+        (["--epochs", "x"], "--epochs"),
+        (["--mixed-precision", "bf17"], "bf16"),
+        (["--model-options", "depth"], "key=value"),
+        (["stray"], "stray"),
+    ],
+)
+def test_mistake_in_a_flag_is_one_sentence_and_names_the_nearest(parser, argv, named):
+    with pytest.raises(UserError, match=named):
+        config.parse_arguments(parser, "curriculum", argv)
+
+
+def test_settings_for_the_record_are_plain_json(parser, tmp_path):
+    settings = config.settings_of(
+        read(parser, tmp_path, "[curriculum]\nmodel_options={depth=2}\ncheckpoints=['a']")
+    )
+    assert json.loads(json.dumps(settings)) == settings
+    assert settings["run_dir"] == "runs/paper" and settings["model_options"] == {"depth": 2}
+    assert settings["checkpoints"] == ["a"]
+
+
+def test_mistakes_of_the_user_exit_2_without_a_traceback_and_ours_with_1():
+    script = (
+        "import sys\nfrom common.script.config import run_script\n"
+        "from common.script.files import UserError\n"
+        "def main():\n    raise {}\nrun_script(main)\n"
+    )
+    for fault, status in [("UserError('No such list.')", 2), ("ZeroDivisionError", 1)]:
+        ended = subprocess.run(
+            [sys.executable, "-c", script.format(fault)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ended.returncode == status
+        assert ("Traceback" in ended.stderr) == (status == 1)
+        assert status == 1 or ended.stderr == "error: No such list.\n"

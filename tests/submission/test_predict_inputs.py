@@ -1,0 +1,148 @@
+"""What 05_predict_submit.py is given: what it makes do with, and what it refuses."""
+
+import json
+
+import av
+import numpy as np
+import pytest
+from helpers.predicting import DECODED, predict, read_probabilities
+from helpers.toy_world import call
+
+from common.script.files import UserError
+from common.submission.files import HEADER
+from common.submission.sources import read_frames
+
+
+def test_without_a_list_every_decoded_frame_is_predicted(crops, tmp_path, capsys):
+    data = tmp_path / "data" / "prepared"
+    data.mkdir(parents=True)
+    (data / "crops").symlink_to(crops / "prepared" / "crops")
+    (data / "frames.csv").write_text((crops / "prepared" / "frames.csv").read_text())
+    assert predict(call(capsys), crops, tmp_path, "--data-dir", tmp_path / "data")[0] == 0
+    lines = (tmp_path / "submission" / "predictions.txt").read_text().splitlines()
+    frames = [f"{v}/{f:05d}.jpg" for v, n in DECODED.items() for f in range(1, n + 1)]
+    assert lines[0] == HEADER and [line.split(",")[0] for line in lines[1:]] == frames
+
+
+def test_lost_crop_and_unknown_video_are_told_and_filled(crops, tmp_path, capsys):
+    data = tmp_path / "data" / "prepared"
+    (data / "crops" / "01").mkdir(parents=True)
+    for path in (crops / "prepared" / "crops" / "01").iterdir():
+        content = b"no picture" if path.stem == "00002" else path.read_bytes()
+        (data / "crops" / "01" / path.name).write_bytes(content)
+    rows = (crops / "prepared" / "frames.csv").read_text().splitlines()
+    (data / "frames.csv").write_text("\n".join(rows[:6]) + "\n")
+    listing = tmp_path / "list.txt"
+    listing.write_text(f"{HEADER}\n01/00001.jpg,\n01/00002.jpg,\n01/00004.jpg,\n77/00001.jpg,\n")
+    status, output, complaints = predict(
+        call(capsys), crops, tmp_path, "--data-dir", tmp_path / "data", "--frame-list", listing
+    )
+    assert status == 0
+    assert (
+        "missing or unreadable: 77; frames that have nothing but the most frequent class: 1"
+        in output
+    )
+    assert "video 77" in complaints and "1 crops cannot be read" in complaints
+    table = read_probabilities(tmp_path)
+    assert table["face"].tolist() == [1, 0, 1, 0]
+
+
+def test_no_face_anywhere_still_gives_a_whole_submission(crops, tmp_path, capsys):
+    data = tmp_path / "data" / "prepared"
+    data.mkdir(parents=True)
+    (data / "frames.csv").write_text("video,frame,image,box,score\n02,1,,,\n02,2,,,\n")
+    assert predict(call(capsys), crops, tmp_path, "--data-dir", tmp_path / "data")[0] == 0
+    lines = (tmp_path / "submission" / "predictions.txt").read_text().splitlines()
+    assert lines == [HEADER, "02/00001.jpg,1", "02/00002.jpg,1"]
+
+
+def test_raw_videos_are_predicted_without_a_prepared_folder(crops, tmp_path, capsys):
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    with av.open(videos / "07.mp4", "w") as container:
+        stream = container.add_stream("h264", rate=25, width=64, height=64, pix_fmt="yuv420p")
+        for shade in range(4):
+            picture = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 60 * shade, np.uint8))
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    (videos / "08.mp4").write_bytes(b"not a video")
+    more = ["--videos", videos, "--data-dir", tmp_path / "absent"]
+    status, output, complaints = predict(call(capsys), crops, tmp_path / "whole", *more)
+    path = tmp_path / "whole" / "submission" / "predictions.txt"
+    assert status == 0 and "08.mp4" in complaints
+    assert "missing or unreadable: 08; no list names their frames" in output
+    assert path.read_text().splitlines()[1:] == [f"07/{i:05d}.jpg,1" for i in (1, 2, 3, 4)]
+    # a list beside the videos rules, here with one frame more than decodes, and without 08
+    rows = "".join(f"07/{i:05d}.jpg,\n" for i in range(1, 6))
+    (videos / "CER.txt").write_text(f"{HEADER}\n{rows}")
+    status, _, complaints = predict(call(capsys), crops, tmp_path / "listed", *more)
+    path = tmp_path / "listed" / "submission" / "predictions.txt"
+    assert status == 0 and "08.mp4" not in complaints
+    assert path.read_text() == HEADER + "\n" + rows.replace(",", ",1")
+
+
+def test_prepared_frames_keep_video_names_as_text(tmp_path):
+    rows = "video,frame,image,box,score\n01,1,crops/01/00001.jpg,1 2 3 4,0.9\n01,2,,,\nNA,1,,,\n"
+    (tmp_path / "frames.csv").write_text(rows)
+    table = read_frames(tmp_path)
+    assert table["video"].tolist() == ["01", "01", "NA"]
+    assert table["image"].tolist() == ["crops/01/00001.jpg", "", ""]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        None,
+        "",
+        "video,frame,image\n",
+        "video,image\n01,a.jpg\n",
+        "video,frame,image\n01,1,a.jpg\n01,1,b.jpg\n",
+        "video,frame,image\n01,one,a.jpg\n",
+        "video,frame,image\n01,0,a.jpg\n",
+        "video,frame,image\n01,1,../../etc/passwd\n",
+    ],
+)
+def test_missing_or_damaged_frames_table_is_one_sentence(tmp_path, rows):
+    if rows is not None:
+        (tmp_path / "frames.csv").write_text(rows)
+    with pytest.raises(UserError):
+        read_frames(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "more, named",
+    [
+        (["--data-dir", "{tmp}"], "01_prepare_data.py"),
+        (["--checkpoints", "{tmp}/absent.safetensors"], "absent.safetensors"),
+        (["--checkpoints", "{tmp}/alone/model.safetensors"], "run.json"),
+        (["--checkpoints", "{tmp}/encoder/model.safetensors"], "model"),
+        (["--checkpoints", "{world}/truth.csv"], "truth.csv"),
+        (["--frame-list", "{world}/truth.csv"], "line 1"),
+        (["--frame-list", "{tmp}/others.txt"], "none of the videos"),
+        (["--frame-list", "{tmp}/absent.txt"], "absent.txt"),
+        (["--truth", "{tmp}/absent.csv"], "absent.csv"),
+        (["--rule", "maximum"], "geometric"),
+        (["--smooth", "mean"], "gaussian"),
+        (["--smooth", "box", "--smooth-width", "0"], "--smooth-width"),
+        (["--checkpoints", "{tmp}/empty"], "04_curriculum.py"),
+        (["--checkpoints", "{world}/run", "{world}/run/curriculum"], "twice"),
+        (["--faces", "max"], "--videos"),
+        (["--videos", "{tmp}/absent"], "absent"),
+        (["--videos", "{tmp}/alone"], "no video"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_writes_nothing(crops, tmp_path, capsys, more, named):
+    checkpoint = crops / "run" / "curriculum" / "model.safetensors"
+    (tmp_path / "empty").mkdir()
+    for name in ("alone", "encoder"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(checkpoint.read_bytes())
+    record = json.loads(checkpoint.with_name("run.json").read_text())
+    record["settings"]["model_options"]["embed_dim"] = 32
+    (tmp_path / "encoder" / "run.json").write_text(json.dumps(record))
+    (tmp_path / "others.txt").write_text(f"{HEADER}\n55/00001.jpg,\n")
+    more = [part.format(tmp=tmp_path, world=crops) for part in more]
+    status, _, complaints = predict(call(capsys), crops, tmp_path / "out", *more)
+    assert status == 2 and named in complaints
+    assert complaints.startswith("error: ") and complaints.count("\n") == 1
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,296 @@
+"""Losses against their formulas, class balance, early ends; 03 and 04 as a user runs them."""
+
+import argparse
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import safetensors.torch
+import torch
+from helpers.finetuned import curriculum, train
+from helpers.toy_world import make_prepared, record
+from sklearn.metrics import average_precision_score, f1_score
+
+from common.emotions import BASIC, CHALLENGE_PAIRS
+from common.training.finetuning import (
+    balanced_mse,
+    choose_sets,
+    draw_order,
+    expression_loss,
+    no_better_for,
+    prior_logits,
+)
+
+SETTINGS = dict(jitter=0.0, cutout=0.0, mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return make_prepared(tmp_path_factory.mktemp("world"))
+
+
+def weights(folder):
+    return safetensors.torch.load_file(folder / "curriculum" / "model.safetensors")
+
+
+def test_balanced_mse_is_minus_the_log_share_of_the_own_label_written_out():
+    random = np.random.default_rng(0)
+    logits, everyone = random.normal(size=(3, 6)), (random.random((8, 6)) < 0.3).astype(float)
+    own = everyone[[0, 4, 5]]
+    for sigma in (1.0, 0.5):
+        expected = []
+        for z, t in zip(logits, own, strict=True):
+            likely = [math.exp(-sum((z - other) ** 2) / (2 * sigma**2)) for other in everyone]
+            own_one = math.exp(-sum((z - t) ** 2) / (2 * sigma**2))
+            expected.append(-2 * sigma**2 * math.log(own_one / sum(likely)))
+        found = balanced_mse(*map(torch.from_numpy, (logits, own, everyone)), sigma)
+        assert found.numpy() == pytest.approx(expected, rel=1e-12)
+
+
+def test_balanced_mse_is_the_published_cross_entropy_over_a_multivariate_normal():
+    random = torch.Generator().manual_seed(0)
+    logits = torch.randn((8, 6), generator=random)
+    labels = (torch.rand((8, 6), generator=random) < 0.3).float()
+    # Ren et al. 2022, bmc_loss_md: the batch's labels are the classes
+    normal = torch.distributions.MultivariateNormal(logits.unsqueeze(1), torch.eye(6))
+    published = torch.nn.functional.cross_entropy(
+        normal.log_prob(labels.unsqueeze(0)), torch.arange(8), reduction="none"
+    )
+    assert torch.allclose(balanced_mse(logits, labels, labels, 1.0), 2 * published, atol=1e-5)
+
+
+@pytest.mark.parametrize("balance", ["none", "logit-adjustment"])
+def test_cross_entropy_is_equation_one_beside_the_prior(balance):
+    class Fixed(torch.nn.Module):
+        def forward(self, images):
+            return torch.linspace(-2, 2, 12).view(2, 6)
+
+    batch = {
+        "images": torch.zeros((2, 3, 4, 4), dtype=torch.uint8),
+        "partner_rows": torch.zeros(0, dtype=torch.int64),
+        "uniform": torch.rand(2, 8),
+        "targets": torch.eye(6)[[1, 4]],
+    }
+    seen = np.eye(6)[[0] * 5 + [1] * 2 + [2, 3, 4]]  # Surprise half of all, Anger never
+    args = argparse.Namespace(loss="bce", **SETTINGS)
+    found = expression_loss(args, prior_logits(balance, seen))(Fixed(), batch)
+    for row, emotion in enumerate((1, 4)):
+        total = 0.0
+        for k, z in enumerate(np.linspace(-2, 2, 12)[6 * row : 6 * row + 6]):
+            share = min(max(seen[:, k].mean(), 1e-6), 1 - 1e-6)
+            z = z + math.log(share / (1 - share)) * (balance != "none")
+            probability = 1 / (1 + math.exp(-z))
+            total -= math.log(probability if k == emotion else 1 - probability)
+        assert found[row].item() == pytest.approx(total, rel=1e-4)
+
+
+def test_a_prior_of_exclusive_classes_is_their_logarithm():
+    prior = prior_logits("logit-adjustment", np.eye(2)[[0, 0, 0, 1]], exclusive=True)
+    assert prior.tolist() == pytest.approx([math.log(0.75), math.log(0.25)])
+
+
+def test_balanced_sampling_shows_rare_emotions_as_often_as_frequent_ones():
+    rows, classes = np.arange(100, 200), np.repeat([0, 1, 2], [80, 15, 5])
+    order = draw_order(rows, classes, "sampling", np.random.default_rng(0))
+    counts = np.bincount(classes[order - 100])
+    assert len(order) == 100 and counts.max() - counts.min() <= 1
+    for label in range(3):  # every image of an emotion before any once more
+        seen = np.bincount(order - 100, minlength=100)[classes == label]
+        assert seen.max() - seen.min() <= 1
+    plain = draw_order(rows, classes, "none", np.random.default_rng(0))
+    assert sorted(plain) == rows.tolist()
+
+
+def test_training_stops_after_the_stated_epochs_without_a_better_score():
+    rows = [{"val_macro_f1": score} for score in (0.9, 0.1, 0.3, 0.3, 0.2, 0.2)]
+    assert [no_better_for(2)(rows[:n]) for n in (1, 2, 3, 4)] == [False, False, True, True]
+    assert [no_better_for(2, first=1)(rows[:n]) for n in (3, 4, 5, 6)] == [False] * 2 + [True] * 2
+    assert not no_better_for(None)(rows) and not no_better_for(1)([{"loss": 1.0}] * 5)
+
+
+def test_the_account_in_the_metrics_is_what_was_asked_for(world, tmp_path, capsys):
+    shares = (0, 0.25, 1)
+    table = curriculum(
+        capsys, world, tmp_path, "--epoch-images", 40, "--natural-share", 0.4,
+        stages=(1, 2, 1), shares=shares,
+    )  # fmt: skip
+    assert table.stage.tolist() == [1, 2, 2, 3]
+    for row in table.to_dict("records"):
+        compounds = round(40 * shares[row["stage"] - 1])
+        assert row["single"] == 40 - compounds
+        assert row["natural"] == round(0.4 * compounds) == compounds - row["generated"]
+        for kind in ("single", "natural", "generated"):
+            classes = [n for key, n in row.items() if key.startswith(f"{kind}:")]
+            assert sum(classes) == row[kind] and len(classes) == (6 if kind == "single" else 7)
+            if kind == "generated":
+                assert max(classes) - min(classes) <= 1
+
+
+@pytest.mark.parametrize("more", [(), ("--loss", "bmc", "--cutmix", "facs", "--ema", "0.5")])
+def test_the_result_does_not_depend_on_the_images_computed_at_once(world, tmp_path, capsys, more):
+    for size in ("5", "12"):
+        curriculum(capsys, world, tmp_path / size, "--batch-size", size, *more)
+    small, large = weights(tmp_path / "5"), weights(tmp_path / "12")
+    assert all(torch.allclose(small[key], large[key], atol=1e-4) for key in small)
+
+
+def test_the_report_agrees_with_the_kept_predictions(world, tmp_path, capsys):
+    curriculum(capsys, world, tmp_path)
+    folder = tmp_path / "curriculum"
+    report = json.loads((folder / "report.json").read_text())
+    kept = pd.read_csv(folder / "validation.csv", keep_default_na=False)
+    manifest = pd.read_csv(world / "prepared" / "manifest.csv", keep_default_na=False)
+    held = manifest[(manifest.kind == "compound") & (manifest.split == "val")]
+    assert kept.image.tolist() == held.image.tolist()
+    probabilities = kept[list(BASIC)].to_numpy()
+    sums = np.stack([probabilities[:, list(pair)].sum(1) for pair in CHALLENGE_PAIRS], axis=1)
+    names = [" ".join(sorted(BASIC[i] for i in pair)) for pair in CHALLENGE_PAIRS]
+    truth = kept.labels.map(names.index)
+    expected = f1_score(truth, sums.argmax(1), labels=range(7), average="macro", zero_division=0)
+    assert report["macro_f1"] == pytest.approx(expected)
+    assert report["macro_f1"] == pytest.approx(record(folder)["phases"]["curriculum"]["best"])
+    shown = np.array([[name in text.split() for name in BASIC] for text in kept.labels])
+    for index in range(6):
+        f1 = f1_score(shown[:, index], probabilities[:, index] >= 0.5, zero_division=0)
+        assert report["emotions"]["f1"][index] == pytest.approx(f1)
+        if shown[:, index].any():
+            area = average_precision_score(shown[:, index], probabilities[:, index])
+            assert report["emotions"]["average_precision"][index] == pytest.approx(area, abs=1e-4)
+
+
+def test_an_early_stop_that_could_never_come_is_refused(world, tmp_path, capsys):
+    status, _, complaint = train(capsys, "04_curriculum.py", world, tmp_path, "--early-stop", 2)
+    assert status == 2 and "could never end a run" in complaint and "N may be 1" in complaint
+    stages = ("--stage-epochs", 1, 9, "--compound-shares", 0, 1, "--lr", 0.1)
+    status, output, _ = train(
+        capsys, "04_curriculum.py", world, tmp_path, "--early-stop", 1, *stages
+    )
+    assert status == 0 and "no better for a while" in output
+
+
+def test_the_papers_recipe_adapts_on_what_is_there(world, tmp_path, capsys):
+    status, output, complaints = train(
+        capsys, "03_finetune_single.py", world, tmp_path, "--config", "configs/paper.toml",
+        "--adapt-epochs", 1, "--epochs", 1,
+    )  # fmt: skip
+    assert status == 0, complaints
+    assert "adapt: 37 images" in output  # AffectNet alone; Aff-Wild2 is not prepared
+    sets = ("AffectNet", "AffectNet+", "Aff-Wild2", "s-Aff-Wild2", "RAF-DB-basic")
+    manifest = pd.DataFrame({"dataset": pd.Categorical(sets)})
+    assert choose_sets(manifest, None, "").tolist() == [False] * 4 + [True]
+
+
+def test_weights_of_the_last_epoch_are_kept_where_asked(world, tmp_path, capsys):
+    scores = {}
+    for kept in ("last", "best"):
+        options = ("--keep", kept, "--lr", 0.02)
+        table = curriculum(capsys, world, tmp_path / kept, *options, stages=(7, 1), shares=(1, 0))
+        report = json.loads((tmp_path / kept / "curriculum" / "report.json").read_text())
+        scores[kept] = report["macro_f1"]
+    assert table.val_macro_f1.iloc[-1] < table.val_macro_f1.max()  # or this test says nothing
+    assert scores["last"] == pytest.approx(table.val_macro_f1.iloc[-1], abs=1e-4)
+    assert scores["best"] == pytest.approx(table.val_macro_f1.max(), abs=1e-4)
+
+
+def test_singles_end_early_and_report_each_emotion(world, tmp_path, capsys):
+    status, output, _ = train(
+        capsys, "03_finetune_single.py", world, tmp_path, "--adapt-epochs", 1, "--epochs", 30,
+        "--early-stop", 1, "--balance", "sampling",
+    )  # fmt: skip
+    assert status == 0
+    table = pd.read_csv(tmp_path / "single" / "metrics.csv")
+    scores = table.val_macro_f1[table.phase == "single"].tolist()
+    assert len(scores) < 30 and scores[-1] <= max(scores[:-1])
+    report = json.loads((tmp_path / "single" / "report.json").read_text())
+    assert report["classes"] == list(BASIC)
+    assert report["macro_f1"] == pytest.approx(max(scores), abs=1e-4)
+    assert "left out as none of the six emotions: no image" in output
+    assert all(f"  {name}" in output for name in BASIC)
+
+
+def test_labels_that_are_none_of_the_six_are_counted(world, tmp_path, capsys):
+    manifest = pd.read_csv(world / "prepared" / "manifest.csv", keep_default_na=False, dtype=str)
+    manifest.loc[manifest.index[manifest.dataset == "Toy"][:3], "labels"] = "Neutral"
+    (tmp_path / "prepared").mkdir()
+    (tmp_path / "prepared" / "images").symlink_to(world / "prepared" / "images")
+    manifest.to_csv(tmp_path / "prepared" / "manifest.csv", index=False)
+    status, output, _ = train(
+        capsys, "03_finetune_single.py", tmp_path, tmp_path, "--adapt-epochs", 0, "--epochs", 1
+    )
+    assert status == 0 and "left out as none of the six emotions: 3 Neutral" in output
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "expected"),
+    [
+        ("04_curriculum.py", "--folds 1", "2 or more"),
+        ("04_curriculum.py", "--fold 2", "--folds"),
+        ("04_curriculum.py", "--folds 3 --fold 4", "none of --folds 3"),
+        ("04_curriculum.py", "--stage-epochs 5,5", "'5,5' is not a whole number"),
+        ("04_curriculum.py", "--crop-area 1 0.5", "smallest share of the area"),
+        ("04_curriculum.py", "--crop-area 0 1", "smallest share of the area"),
+        ("04_curriculum.py", "--drop-path 1", "not below 1"),
+        ("04_curriculum.py", "--model-options patch_size=9", "multiple of patch_size"),
+        (
+            "04_curriculum.py",
+            "--model vit_tony_patch16_224",
+            "nearest known is vit_tiny_patch16_224",
+        ),
+        ("04_curriculum.py", "--folds 50", "21 subjects"),
+        ("04_curriculum.py", "--mixup-beta 0", "--mixup-beta"),
+        ("04_curriculum.py", "--pairs raf11 --cutmix facs", "seven"),
+        ("04_curriculum.py", "--validate-on Toi", "nearest known is Toy"),
+        ("04_curriculum.py", "--natural-share 1.5", "--natural-share"),
+        ("04_curriculum.py", "--warmup-epochs -1", "--warmup-epochs"),
+        ("03_finetune_single.py", "--loss bmc --balance logit-adjustment", "balanced by itself"),
+    ],
+)
+def test_settings_that_cannot_be_are_one_sentence(
+    world, tmp_path, capsys, script, arguments, expected
+):
+    status, _, complaints = train(capsys, script, world, tmp_path, *arguments.split())
+    assert status == 2 and expected in complaints
+    assert complaints.count("\n") == 1 and complaints.startswith("error: ")
+    assert not list(tmp_path.rglob("model.safetensors"))
+
+
+def test_an_epoch_chosen_on_a_test_split_is_told(tmp_path, capsys):
+    world = make_prepared(tmp_path)
+    path = world / "prepared" / "manifest.csv"
+    short = {
+        "03_finetune_single.py": ("--epochs", 1, "--adapt-epochs", 0),
+        "04_curriculum.py": ("--stage-epochs", 1, "--compound-shares", 1),
+    }
+    for script, options in short.items():
+        _, output, _ = train(capsys, script, world, tmp_path / "val", *options)
+        assert "no test score" not in output
+    path.write_text(path.read_text().replace(",val,", ",test,"))
+    for script, options in short.items():
+        _, output, _ = train(capsys, script, world, tmp_path / "test", *options)
+        assert "the epoch is chosen on the test split of Toy" in output
+    last = train(capsys, script, world, tmp_path / "last", *options, "--keep", "last")
+    assert "no test score" not in last[1]
+
+
+def test_compounds_that_nothing_can_make_are_refused(tmp_path, capsys):
+    world = make_prepared(tmp_path, compounds=0)
+    options = ("--compound-shares", 0.5, "--stage-epochs", 1, "--mixes")
+    status, _, complaint = train(capsys, "04_curriculum.py", world, tmp_path, *options)
+    assert status == 2 and "--mixes is empty" in complaint
+    assert not (tmp_path / "curriculum").exists()
+    options = ("--compound-shares", 0, "--stage-epochs", 1, "--mixes")
+    assert train(capsys, "04_curriculum.py", world, tmp_path, *options)[0] == 0
+
+
+def test_without_natural_compounds_the_user_is_told(tmp_path, capsys):
+    world = make_prepared(tmp_path, compounds=0)
+    status, output, _ = train(
+        capsys, "04_curriculum.py", world, tmp_path,
+        *("--stage-epochs", 1, "--compound-shares", 1, "--epoch-images", 12),
+    )  # fmt: skip
+    assert status == 0
+    assert "warning: there is no natural compound" in output and "unvalidated" in output
+    status, _, complaints = train(capsys, "04_curriculum.py", world, tmp_path, "--folds", 2)
+    assert status == 2 and "--folds divides the labelled compounds" in complaints
