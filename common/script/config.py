@@ -126,9 +126,11 @@ def settings_of(arguments: argparse.Namespace) -> dict:
     """Return the resolved arguments as plain JSON values, for run.json."""
 
     def plain(value):
-        if isinstance(value, list):
+        if isinstance(value, list | tuple):
             return [plain(item) for item in value]
-        return str(value) if isinstance(value, Path) else value
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        return value if isinstance(value, str | int | float | None) else str(value)
 
     return {key: plain(value) for key, value in sorted(vars(arguments).items())}
 

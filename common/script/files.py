@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import fcntl
 import hashlib
+import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class UserError(Exception):
@@ -51,6 +56,27 @@ def whole_file(path: str | Path, mode: str = "wb") -> Iterator[IO]:
             _sync_folder(path.parent)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, value: dict | list, indent: int | None = 2) -> None:
+    """Write a value as JSON, whole or not at all."""
+    with whole_file(path, "w") as file:
+        json.dump(value, file, indent=indent)
+
+
+def write_csv(path: str | Path, table: pd.DataFrame, float_format: str | None = "%.6g") -> None:
+    """Write a table without its index as CSV, whole or not at all."""
+    with whole_file(path, "w") as file:
+        table.to_csv(file, index=False, float_format=float_format)
+
+
+@contextmanager
+def csv_rows(path: str | Path, columns: Sequence[str]) -> Iterator:
+    """Open a CSV file, whole or not at all, for a table too long to hold: yields a csv.writer."""
+    with whole_file(path, "w") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        yield writer
 
 
 def _sync_folder(folder: Path) -> None:

@@ -6,9 +6,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from common.script.files import UserError, file_digest, inside, only_process, whole_file
+from common.script.files import (
+    UserError,
+    csv_rows,
+    file_digest,
+    inside,
+    only_process,
+    whole_file,
+    write_csv,
+    write_json,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -46,6 +56,29 @@ def test_new_file_appears_whole_with_its_folder_and_plain_line_ends(tmp_path):
         assert not path.exists()
     assert path.read_bytes() == "é\n".encode()
     assert [entry.name for entry in path.parent.iterdir()] == ["list.txt"]
+
+
+def test_records_and_tables_are_written_whole_or_not_at_all(tmp_path):
+    record, table, rows = tmp_path / "run.json", tmp_path / "table.csv", tmp_path / "rows.csv"
+    write_json(record, {"name": "é", "epochs": [1, None]})
+    write_csv(table, pd.DataFrame({"name": ["é", "a,b"], "score": [2 / 3, None]}))
+    with csv_rows(rows, ["name", "score"]) as writer:
+        writer.writerow(["é", "a,b"])
+    assert record.read_bytes() == (
+        b'{\n  "name": "\\u00e9",\n  "epochs": [\n    1,\n    null\n  ]\n}'
+    )
+    assert table.read_bytes() == 'name,score\né,0.666667\n"a,b",\n'.encode()
+    assert rows.read_bytes() == 'name,score\né,"a,b"\n'.encode()
+
+    before = [path.read_bytes() for path in (record, table, rows)]
+    with pytest.raises(TypeError):
+        write_json(record, {"name": "e", "epochs": {1, 2}})  # fails after the first half
+    with pytest.raises(ValueError):
+        write_csv(table, pd.DataFrame({"score": [0.5]}), float_format="%.6q")
+    with pytest.raises(OSError), csv_rows(rows, ["name"]) as writer:
+        raise OSError
+    assert [path.read_bytes() for path in (record, table, rows)] == before
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 @pytest.mark.parametrize("name", ["../x.jpg", "a/../../x.jpg", "/etc/passwd", "a\0b"])
