@@ -12,7 +12,7 @@ from pathlib import Path
 
 from common.script import signals
 from common.script.files import UserError
-from common.script.flags import COMMON, refuse_impossible
+from common.script.flags import COMMON, GROUPS, refuse_impossible
 from common.script.memory import keep_memory
 
 # The tables a recipe may hold: one for each script and one that all of them read.
@@ -26,11 +26,18 @@ TABLES = (
 )
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are UserErrors, so that a file can be named in them."""
 
     def error(self, message: str):
         raise UserError(message[0].upper() + message[1:] + ".")
+
+    def group(self, title: str):
+        """Return the group of --help with this title; it is made where there is none."""
+        for group in self._action_groups:
+            if group.title == title:
+                return group
+        return self.add_argument_group(title)
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -40,16 +47,25 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpF
         return action.help if action.default in (None, []) else super()._get_help_string(action)
 
 
-def make_parser(description: str, *common: str, **defaults) -> argparse.ArgumentParser:
-    """Return a parser with `--config` and the named flags of COMMON.
+def make_parser(description: str, *common: str, **defaults) -> Parser:
+    """Return a parser with `--config` and the named flags of COMMON, in their groups.
 
     description: the script's docstring. defaults: this script's own defaults of common flags.
+    A script adds flags of its own by `parser.group(title).add_argument(...)`.
     """
-    parser = _Parser(description=description, formatter_class=_Help, allow_abbrev=False)
-    parser.add_argument("--config", type=Path, help="TOML recipe, e.g. configs/demo.toml")
-    for name in common:
-        options = {**COMMON[name], **({"default": defaults[name]} if name in defaults else {})}
-        parser.add_argument("--" + name.replace("_", "-"), **options)
+    parser = Parser(
+        usage="%(prog)s [--config RECIPE] [flags]",
+        description=description,
+        formatter_class=_Help,
+        allow_abbrev=False,
+    )
+    parser.group("run").add_argument(
+        "--config", type=Path, metavar="RECIPE", help="TOML file, e.g. configs/demo.toml"
+    )
+    for title, flags in GROUPS.items():
+        for name in filter(common.__contains__, flags):
+            options = {**flags[name], **({"default": defaults[name]} if name in defaults else {})}
+            parser.group(title).add_argument("--" + name.replace("_", "-"), **options)
     return parser
 
 
@@ -63,7 +79,7 @@ def parse_arguments(
     model_options of `argv` join the recipe's, key by key.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    finder = _Parser(add_help=False, allow_abbrev=False)
+    finder = Parser(add_help=False, allow_abbrev=False)
     finder.add_argument("--config", type=Path)
     path = finder.parse_known_args(argv)[0].config
     from_file = _recipe_flags(parser, path, table) if path else []

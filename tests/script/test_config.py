@@ -151,3 +151,16 @@ def test_mistakes_of_the_user_exit_2_without_a_traceback_and_ours_with_1():
         assert ended.returncode == status
         assert ("Traceback" in ended.stderr) == (status == 1)
         assert status == 1 or ended.stderr == "error: No such list.\n"
+
+
+def test_help_shows_every_flag_in_its_group_the_scripts_own_among_them(parser):
+    parser.group("optimisation").add_argument("--momentum", type=float, help="of SGD")
+    parser.group("what it finds").add_argument("--finds", help="its own")
+    told = parser.format_help()
+    titles = ["run:", "model:", "optimisation:", "hardware:", "what it finds:"]
+    places = [told.index(f"\n{title}\n") for title in titles]
+    assert places == sorted(places) and "\naugmentation:" not in told
+    ends = [*places[1:], len(told)]
+    flags = {"--run-dir": 0, "--config": 0, "--model-options": 1, "--epochs": 2, "--momentum": 2}
+    for flag, group in (flags | {"--mixed-precision": 3, "--finds": 4}).items():
+        assert places[group] < told.index(f"\n  {flag} ") < ends[group]
