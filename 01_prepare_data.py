@@ -110,7 +110,7 @@ def main() -> None:
     arguments = parse()
     # Here, so that --help and mistakes in the arguments cost no second.
     from common.prepare import tally
-    from common.prepare.workers import team
+    from common.script.workers import team
 
     with team() as here:
         sources, given, others = find(arguments)
@@ -150,8 +150,8 @@ def prepare(arguments, sources, given, others, team) -> None:
     from common.prepare.clean import Rules
     from common.prepare.images import close_ledger, earlier_images, ledger_of, prepare_images
     from common.prepare.ingest import Options
-    from common.prepare.workers import worker_pool
     from common.raw import challenge
+    from common.script.workers import worker_pool
 
     started = time.monotonic()
     prepared = arguments.data_dir / "prepared"

@@ -14,8 +14,8 @@ from common.demo.layouts import all_layouts
 from common.demo.settings import VERSION, Settings
 from common.demo.stills import Still, write_still
 from common.demo.videos import LIST, Video, frame_list, plan_videos, truth_table, write_video
-from common.prepare.workers import in_order, worker_pool
 from common.script.files import UserError, only_process, whole_file
+from common.script.workers import in_order, worker_pool
 
 STAMP = "world.json"
 ASIDE = ".aside"  # folder below raw.part of pictures that are not whole yet

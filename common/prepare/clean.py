@@ -20,7 +20,7 @@ from common.manifest import hashes_from_text
 from common.prepare.ingest import Record
 from common.prepare.ledger import rows_of
 from common.prepare.likeness import CORRELATION_MIN, DIFFERENCE_MAX, compare, near_pairs
-from common.prepare.workers import in_order
+from common.script.workers import in_order
 
 # What is left out, by code.
 KEPT, TWIN, SMALL_FACE, BLURRED, EXACT, NEAR, HELD = range(7)

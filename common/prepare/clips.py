@@ -16,9 +16,9 @@ from common.prepare.ingest import (
     is_written,
     stamp_of,
 )
-from common.prepare.workers import Team, in_order
 from common.script.files import UserError, whole_file
 from common.script.progress import progress_bar
+from common.script.workers import Team, in_order
 
 
 class Challenge(NamedTuple):

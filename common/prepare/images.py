@@ -28,11 +28,11 @@ from common.prepare.ingest import (
     template_distances,
 )
 from common.prepare.ledger import BLOCK, Ledger, plain_text
-from common.prepare.workers import Team, batches, in_order
 from common.raw import challenge
 from common.raw.layout import Item, Skip
 from common.script.files import UserError
 from common.script.progress import progress_bar
+from common.script.workers import Team, batches, in_order
 
 SAMPLE = 64  # images by which to tell whether a data set comes aligned
 ALIGNED_WITHIN = 0.035  # mean distance of landmarks from the template, in sides of the image

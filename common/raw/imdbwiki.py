@@ -18,9 +18,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from common.prepare.workers import apart
 from common.raw.layout import Item, Skip, file_in, prepared_name
 from common.script.files import UserError, inside
+from common.script.workers import apart
 
 ALIGNED = False
 
