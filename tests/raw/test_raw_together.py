@@ -15,7 +15,16 @@ from common.manifest import folds, read_manifest
 # One tree of each data set: two forms of one data set are refused, as they should be.
 CHOSEN = [
     *("RAF-DB", "RAF-CE", "AffectNet original", "AffectNet+", "Aff-Wild2", "s-Aff-Wild2", "MAFW"),
-    *("FERPlus", "ExpW", "CK+", "CelebA", "IMDB-WIKI", "RecordIO", "labelled table", "C-EXPR-DB"),
+    *(
+        "FERPlus beside pixels",
+        "ExpW",
+        "CK+",
+        "CelebA",
+        "IMDB-WIKI",
+        "RecordIO",
+        "labelled table",
+        "C-EXPR-DB",
+    ),
     *("WebFace42M", "CASIA-WebFace"),
 ]
 IMAGES = {
