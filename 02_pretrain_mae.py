@@ -101,7 +101,7 @@ def main() -> None:
         return Plan(order, np.zeros((len(store), 0), dtype=np.float32))
 
     def loss(network, batch):
-        return network(normalise(batch["images"], args.mean, args.std), batch["uniform"])[0]
+        return network(normalise(batch.images, args.mean, args.std), batch.uniform)[0]
 
     def look(epoch: int) -> dict:
         def due(every):

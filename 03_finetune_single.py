@@ -144,8 +144,8 @@ def adapt(run, args, start, rows, training, held) -> str:
     prior = prior_logits(args.balance, one_hot[training], exclusive=True)
 
     def loss(network, batch):
-        logits = network(network_input(args, batch)) + prior.to(batch["targets"].device)
-        return functional.cross_entropy(logits, batch["targets"], reduction="none")
+        logits = network(network_input(args, batch)) + prior.to(batch.targets.device)
+        return functional.cross_entropy(logits, batch.targets, reduction="none")
 
     def score(logits):
         return macro_f1(labels[held], logits.argmax(1), len(ADAPTATION))

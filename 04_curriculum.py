@@ -133,7 +133,7 @@ def train(args, manifest, rows, checked, held, folder: str, facts: dict, last=Tr
     """
     import numpy as np
 
-    from common.batches.augment import RANDOMS
+    from common.batches.batch import RANDOMS
     from common.batches.curriculum import (
         Mixing,
         Sources,

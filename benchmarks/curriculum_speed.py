@@ -21,7 +21,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.timing import Line, in_turns
-from common.batches.augment import RANDOMS, augment
+from common.batches.augment import augment
+from common.batches.batch import RANDOMS
 from common.batches.curriculum import Mixing, Sources, draw_epoch
 from common.batches.images import Geometry, ImageStore
 from common.batches.loading import default_workers, training_passes
@@ -86,7 +87,7 @@ def _our_steps(store, targets, device, batch, steps):
         with torch.autocast(device.type, form, enabled=form != torch.float32):
             logits = network(augment(one, jitter=0.3, cutout_probability=0.5, **PLAIN))
             losses = functional.binary_cross_entropy_with_logits(
-                logits, one["targets"], reduction="none"
+                logits, one.targets, reduction="none"
             )
         _step(losses.sum(1).mean(), optimizer)
 
@@ -99,7 +100,7 @@ def _our_steps(store, targets, device, batch, steps):
             randoms=RANDOMS, seed=0, epoch=seed, workers=default_workers(),
         )  # fmt: skip
         for one in made:
-            yield {name: value.to(device, non_blocking=True) for name, value in one.items()}
+            yield one.to(device)
 
     calls = iter(range(10**6))
 

@@ -184,7 +184,7 @@ def loader(quick: bool) -> list[Line]:
             )
 
         def ours() -> float:
-            whole = (normalise(one["images"], FACE_MEAN, FACE_STD) for one in made())
+            whole = (normalise(one.images, FACE_MEAN, FACE_STD) for one in made())
             deque(whole, maxlen=0)  # let go one by one, as training does
             return count
 

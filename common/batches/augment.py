@@ -11,21 +11,23 @@ from functools import lru_cache
 
 import torch
 
-# How a row of a batch is made of its one or two images: blended (Mixup), a box, or one half, of the
-# second over the first (CutMix); FACS is the upper face of the first over the lower of the second.
-SINGLE, MIXUP, BOX, LEFT_RIGHT, TOP_BOTTOM, FACS = range(6)
-
-# Forms whose two images must show the same part of the face: both get the same random crop.
-ALIGNED = (FACS,)
+from common.batches.batch import (
+    BOX,
+    BOX_PLACE,
+    CUTOUT,
+    FACS,
+    JITTER,
+    LEFT_RIGHT,
+    MIXUP,
+    TOP_BOTTOM,
+    Batch,
+)
 
 # Half the height of the soft seam between two half faces, in image heights.
 SEAM = 0.03
 
 # Lightness (ITU-R BT.601), and red and blue less it, of R G B.
 OPPONENT = ((0.299, 0.587, 0.114), (0.701, -0.587, -0.114), (-0.299, -0.587, 0.886))
-
-# Random numbers that `augment` uses of each row: jitter 0 to 2, CutMix box 3, 4, cutout 5 to 7.
-RANDOMS = 8
 
 
 def to_float(images: torch.Tensor) -> torch.Tensor:
@@ -104,38 +106,37 @@ def mix_pairs(
     images: torch.Tensor,
     partners: torch.Tensor,
     rows: torch.Tensor,
-    mix: torch.Tensor,
-    share: torch.Tensor,
+    form: torch.Tensor,
+    extent: torch.Tensor,
     window: torch.Tensor,
     uniform: torch.Tensor,
 ) -> torch.Tensor:
     """Mix partners into a batch (paper §3.4), every form at once, without a loop over images.
 
     images: float [B, 3, H, W]. partners: float [M, 3, H, W], for the rows int64 [M] of the batch.
-    mix: uint8 [B], a form of this module. share: float [B], the first image's part: its weight
-    (table 1: 0.1·a + 0.9·b), area, or the height of the seam in its whole image; window: float
-    [B, 2], of which the rows from [:, 0] on, [:, 1] of its height, are seen. uniform: [B, 2], where
-    a box lies.
+    form: uint8 [B], of batch.py. extent: float [B], how much of the result is the first image: see
+    loading.Plan. window: float [B, 2], where the crop begins in its image and how many of its rows
+    it shows, in image heights. uniform: [B, 2], where a box lies.
     """
     if not len(rows):
         return images
     height, width = images.shape[-2:]
-    kind, share = mix[rows].view(-1, 1, 1, 1), share[rows].view(-1, 1, 1, 1)  # [M, 1, 1, 1]
+    form, extent = (values[rows].view(-1, 1, 1, 1) for values in (form, extent))  # [M, 1, 1, 1]
     x = ((torch.arange(width, device=images.device) + 0.5) / width).view(1, 1, 1, -1)
     y = ((torch.arange(height, device=images.device) + 0.5) / height).view(1, 1, -1, 1)
     top, shown = window[rows].view(-1, 2, 1, 1, 1).unbind(1)  # [M, 1, 1, 1]
     place = top + shown * y  # [M, 1, H, 1], of a row in its whole image
     first = images[rows]
-    # Share of the partner in each pixel, [M, 1, H, W].
-    partner = (1 - share) * (kind == MIXUP)
-    box = _boxes(uniform[rows], 1 - share.flatten(), height, width)
-    partner = partner + box * (kind == BOX)
-    partner = partner + (x >= share) * (kind == LEFT_RIGHT)
-    partner = partner + (y >= share) * (kind == TOP_BOTTOM)
-    seam = ((place - share) / (2 * SEAM) + 0.5).clamp(0, 1)
-    partner = partner + seam * (kind == FACS)
-    if images.is_cuda or (kind == FACS).any():  # a GPU would have to be waited for, to be asked
-        partners = torch.where(kind == FACS, match_colours(partners, first), partners)
+    # How much of each pixel is the partner's, [M, 1, H, W].
+    partner = (1 - extent) * (form == MIXUP)
+    box = _boxes(uniform[rows], 1 - extent.flatten(), height, width)
+    partner = partner + box * (form == BOX)
+    partner = partner + (x >= extent) * (form == LEFT_RIGHT)
+    partner = partner + (y >= extent) * (form == TOP_BOTTOM)
+    below = ((place - extent) / (2 * SEAM) + 0.5).clamp(0, 1)
+    partner = partner + below * (form == FACS)
+    if images.is_cuda or (form == FACS).any():  # asking a GPU would mean waiting for it
+        partners = torch.where(form == FACS, match_colours(partners, first), partners)
     return images.index_copy(0, rows, first + partner.to(first.dtype) * (partners - first))
 
 
@@ -167,23 +168,22 @@ def match_colours(images: torch.Tensor, to: torch.Tensor) -> torch.Tensor:
 
 
 def augment(
-    batch: dict[str, torch.Tensor],
+    batch: Batch,
     *,
     jitter: float,
     cutout_probability: float,
     mean: Sequence[float],
     std: Sequence[float],
 ) -> torch.Tensor:
-    """Turn a batch of `loading.training_passes` on the device into the network's input.
+    """Turn a batch on the device into the network's input.
 
     Partners are jittered with their own image's numbers, so that a blend has one light. Returns
     float32 [B, 3, S, S], normalised.
     """
-    uniform, rows = batch["uniform"], batch["partner_rows"]
-    images = colour_jitter(to_float(batch["images"]), uniform[:, :3], jitter)
+    uniform, rows = batch.uniform, batch.partner_rows
+    images = colour_jitter(to_float(batch.images), uniform[:, JITTER], jitter)
     if len(rows):
-        partners = colour_jitter(to_float(batch["partners"]), uniform[rows, :3], jitter)
-        images = mix_pairs(
-            images, partners, rows, batch["mix"], batch["share"], batch["window"], uniform[:, 3:5]
-        )
-    return cutout(normalise(images, mean, std), uniform[:, 5:8], cutout_probability)
+        partners = colour_jitter(to_float(batch.partners), uniform[rows, JITTER], jitter)
+        places = uniform[:, BOX_PLACE]
+        images = mix_pairs(images, partners, rows, batch.form, batch.extent, batch.window, places)
+    return cutout(normalise(images, mean, std), uniform[:, CUTOUT], cutout_probability)

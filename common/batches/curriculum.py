@@ -9,16 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from common.batches.augment import (
-    BOX,
-    FACS,
-    LEFT_RIGHT,
-    MIXUP,
-    RANDOMS,
-    SINGLE,
-    TOP_BOTTOM,
-    augment,
-)
+from common.batches.augment import augment
+from common.batches.batch import BOX, FACS, LEFT_RIGHT, MIXUP, RANDOMS, SINGLE, TOP_BOTTOM
 from common.batches.images import Geometry, ImageStore
 from common.batches.loading import Plan, in_turn, training_passes
 from common.emotions import BASIC, CHALLENGE, CHALLENGE_PAIRS, RAF11, RAF11_PAIRS, UPPER_OVER_LOWER
@@ -171,8 +163,8 @@ def draw_epoch(
 
     first = np.empty(count, dtype=np.int64)
     second = np.full(count, -1, dtype=np.int64)
-    mix = np.full(count, SINGLE, dtype=np.uint8)
-    share = np.ones(count, dtype=np.float32)
+    form = np.full(count, SINGLE, dtype=np.uint8)
+    extent = np.ones(count, dtype=np.float32)
     first[~compound] = in_turn(sources.single, count - compounds, random)
     places = random.permutation(np.flatnonzero(compound))
     first[places[:natural]] = in_turn(sources.natural, natural, random)
@@ -180,12 +172,12 @@ def draw_epoch(
         places = places[natural:]
         codes = {"mixup": MIXUP, "cutmix": CUTMIX[mixing.cutmix]}
         codes = np.array([codes[name] for name in mixing.forms], dtype=np.uint8)
-        mix[places] = codes[random.permutation(np.arange(generated) % len(codes))]
-        share[places] = _shares(mix[places], mixing, random)
+        form[places] = codes[random.permutation(np.arange(generated) % len(codes))]
+        extent[places] = _extents(form[places], mixing, random)
         chosen = pairs[random.permutation(np.arange(generated) % len(pairs))]  # [generated, 2]
         swapped = random.random(generated) < 0.5
         if ordered:
-            swapped[mix[places] == FACS] = mixing.cutmix == "facs-exchanged"
+            swapped[form[places] == FACS] = mixing.cutmix == "facs-exchanged"
         chosen[swapped] = chosen[swapped, ::-1]
         for emotion, pool in enumerate(pools):
             for column, rows in ((0, first), (1, second)):
@@ -193,13 +185,13 @@ def draw_epoch(
                 rows[here] = in_turn(pool, len(here), random)
     targets = sources.targets[first]
     mixed = second >= 0
-    other, part = sources.targets[second[mixed]], share[mixed, None]
+    other, part = sources.targets[second[mixed]], extent[mixed, None]
     union = targets.copy()
     union[mixed] = np.maximum(union[mixed], other)
     soft = part * targets[mixed] + (1 - part) * other
     targets[mixed] = soft if mixing.label == "soft" else union[mixed]
     kinds = {"single": ~compound, "natural": compound & ~mixed, "generated": mixed}
-    return Plan(first, targets, second, mix, share), _account(union, kinds, PAIRS[mixing.pairs])
+    return Plan(first, targets, second, form, extent), _account(union, kinds, PAIRS[mixing.pairs])
 
 
 def draw_examples(
@@ -222,8 +214,8 @@ def draw_examples(
     batch = next(passes)
     plain = dict(jitter=args.jitter, cutout_probability=0.0, mean=(0.0,) * 3, std=(1.0,) * 3)
     mixed = (255 * augment(batch, **plain)).byte()
-    rows = batch["partner_rows"]
-    shown = torch.stack([batch["images"][rows], batch["partners"], mixed[rows]], dim=1)
+    rows = batch.partner_rows
+    shown = torch.stack([batch.images[rows], batch.partners, mixed[rows]], dim=1)
     union = np.maximum(sources.targets[plan.first], sources.targets[plan.second])[rows]
     return {
         name: shown[torch.from_numpy(union[:, list(pair)].sum(1) == 2)]
@@ -272,16 +264,16 @@ def without_effect(sources: Sources, mixing: Mixing) -> list[str]:
     return found
 
 
-def _shares(mix: np.ndarray, mixing: Mixing, random: np.random.Generator) -> np.ndarray:
-    """Draw the first image's share of each mixed one, float [n]; see augment.mix_pairs."""
-    count = len(mix)
+def _extents(form: np.ndarray, mixing: Mixing, random: np.random.Generator) -> np.ndarray:
+    """Draw how much of each mixed image is its first one, float [n]; see loading.Plan."""
+    count = len(form)
     if mixing.beta:
         weight = random.beta(mixing.beta, mixing.beta, count)
     else:
         weight = np.full(count, mixing.weight)
     area = 1 - random.uniform(*BOX_AREA, count)
     seam = random.uniform(*SEAM_HEIGHT, count)
-    return np.select([mix == MIXUP, mix == BOX, mix == FACS], [weight, area, seam], 0.5)
+    return np.select([form == MIXUP, form == BOX, form == FACS], [weight, area, seam], 0.5)
 
 
 def _account(

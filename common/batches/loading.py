@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from common.batches.augment import ALIGNED
+from common.batches.batch import ALIGNED, Batch
 from common.batches.images import VIEW, Geometry, ImageStore, resize
 from common.script import signals
 
@@ -30,24 +30,25 @@ REPLACEMENTS = 5
 class Plan:
     """What one epoch shows, in order: n rows of one or two images of a store.
 
-    first, second: int64 [n], second is -1 where the row is one image. mix: uint8 [n], one of the
-    forms of common.batches.augment. share: float32 [n], the first image's share of the mixed one.
-    targets: float32 [n, C].
+    first, second: int64 [n], second is -1 where the row is one image. form: uint8 [n], of batch.py.
+    extent: float32 [n], how much of the mixed image is the first one, by form: its weight in the
+    blend (table 1: 0.1·a + 0.9·b), its area beside the box, the width or height of its half, or
+    how far down its whole face the seam lies. targets: float32 [n, C].
     """
 
     first: np.ndarray
     targets: np.ndarray
     second: np.ndarray = field(default=None)
-    mix: np.ndarray = field(default=None)
-    share: np.ndarray = field(default=None)
+    form: np.ndarray = field(default=None)
+    extent: np.ndarray = field(default=None)
 
     def __post_init__(self):
         if self.second is None:
             self.second = np.full(len(self.first), -1, dtype=np.int64)
-        if self.mix is None:
-            self.mix = np.zeros(len(self.first), dtype=np.uint8)
-        if self.share is None:
-            self.share = np.ones(len(self.first), dtype=np.float32)
+        if self.form is None:
+            self.form = np.zeros(len(self.first), dtype=np.uint8)
+        if self.extent is None:
+            self.extent = np.ones(len(self.first), dtype=np.float32)
 
     def __len__(self) -> int:
         return len(self.first)
@@ -86,57 +87,57 @@ class _Passes(Dataset):
     def __len__(self) -> int:
         return len(self.passes)
 
-    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+    def __getitem__(self, number: int) -> Batch:
         positions = self.passes[number]
         count, side = len(positions), self.geometry.image_size
-        # A pass without rows still needs one image for the network; its weight is zero.
+        # A pass without rows still needs one image for the network; it is not valid.
         shape = (max(1, count), 3, side, side)
         images = (torch.empty if count else torch.zeros)(shape, dtype=torch.uint8)
         # Arrays, because to set one number of a tensor takes ten times as long.
-        weight, share = np.zeros(shape[0], dtype=np.float32), np.ones(shape[0], dtype=np.float32)
+        form, extent = np.zeros(shape[0], dtype=np.uint8), np.ones(shape[0], dtype=np.float32)
         uniform = np.zeros((shape[0], self.randoms), dtype=np.float32)
-        mix = np.zeros(shape[0], dtype=np.uint8)
+        valid = np.zeros(shape[0], dtype=bool)
         window = np.tile(np.float32([0.0, 1.0]), (shape[0], 1))
-        partner_rows, partners, failed = [], [], []
+        partner_rows, partners, unreadable = [], [], []
         for row, position in enumerate(positions):
             random = np.random.Generator(
                 np.random.Philox(key=[self.seed, self.epoch * 2**32 + position])
             )
             uniform[row] = random.random(self.randoms, dtype=np.float32)
-            source, read = self._read(position, failed)
+            source, read = self._read(position, unreadable)
             if source is None:
                 images[row] = 0
-                continue  # weighs nothing
+                continue
             view = random.random(VIEW)
             images[row], rows = self.geometry.apply(read[0], view)
-            weight[row], window[row] = 1.0, rows
-            mix[row], share[row] = self.plan.mix[source], self.plan.share[source]
+            valid[row], window[row] = True, rows
+            form[row], extent[row] = self.plan.form[source], self.plan.extent[source]
             if len(read) > 1:
-                if self.plan.mix[source] not in ALIGNED:
+                if form[row] not in ALIGNED:
                     view = random.random(VIEW)
                 partner_rows.append(row)
                 partners.append(self.geometry.apply(read[1], view)[0])
         chosen = positions if count else np.zeros(1, dtype=np.int64)
-        return {
-            "images": images,
-            "partners": torch.stack(partners) if partners else torch.zeros((0, *shape[1:])).byte(),
-            "partner_rows": torch.tensor(partner_rows, dtype=torch.int64),
-            "mix": torch.from_numpy(mix),
-            "share": torch.from_numpy(share),
-            "window": torch.from_numpy(window),
-            "targets": torch.from_numpy(self.plan.targets[chosen]),
-            "uniform": torch.from_numpy(uniform),
-            "weight": torch.from_numpy(weight),
-            "failed": torch.tensor(failed, dtype=torch.int64),
-        }
+        return Batch(
+            images=images,
+            partners=torch.stack(partners) if partners else images[:0].clone(),
+            partner_rows=torch.tensor(partner_rows, dtype=torch.int64),
+            form=torch.from_numpy(form),
+            extent=torch.from_numpy(extent),
+            window=torch.from_numpy(window),
+            targets=torch.from_numpy(self.plan.targets[chosen]),
+            uniform=torch.from_numpy(uniform),
+            valid=torch.from_numpy(valid),
+            unreadable=tuple(unreadable),
+        )
 
-    def _read(self, position: int, failed: list[int]):
+    def _read(self, position: int, unreadable: list[int]):
         """Return (row, its one or two images) for a position of the plan.
 
-        The row is the position's own; or, where one of its images cannot be read (01 has read every
-        file, but disks fail), another with the same target, its partner and mix with it, so that
-        the labels stay right; drawn from the position alone, as everything random here. (None,
-        None) where none of a few can be read. Adds the indices of unreadable images to `failed`.
+        The row is the position's own. Where one of its images cannot be read (01 has read every
+        file, but disks fail), it is another row with the same target, whose partner and form come
+        with it, so that the labels stay right; the position alone decides which. (None, None)
+        where none of a few can be read. Adds the indices of bad images to `unreadable`.
         """
         plan, row, random = self.plan, position, None
         for _ in range(REPLACEMENTS + 1):
@@ -145,7 +146,7 @@ class _Passes(Dataset):
             bad = [int(i) for i, image in zip(indices, images, strict=True) if image is None]
             if not bad:
                 return row, images
-            failed += bad
+            unreadable += bad
             if random is None:
                 random = np.random.default_rng([self.seed, self.epoch, int(position)])
                 same = (plan.targets == plan.targets[position]).all(1)
@@ -167,15 +168,11 @@ def training_passes(
     seed: int,
     epoch: int,
     workers: int,
-) -> Iterator[dict[str, torch.Tensor]]:
+) -> Iterator[Batch]:
     """Yield the forward passes of an epoch in order.
 
-    Each is a dict: images uint8 [b, 3, S, S]; partners uint8 [m, 3, S, S] with partner_rows
-    int64 [m], the rows of `images` they belong to; mix uint8 [b] and share float32 [b] of the plan;
-    window float32 [b, 2], the rows of its image that a view shows (Geometry.apply); targets float32
-    [b, C]; uniform float32 [b, randoms] in 0..1; weight float32 [b], 0 for a row that could not be
-    read and found no replacement; failed int64 [f], the indices of unreadable images, replaced or
-    not.
+    passes: positions in the plan, int64 [b], of each. randoms: how many random numbers every image
+    gets for the device.
     """
     data = _Passes(store, plan, passes, geometry, randoms, seed, epoch)
     return _loader(data, workers)

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from common.batches.augment import RANDOMS, augment, normalise
+from common.batches.augment import augment, normalise
+from common.batches.batch import RANDOMS, Batch
 from common.batches.images import Geometry, ImageStore
 from common.batches.loading import Plan, in_turn
 from common.emotions import ADAPTATION_SETS
@@ -48,7 +49,7 @@ def model_options(args: argparse.Namespace) -> dict:
     return {**args.model_options, "drop_path_rate": args.drop_path}
 
 
-def network_input(args: argparse.Namespace, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+def network_input(args: argparse.Namespace, batch: Batch) -> torch.Tensor:
     """Mix, augment and normalise a batch on the device (paper §3.3, §3.4)."""
     return augment(
         batch, jitter=args.jitter, cutout_probability=args.cutout, mean=args.mean, std=args.std
@@ -62,19 +63,19 @@ def evaluation_input(args: argparse.Namespace) -> Callable[[torch.Tensor], torch
 
 def expression_loss(
     args: argparse.Namespace, prior: torch.Tensor | None = None
-) -> Callable[[nn.Module, dict[str, torch.Tensor]], torch.Tensor]:
+) -> Callable[[nn.Module, Batch], torch.Tensor]:
     """Return the loss of each image, [b]: binary cross-entropy summed over the six (eq. 1), or bmc.
 
     prior: of prior_logits, added to the logits.
     """
 
-    def loss(network: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        targets = batch["targets"]
+    def loss(network: nn.Module, batch: Batch) -> torch.Tensor:
+        targets = batch.targets
         logits = network(network_input(args, batch)).float()
         if prior is not None:
             logits = logits + prior.to(logits.device)
         if args.loss == "bmc":
-            return balanced_mse(logits, targets, batch["step_targets"], NOISE)
+            return balanced_mse(logits, targets, batch.step_targets, NOISE)
         return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1)
 
     return loss
@@ -120,7 +121,7 @@ def fit_phase(
     held: np.ndarray,
     *,
     name: str,
-    loss: Callable[[nn.Module, dict[str, torch.Tensor]], torch.Tensor],
+    loss: Callable[[nn.Module, Batch], torch.Tensor],
     score: Callable[[np.ndarray], float],
     epochs: int,
     rate: float,

@@ -10,12 +10,14 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 
+from common.batches.batch import Batch
 from common.batches.images import Geometry, ImageStore
 from common.batches.loading import Plan, split_batches, training_passes
 from common.script import signals
@@ -44,7 +46,7 @@ def fit(
     name: str,
     epochs: int,
     plan: Callable[[int], Plan],
-    loss: Callable[[nn.Module, dict[str, torch.Tensor]], torch.Tensor],
+    loss: Callable[[nn.Module, Batch], torch.Tensor],
     geometry: Geometry,
     randoms: int,
     optimizer: torch.optim.Optimizer,
@@ -207,7 +209,7 @@ def _accumulate(
     run: Run,
     network: nn.Module,
     loss: Callable,
-    passes: Iterator[dict],
+    passes: Iterator[Batch],
     count: int,
     targets: np.ndarray,
     meet: Callable[[bool], None],
@@ -230,17 +232,16 @@ def _accumulate(
             meet(batch is None)
         if batch is None:
             continue
-        failed += batch.pop("failed").tolist()
-        batch = {k: v.to(accelerator.device, non_blocking=True) for k, v in batch.items()}
-        batch["step_targets"] = step_targets
+        failed += batch.unreadable
+        batch = replace(batch.to(accelerator.device), step_targets=step_targets)
         # Gradients are exchanged once a step, with its last pass.
         exchanged = nullcontext() if index == count - 1 else accelerator.no_sync(network)
         # A compiled network is made for whole passes; a smaller one runs uncompiled.
-        ragged = len(batch["images"]) < run.batch_size
+        ragged = len(batch.images) < run.batch_size
         with exchanged, run.uncompiled() if ragged else nullcontext():
             with accelerator.autocast():
                 losses = loss(network, batch)
-            summed = (losses.float() * batch["weight"]).sum()
+            summed = (losses.float() * batch.valid).sum()
             # Exchanged gradients are averaged over the processes: scaled back to a sum.
             accelerator.backward(summed * (accelerator.num_processes / len(targets)))
         sums[0] += summed.detach()
@@ -248,7 +249,7 @@ def _accumulate(
     return sums, failed, waited
 
 
-def _next_unless_stopped(passes: Iterator[dict]) -> dict[str, torch.Tensor] | None:
+def _next_unless_stopped(passes: Iterator[Batch]) -> Batch | None:
     """Return the next pass, or None where a signal came: then nothing is awaited any more."""
     try:
         with signals.released():

@@ -4,20 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from common.batches.augment import (
+from common.batches.augment import SEAM, augment, colour_jitter, cutout, match_colours, mix_pairs
+from common.batches.batch import (
     BOX,
     FACS,
     LEFT_RIGHT,
     MIXUP,
     RANDOMS,
-    SEAM,
     SINGLE,
     TOP_BOTTOM,
-    augment,
-    colour_jitter,
-    cutout,
-    match_colours,
-    mix_pairs,
+    Batch,
 )
 
 SIDE = 40
@@ -28,13 +24,13 @@ def images():
     return torch.rand((4, 3, SIDE, SIDE), generator=torch.Generator().manual_seed(0))
 
 
-def mix(images, partners, rows, form, share, uniform=None, window=(0.0, 1.0)):
+def mix(images, partners, rows, form, extent, uniform=None, window=(0.0, 1.0)):
     """Mix partners into some rows of a batch with one form."""
     forms = torch.full((len(images),), SINGLE, dtype=torch.uint8)
     forms[rows] = form
     uniform = torch.full((len(images), 2), 0.5) if uniform is None else torch.tensor(uniform)
-    share, window = torch.full((len(images),), share), torch.tensor([window] * len(images))
-    return mix_pairs(images, partners, torch.tensor(rows), forms, share, window, uniform)
+    extent, window = torch.full((len(images),), extent), torch.tensor([window] * len(images))
+    return mix_pairs(images, partners, torch.tensor(rows), forms, extent, window, uniform)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.7])
@@ -110,23 +106,25 @@ def test_jitter_of_the_middle_changes_nothing_and_stays_in_range(images):
 def test_an_image_is_augmented_alike_in_any_batch():
     random = np.random.default_rng(0)
     forms = torch.tensor([SINGLE, MIXUP, BOX, LEFT_RIGHT, TOP_BOTTOM, FACS]).byte()
-    whole = {
-        "images": torch.from_numpy(random.integers(0, 256, (6, 3, SIDE, SIDE), dtype=np.uint8)),
-        "partners": torch.from_numpy(random.integers(0, 256, (5, 3, SIDE, SIDE), dtype=np.uint8)),
-        "partner_rows": torch.arange(1, 6),
-        "mix": forms,
-        "share": torch.from_numpy(random.random(6, dtype=np.float32)),
-        "window": torch.from_numpy(random.random((6, 2), dtype=np.float32)),
-        "uniform": torch.from_numpy(random.random((6, RANDOMS), dtype=np.float32)),
-    }
+    whole = Batch(
+        images=torch.from_numpy(random.integers(0, 256, (6, 3, SIDE, SIDE), dtype=np.uint8)),
+        partners=torch.from_numpy(random.integers(0, 256, (5, 3, SIDE, SIDE), dtype=np.uint8)),
+        partner_rows=torch.arange(1, 6),
+        form=forms,
+        extent=torch.from_numpy(random.random(6, dtype=np.float32)),
+        window=torch.from_numpy(random.random((6, 2), dtype=np.float32)),
+        targets=torch.zeros(6, 6),
+        uniform=torch.from_numpy(random.random((6, RANDOMS), dtype=np.float32)),
+        valid=torch.ones(6, dtype=torch.bool),
+    )
     options = dict(jitter=0.3, cutout_probability=0.5, mean=(0.5,) * 3, std=(0.2,) * 3)
     together = augment(whole, **options)
     for row in range(6):
-        here = whole["partner_rows"] == row
-        own = ("images", "mix", "share", "window", "uniform")
-        alone = {
-            **{key: whole[key][row : row + 1] for key in own},
-            "partners": whole["partners"][here],
-            "partner_rows": torch.zeros(int(here.sum()), dtype=torch.int64),
-        }
+        here = whole.partner_rows == row
+        own = ("images", "form", "extent", "window", "targets", "uniform", "valid")
+        alone = Batch(
+            **{name: getattr(whole, name)[row : row + 1] for name in own},
+            partners=whole.partners[here],
+            partner_rows=torch.zeros(int(here.sum()), dtype=torch.int64),
+        )
         assert torch.allclose(augment(alone, **options)[0], together[row], atol=1e-5)

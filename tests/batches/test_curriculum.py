@@ -5,7 +5,7 @@ import argparse
 import numpy as np
 import pytest
 
-from common.batches.augment import BOX, FACS, LEFT_RIGHT, MIXUP, SINGLE, TOP_BOTTOM
+from common.batches.batch import BOX, FACS, LEFT_RIGHT, MIXUP, SINGLE, TOP_BOTTOM
 from common.batches.curriculum import (
     PAIRS,
     Mixing,
@@ -102,7 +102,7 @@ def test_generated_compounds_are_even_over_the_seven_and_labelled_with_both():
     assert all(found.count(pair) == 100 for pair in CHALLENGE7)
     for row in range(700):
         assert set(np.flatnonzero(plan.targets[row])) == found[row]
-    assert (plan.mix == MIXUP).sum() == (plan.mix == BOX).sum() == 350
+    assert (plan.form == MIXUP).sum() == (plan.form == BOX).sum() == 350
     # either emotion may be the first, the one that mixup shows at a tenth
     surprise_first = (one == 0).mean()
     assert 0.2 < surprise_first < 0.5
@@ -124,13 +124,13 @@ def test_faces_after_action_units_have_the_right_emotion_above():
     plan, _ = draw(1.0, cutmix="facs", **options)
     pairs = set(zip(*emotions_of(plan, sources().targets), strict=True))
     assert {(BASIC[a], BASIC[b]) for a, b in pairs} == expected
-    assert set(plan.mix) == {FACS} and 0.43 < plan.share.min() < plan.share.max() < 0.53
+    assert set(plan.form) == {FACS} and 0.43 < plan.extent.min() < plan.extent.max() < 0.53
     plan, _ = draw(1.0, cutmix="facs-exchanged", **options)
     pairs = set(zip(*emotions_of(plan, sources().targets), strict=True))
     assert {(BASIC[b], BASIC[a]) for a, b in pairs} == expected
     # Mixup beside it stays without an order
     plan, _ = draw(1.0, cutmix="facs", natural_share=0.0)
-    one, other = (emotion[plan.mix == MIXUP] for emotion in emotions_of(plan, sources().targets))
+    one, other = (emotion[plan.form == MIXUP] for emotion in emotions_of(plan, sources().targets))
     assert len(set(zip(one, other, strict=True))) == 14
 
 
@@ -141,10 +141,10 @@ def test_soft_labels_are_the_images_shares(cutmix, form):
     plan, _ = draw(1.0, natural_share=0.0, cutmix=cutmix, weight=0.1, label="soft")
     one, other = emotions_of(plan, sources().targets)
     rows = np.arange(700)
-    assert np.allclose(plan.targets[rows, one], plan.share)
-    assert np.allclose(plan.targets[rows, other], 1 - plan.share)
-    assert np.allclose(plan.share[plan.mix == MIXUP], 0.1)
-    shares = plan.share[plan.mix == form]
+    assert np.allclose(plan.targets[rows, one], plan.extent)
+    assert np.allclose(plan.targets[rows, other], 1 - plan.extent)
+    assert np.allclose(plan.extent[plan.form == MIXUP], 0.1)
+    shares = plan.extent[plan.form == form]
     assert len(shares) == 350
     if form == BOX:
         assert 0.3 < shares.min() < 0.35 and 0.65 < shares.max() < 0.7
@@ -154,14 +154,14 @@ def test_soft_labels_are_the_images_shares(cutmix, form):
 
 def test_mixup_weights_may_be_drawn_from_beta():
     plan, _ = draw(1.0, count=4000, natural_share=0.0, forms=("mixup",), beta=0.4)
-    assert plan.share.mean() == pytest.approx(0.5, abs=0.03)
-    assert plan.share.var() == pytest.approx(1 / (4 * (2 * 0.4 + 1)), abs=0.01)  # of Beta(a, a)
+    assert plan.extent.mean() == pytest.approx(0.5, abs=0.03)
+    assert plan.extent.var() == pytest.approx(1 / (4 * (2 * 0.4 + 1)), abs=0.01)  # of Beta(a, a)
 
 
 def test_singles_and_naturals_are_never_mixed():
     plan, _ = draw(0.4, label="soft")
     lone = plan.second < 0
-    assert (plan.mix[lone] == SINGLE).all() and (plan.mix[~lone] != SINGLE).all()
+    assert (plan.form[lone] == SINGLE).all() and (plan.form[~lone] != SINGLE).all()
     assert np.array_equal(plan.targets[lone], sources().targets[plan.first[lone]])
 
 
@@ -194,7 +194,7 @@ def test_missing_kinds_are_replaced_by_the_others_and_told():
 
 def test_a_seed_repeats_an_epoch_and_another_changes_it():
     first, again, other = (draw(0.4, seed=seed)[0] for seed in (1, 1, 2))
-    for name in ("first", "second", "mix", "share", "targets"):
+    for name in ("first", "second", "form", "extent", "targets"):
         assert np.array_equal(getattr(first, name), getattr(again, name))
     assert not np.array_equal(first.first, other.first)
 

@@ -39,8 +39,8 @@ def load(store, plan, passes, workers=0, seed=0, epoch=0):
     )
 
 
-def rows(batches, key):
-    return torch.cat([batch[key] for batch in batches])
+def rows(batches, name):
+    return torch.cat([getattr(batch, name) for batch in batches])
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
@@ -59,16 +59,16 @@ def test_batches_do_not_depend_on_workers_or_on_how_rows_are_divided(store, plan
     whole = load(store, plan, [np.arange(10)])
     parts = load(store, plan, [np.arange(0, 10, 2), np.arange(1, 10, 2)], workers=2)
     order = np.r_[np.arange(0, 10, 2), np.arange(1, 10, 2)]
-    for key in ("images", "uniform", "targets", "weight", "mix"):
-        assert torch.equal(rows(parts, key), whole[0][key][order]), key
-    assert whole[0]["partner_rows"].tolist() == [2, 5]
-    assert [batch["partner_rows"].tolist() for batch in parts] == [[1], [2]]
-    assert torch.equal(rows(parts, "partners"), whole[0]["partners"])
+    for name in ("images", "uniform", "targets", "valid", "form", "extent", "window"):
+        assert torch.equal(rows(parts, name), getattr(whole[0], name)[order]), name
+    assert whole[0].partner_rows.tolist() == [2, 5]
+    assert [batch.partner_rows.tolist() for batch in parts] == [[1], [2]]
+    assert torch.equal(rows(parts, "partners"), whole[0].partners)
 
 
 def test_seed_and_epoch_change_the_view_of_an_image(store, plan):
     keys = [(0, 0), (0, 1), (1, 0)]
-    images = [load(store, plan, [np.arange(4)], seed=s, epoch=e)[0]["images"] for s, e in keys]
+    images = [load(store, plan, [np.arange(4)], seed=s, epoch=e)[0].images for s, e in keys]
     assert not torch.equal(images[0], images[1]) and not torch.equal(images[0], images[2])
 
 
@@ -78,21 +78,21 @@ def test_an_image_that_vanished_is_replaced_by_one_of_its_label(store, plan, tmp
     (tmp_path / "set/person é4.jpg").write_bytes(b"\xff\xd8 cut off")  # the only one of its label
     (tmp_path / "set/person é11.jpg").unlink()  # the partner of row 2; row 8 has that label
     after = load(store, plan, [np.arange(6)])[0]
-    assert after["failed"].tolist() == [1, 11, 4]
-    assert after["weight"].tolist() == [1, 1, 1, 1, 0, 1]
-    assert torch.equal(after["targets"], whole["targets"])
-    assert after["partner_rows"].tolist() == [5] and after["mix"].tolist() == [0, 0, 0, 0, 0, 1]
+    assert after.unreadable == (1, 11, 4)
+    assert after.valid.tolist() == [True, True, True, True, False, True]
+    assert torch.equal(after.targets, whole.targets)
+    assert after.partner_rows.tolist() == [5] and after.form.tolist() == [0, 0, 0, 0, 0, 1]
     changed = Plan(plan.first.copy(), plan.targets, np.where(plan.second == 11, -1, plan.second))
     changed.first[[1, 2]] = 7, 8
-    expected = load(store, changed, [np.arange(6)])[0]["images"]
-    assert torch.equal(after["images"][[0, 1, 2, 3, 5]], expected[[0, 1, 2, 3, 5]])
+    expected = load(store, changed, [np.arange(6)])[0].images
+    assert torch.equal(after.images[[0, 1, 2, 3, 5]], expected[[0, 1, 2, 3, 5]])
     again = load(store, plan, [np.arange(3), np.arange(3, 6)], workers=2)
-    assert torch.equal(rows(again, "images"), after["images"])
+    assert torch.equal(rows(again, "images"), after.images)
 
 
 def test_a_process_without_rows_gets_one_image_of_no_weight(store, plan):
     batch = load(store, plan, [np.zeros(0, dtype=np.int64)])[0]
-    assert batch["images"].shape == (1, 3, 24, 24) and batch["weight"].tolist() == [0]
+    assert batch.images.shape == (1, 3, 24, 24) and batch.valid.tolist() == [False]
 
 
 def test_crops_keep_within_their_ranges():
@@ -127,3 +127,14 @@ def test_evaluation_shows_whole_images_in_order_and_tells_which_are_bad(store, t
         found[0][1][0].permute(1, 2, 0).int() - torch.from_numpy(np.asarray(expected)).int()
     )
     assert difference.abs().float().mean() < 3
+
+
+def test_a_batch_moves_whole(store, plan):
+    batch = load(store, plan, [np.arange(10)])[0]
+    moved = batch.to(torch.device("meta"))
+    for name, value in vars(batch).items():
+        if torch.is_tensor(value):
+            there = getattr(moved, name)
+            assert there.is_meta and there.shape == value.shape and there.dtype == value.dtype
+        else:
+            assert getattr(moved, name) is value

@@ -13,6 +13,7 @@ from helpers.finetuned import curriculum, train
 from helpers.toy_world import make_prepared, record
 from sklearn.metrics import average_precision_score, f1_score
 
+from common.batches.batch import Batch
 from common.emotions import BASIC, CHALLENGE_PAIRS
 from common.training.finetuning import (
     balanced_mse,
@@ -67,12 +68,18 @@ def test_cross_entropy_is_equation_one_beside_the_prior(balance):
         def forward(self, images):
             return torch.linspace(-2, 2, 12).view(2, 6)
 
-    batch = {
-        "images": torch.zeros((2, 3, 4, 4), dtype=torch.uint8),
-        "partner_rows": torch.zeros(0, dtype=torch.int64),
-        "uniform": torch.rand(2, 8),
-        "targets": torch.eye(6)[[1, 4]],
-    }
+    images, rows = torch.zeros((2, 3, 4, 4), dtype=torch.uint8), torch.zeros(0, dtype=torch.int64)
+    batch = Batch(
+        images,
+        images[:0],
+        rows,
+        torch.zeros(2).byte(),
+        torch.ones(2),
+        torch.rand(2, 2),
+        targets=torch.eye(6)[[1, 4]],
+        uniform=torch.rand(2, 8),
+        valid=torch.ones(2).bool(),
+    )
     seen = np.eye(6)[[0] * 5 + [1] * 2 + [2, 3, 4]]  # Surprise half of all, Anger never
     args = argparse.Namespace(loss="bce", **SETTINGS)
     found = expression_loss(args, prior_logits(balance, seen))(Fixed(), batch)
