@@ -207,8 +207,8 @@ def tune(args: argparse.Namespace) -> None:
 
 def prepare(args: argparse.Namespace, flip: bool):
     """Return the source, the networks, and what run.json will say of both."""
+    from common.hardware import default_precision, provenance
     from common.submission import inference, sources
-    from common.training.runs import default_precision, provenance
 
     if args.faces == "max" and not args.videos:
         raise UserError("--faces max needs --videos: crops are prepared of the main face alone.")

@@ -25,12 +25,12 @@ from common.batches.augment import augment
 from common.batches.batch import RANDOMS
 from common.batches.curriculum import Mixing, Sources, draw_epoch
 from common.batches.images import Geometry, ImageStore
-from common.batches.loading import default_workers, training_passes
+from common.batches.loading import training_passes
 from common.emotions import BASIC, CHALLENGE_PAIRS
+from common.hardware import default_precision, default_workers
 from common.networks.classifier import create_classifier
 from common.script.flags import FACE_MEAN, FACE_STD
 from common.training.optimization import make_optimizer
-from common.training.runs import default_precision
 
 SIDE, RATE, DECAY = 224, 1e-5, 0.05
 TYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -21,12 +21,12 @@ from benchmarks.timing import Line, in_turns, matmul_peak
 from common.batches.augment import normalise
 from common.batches.images import Geometry, ImageStore
 from common.batches.loading import Plan, training_passes
+from common.hardware import default_precision
 from common.networks.classifier import create_encoder
 from common.networks.mae import MaskedAutoencoder
 from common.script.files import UserError
 from common.script.flags import FACE_MEAN, FACE_STD
 from common.training.optimization import make_optimizer
-from common.training.runs import default_precision
 
 TYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 RATE, DECAY, BETAS = 1e-4, 0.05, (0.9, 0.95)

@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from common.demo.settings import Settings
 from common.demo.videos import plan_videos, truth_table, write_video
 from common.emotions import CHALLENGE
+from common.hardware import default_precision
 from common.metrics import macro_f1
 from common.script.config import run_script
 from common.script.files import whole_file
@@ -30,7 +31,6 @@ from common.submission.decision import Decision, Timelines, decide
 from common.submission.files import read_truth
 from common.submission.inference import find_checkpoints, load_ensemble
 from common.submission.sources import frames_to_decide, observe, open_source
-from common.training.runs import default_precision
 
 SHIFT = 0.03
 PLAIN = Decision(smooth="none")

@@ -25,16 +25,16 @@ from common.emotions import compound_scores
 from common.faces.detector import Detector
 from common.faces.follow import align, follow_main_face
 from common.faces.video import frames
+from common.hardware import best_device, default_precision
 from common.networks.classifier import create_classifier
 from common.raw.challenge import find_videos
 from common.script.files import UserError
 from common.script.flags import FACE_MEAN, FACE_STD
 from common.submission.decision import Decision, Timelines, decide
 from common.submission.files import HEADER, locate, write_submission
-from common.submission.inference import Ensemble, best_device, face_probabilities
+from common.submission.inference import Ensemble, face_probabilities
 from common.submission.sources import Source, frames_to_decide, observe
 from common.submission.streaming import resize
-from common.training.runs import default_precision
 
 DEMO = {"patch_size": 8, "embed_dim": 128, "depth": 6, "num_heads": 4}
 DEMO |= {"stem": "conv", "global_pool": "concat"}

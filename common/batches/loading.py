@@ -238,28 +238,3 @@ def _start_worker(_: int) -> None:
     # A main process that stops leaves the thread that hands tensors over with a broken connection,
     # which it would complain of at length; faults of the work itself travel with the batch.
     sys.excepthook = lambda *_: None
-
-
-def default_workers(processes: int = 1) -> int:
-    """Return loader processes for each of the training processes of this machine.
-
-    The cores it may use, less its own. Without a GPU the cores compute, and one worker is enough
-    to stay ahead of them; on up to four it would take from them more than it gives: with two, the
-    demo trains at 0.85 of the rate without it.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    if not torch.cuda.is_available():
-        return 1 if cores > 4 * processes else 0
-    return max(1, min(16, cores // processes - 1))
-
-
-def default_batch_size() -> int:
-    """Return how many images a process computes at once: three a GiB of the GPU's memory, or 64.
-
-    A ViT-Base at 224 px trains in about 0.15 GiB an image in bf16. The result does not depend on
-    it: what is missing to the global batch is accumulated.
-    """
-    if not torch.cuda.is_available():
-        return 64
-    memory_gib = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory / 2**30
-    return max(8, int(3 * memory_gib) // 8 * 8)

@@ -8,6 +8,7 @@ autoencoder (`encoder.*` and `decoder_*`); each also as DataParallel or torch.co
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import re
 from pathlib import Path
@@ -218,3 +219,29 @@ def save_weights(path: str | Path, network: nn.Module) -> None:
     }
     with whole_file(path) as file:
         file.write(safetensors.torch.save(tensors))
+
+
+def read_record(folder: Path) -> dict | None:
+    """Return the run.json of a run folder, or None where it has none.
+
+    Raises UserError where the file is damaged.
+    """
+    path = folder / "run.json"
+    if not path.exists():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        record["settings"].keys()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path} is damaged; delete {folder} to start this stage anew.") from None
+    return record
+
+
+def refuse_unfinished(weights: str | Path) -> None:
+    """Raise UserError where weights lie in the folder of a run that has not ended."""
+    record = read_record(Path(weights).parent)
+    if record and record.get("finished") is False:
+        raise UserError(
+            f"{weights} belongs to a run that has not ended; run that stage to its end, or copy "
+            "the file (and, for 05, its run.json without `finished`) elsewhere to use it as it is."
+        )

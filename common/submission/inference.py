@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import timm.layers
 import torch
 from torch import nn
 
@@ -16,11 +15,12 @@ from common.batches.augment import normalise
 from common.batches.images import ImageStore
 from common.batches.loading import evaluation_batches
 from common.emotions import BASIC
+from common.hardware import best_device
 from common.networks.classifier import load_classifier
+from common.networks.weights import refuse_unfinished
 from common.pictures import PictureFile, data_address, thumbnail
 from common.script.files import UserError
 from common.script.progress import progress_bar
-from common.training.runs import refuse_unfinished
 
 PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -63,17 +63,6 @@ class Observed:
     def mean(self) -> np.ndarray:
         """Return the mean over all ways of looking: float64 [K, 6]."""
         return self.probabilities.mean(axis=(1, 2))
-
-
-def best_device() -> torch.device:
-    """Return the GPU where there is one, else the CPU, set up for networks made from now on."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    # Training on CPUs goes without it (common.training.runs); for a forward pass it is faster.
-    timm.layers.set_fused_attn(True)
-    return torch.device("cpu")
 
 
 def find_checkpoints(named: Sequence[Path]) -> list[Path]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from common.batches.loading import default_batch_size, default_workers
+from common.hardware import default_batch_size, default_workers
 from common.raw.challenge import find_frame_list, find_videos
 from common.script.files import UserError, inside
 from common.submission.files import HEADER, locate, read_frame_list, split_location

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import argparse
 import os
-import platform
-import subprocess
 import sys
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 
 import timm.layers
@@ -19,9 +16,10 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import set_seed
 from tqdm import tqdm
 
-from common.batches.loading import default_batch_size, default_workers
+from common import hardware
+from common.networks.weights import read_record, refuse_unfinished
 from common.script.config import settings_of
-from common.script.files import UserError, file_digest, only_process, whole_file
+from common.script.files import UserError, file_digest, only_process, write_json
 
 TRACKERS = [str(tracker.value) for tracker in get_available_trackers()]
 
@@ -42,20 +40,13 @@ FREE_SETTINGS = (
 )
 
 
-def default_precision() -> str:
-    """Return bf16 where the hardware multiplies it natively, else no.
-
-    A CPU without AVX512-BF16 or AMX only emulates bf16: hundreds of times slower than float32.
-    """
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    native = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return "bf16" if any(getattr(torch.cpu, name, bool)() for name in native) else "no"
-
-
 @dataclass
 class Run:
-    """One stage of training: its folder, its settings, its processes."""
+    """One stage of training: its folder, its settings, its processes.
+
+    settings: what run.json records, by the names of the flags, and the facts of start_run.
+    batch_size: images a process computes at once. workers: loader processes of each.
+    """
 
     folder: Path
     settings: dict
@@ -63,7 +54,7 @@ class Run:
     batch_size: int
     workers: int
     save_minutes: float
-    lock: ExitStack = field(default_factory=ExitStack)  # held until the process ends
+    lock: ExitStack = field(default_factory=ExitStack)  # kept until the process ends
     notes: dict = field(default_factory=dict)  # what finish_run adds to run.json
 
     @property
@@ -73,15 +64,12 @@ class Run:
 
     @property
     def hardware(self) -> str:
-        """What computes, as users say it: `cpu, float32` or `8 × NVIDIA H100, bfloat16`."""
-        device, count = self.accelerator.device, self.accelerator.num_processes
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-        formats = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
-        precision = formats[self.settings["mixed_precision"]]
-        return f"{f'{count} × ' if count > 1 else ''}{name}, {precision}"
+        """What computes, such as `cpu, float32`."""
+        device, processes = self.accelerator.device, self.accelerator.num_processes
+        return hardware.describe(device, processes, self.settings["mixed_precision"])
 
     def uncompiled(self) -> AbstractContextManager:
-        """Let a compiled network run as written within the block: it is made for one shape."""
+        """Run a compiled network as written within the block: it is compiled for one shape."""
         compiled = self.settings.get("compile")
         return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 
@@ -92,34 +80,19 @@ class Run:
             sys.stdout.flush()
 
 
-def start_run(arguments, stage: str, facts: dict) -> Run | None:
+def start_run(args: argparse.Namespace, stage: str, facts: dict) -> Run | None:
     """Open `<run-dir>/<stage>/`, or return None where that stage is finished already.
 
-    facts: what else the result depends on (digests of manifest and first weights). They join the
-    settings that a resumed run must agree with. Raises UserError naming the differing keys.
+    facts: what else the result depends on (digests of manifest and first weights), and flags whose
+    value differs in this run. They join the settings that a resumed run must agree with. Raises
+    UserError naming the settings that differ, and for trackers that are not installed.
     """
-    folder = Path(arguments.run_dir) / stage
-    settings = {**settings_of(arguments), **facts}
-    settings["mixed_precision"] = settings["mixed_precision"] or default_precision()
-    # Threads and kernels: a run on the CPU is reproducible bit for bit, on CUDA to float error.
-    for name in arguments.report_to:
-        if name not in TRACKERS:
-            raise UserError(
-                f"--report-to {name}: Accelerate finds no such tracker here (it finds "
-                f"{', '.join(TRACKERS) or 'none'}); install it, or leave the flag out."
-            )
-    accelerator = Accelerator(
-        mixed_precision=settings["mixed_precision"],
-        log_with=arguments.report_to or None,
-        project_dir=str(folder),
-    )
-    if settings.get("compile", False) is None:
+    folder, settings = args.run_dir / stage, {**settings_of(args), **facts}
+    settings["mixed_precision"] = settings["mixed_precision"] or hardware.default_precision()
+    accelerator = _start_accelerate(folder, settings)
+    if settings["compile"] is None:
         settings["compile"] = accelerator.device.type == "cuda"
-    set_seed(arguments.seed)
-    if accelerator.device.type == "cpu":
-        # timm's fused attention trains slower than its plain form on CPUs.
-        timm.layers.set_fused_attn(False)
-    before = _read_record(folder)
+    before = read_record(folder)
     if before and not before.get("finished") and not list((folder / "state").glob("*.pt")):
         before = None  # it ended before anything was learned: there is nothing to agree with
     if before:
@@ -133,30 +106,51 @@ def start_run(arguments, stage: str, facts: dict) -> Run | None:
         if accelerator.is_main_process:
             print(f"{stage}: finished already, in {folder}")
         return None
+    # Of this machine's processes alone: other nodes have their own cores.
+    workers = hardware.default_workers(int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
     run = Run(
         folder,
         settings,
         accelerator,
-        batch_size=arguments.batch_size or default_batch_size(),
-        # Of this machine's processes alone: other nodes have their own cores.
-        workers=default_workers(int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
-        if arguments.workers is None
-        else arguments.workers,
-        save_minutes=arguments.save_minutes,
+        batch_size=args.batch_size or hardware.default_batch_size(),
+        workers=workers if args.workers is None else args.workers,
+        save_minutes=args.save_minutes,
     )
     if run.main:
         run.lock.enter_context(only_process(folder))
         (folder / "state").mkdir(exist_ok=True)
         if not before:
             _write_record(run, finished=False)
-    if arguments.report_to:
+    if args.report_to:
         accelerator.init_trackers(stage, config={k: str(v) for k, v in settings.items()})
     accelerator.wait_for_everyone()
     return run
 
 
+def _start_accelerate(folder: Path, settings: dict) -> Accelerator:
+    """Return Accelerate for a run, with random numbers and kernels set for reproducible results.
+
+    A run on the CPU is reproducible bit for bit, on CUDA to float error.
+    """
+    for name in settings["report_to"]:
+        if name not in TRACKERS:
+            raise UserError(
+                f"--report-to {name}: Accelerate finds no such tracker here (it finds "
+                f"{', '.join(TRACKERS) or 'none'}); install it, or leave the flag out."
+            )
+    accelerator = Accelerator(
+        mixed_precision=settings["mixed_precision"],
+        log_with=settings["report_to"] or None,
+        project_dir=str(folder),
+    )
+    set_seed(settings["seed"])
+    if accelerator.device.type == "cpu":
+        # timm's fused attention trains slower than its plain form on CPUs.
+        timm.layers.set_fused_attn(False)
+    return accelerator
+
+
 def _refuse_other_settings(folder: Path, before: dict, now: dict) -> None:
-    now = json.loads(json.dumps(now))  # as the record would hold them
     free = {*FREE_SETTINGS, *(["init"] if "init_sha256" in now else [])}  # a file may be moved
     keys = sorted((set(before) | set(now)) - free)
     differing = [key for key in keys if before.get(key) != now.get(key)]
@@ -170,7 +164,7 @@ def _refuse_other_settings(folder: Path, before: dict, now: dict) -> None:
 
 
 def _change(key: str, before: dict, now: dict) -> str:
-    """Say how a setting differs; digests as what they are of."""
+    """Say how a setting differs; of a digest, what it is the digest of."""
     if key == "manifest_sha256":
         return "the prepared manifest was another"
     name = "init" if key == "init_sha256" else key
@@ -179,55 +173,15 @@ def _change(key: str, before: dict, now: dict) -> str:
     return f"{name} was {before.get(name)!r}, now {now.get(name)!r}"
 
 
-def _read_record(folder: Path) -> dict | None:
-    path = folder / "run.json"
-    if not path.exists():
-        return None
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        record["settings"].keys()
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path} is damaged; delete {folder} to start this stage anew.") from None
-    return record
-
-
 def _write_record(run: Run, finished: bool) -> None:
     record = {
         "settings": run.settings,
         "finished": finished,
         "processes": run.accelerator.num_processes,
-        **provenance(run.accelerator.device),
+        **hardware.provenance(run.accelerator.device),
         **run.notes,
     }
-    with whole_file(run.folder / "run.json", "w") as file:
-        json.dump(record, file, indent=2, default=str)
-
-
-def provenance(device: torch.device) -> dict:
-    """Return what made a result: command, git commit, device and versions, for run.json."""
-    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-    except OSError:  # no git on this machine
-        commit = ""
-    return {
-        "command": " ".join(sys.argv),
-        "git_commit": commit or None,
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else _processor(),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "timm", "accelerate", "numpy")},
-        },
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration, IndexError):
-        name = platform.processor() or platform.machine()
-    return f"{name}, {torch.get_num_threads()} threads"
+    write_json(run.folder / "run.json", record)
 
 
 def finish_run(run: Run, last: bool = True) -> None:
@@ -258,14 +212,3 @@ def init_facts(init: str) -> dict[str, str]:
         raise UserError(f"There is no file of weights {init}; run the stage before, or set --init.")
     refuse_unfinished(init)
     return {"init_sha256": file_digest(init)}
-
-
-def refuse_unfinished(weights: str | Path) -> None:
-    """Raise UserError where weights lie in the folder of a run that has not ended."""
-    folder = Path(weights).parent
-    record = _read_record(folder)
-    if record and record.get("finished") is False:
-        raise UserError(
-            f"{weights} is of a run that has not ended; run that stage to its end, or copy the "
-            "file (and, for 05, its run.json without `finished`) elsewhere to use it as it is."
-        )

@@ -198,10 +198,10 @@ def prepared_case(box: Path, seeds: Path, chance: random.Random) -> str:
 def table_case(box: Path, seeds: Path, chance: random.Random) -> str:
     """What 02 to 05 read as a table or a list, through the function that reads it."""
     from common import manifest
+    from common.networks import weights
     from common.script import config, flags
     from common.submission import checking, sources
     from common.submission import files as submission
-    from common.training import runs
 
     name = chance.choice(("list.txt", "frames.csv", "truth.csv", "check.txt", "manifest.csv",
                           "recipe.toml", "run.json"))  # fmt: skip
@@ -227,7 +227,7 @@ def table_case(box: Path, seeds: Path, chance: random.Random) -> str:
         config.settings_of(config.parse_arguments(parser, "curriculum", ["--config", str(path)]))
     else:
         (box / "model.safetensors").write_bytes(b"")
-        runs.refuse_unfinished(box / "model.safetensors")
+        weights.refuse_unfinished(box / "model.safetensors")
     return name
 
 
