@@ -2,7 +2,7 @@
 
     RAFCE_emolabel.txt           `0001.jpg 5`
     RAFCE_partition.txt          `0001.jpg 0`      0 train, 1 test, 2 validation
-    aligned/0001_aligned.jpg
+    aligned/0001_aligned.jpg     also RAF-AU/aligned/aligned/
 
 in the folder or one below it. Traps: labels count from 0 and in another order than RAF-DB's;
 validation is 2, not 1; `original/` and the action units in RAFCE_AUlabel.txt (with dirty entries)
@@ -44,7 +44,8 @@ def recognises(folder: Path) -> bool:
 def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
     """Return the listed images; see common.raw."""
     lists = [file_in(folder, name, depth=2) for name in (_LABELS, _PARTITION)]
-    images = subfolder(folder, "aligned", depth=2)
+    images = subfolder(folder, "aligned", depth=3)
+    images = images and (subfolder(images, "aligned") or images)
     for found, name in zip((*lists, images), (_LABELS, _PARTITION, "aligned/"), strict=True):
         if found is None:
             raise UserError(

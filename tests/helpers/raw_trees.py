@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from helpers.raw_forms import FORMS
 from helpers.raw_trees_emotions import (
     affectnet_lists_tree,
     affectnet_plus_tree,
@@ -56,4 +57,5 @@ TREES = {
     "C-EXPR-DB": (challenge_tree, "challenge"),
     "WebFace42M": (faces_tree, "folder"),
     "CASIA-WebFace": (casia_tree, "folder"),
+    **{name: (form.build, form.reader) for name, form in FORMS.items()},
 }

@@ -80,7 +80,7 @@ def test_folders_of_another_set_that_are_named_after_compounds_are_not_rafdb(tmp
 
 def test_rafdb_mirror_takes_no_label_on_which_folder_and_list_disagree(tmp_path):
     place = rafdb_mirror_tree(tmp_path / "raf-db-dataset")
-    assert rafdb.form(place) == "Kaggle mirror"
+    assert rafdb.form(place) == "numbered folders"
     items, skips, _ = read(rafdb, place)
     assert {name: (i.split, i.labels) for name, i in items.items()} == {
         "RAF-DB-basic/train_00001_aligned.jpg": ("train", "Surprise"),
@@ -101,7 +101,7 @@ def test_rafdb_mirror_of_the_basic_part_beside_the_owners_compound_part(tmp_path
     place = tmp_path / "RAF-DB"
     rafdb_mirror_tree(place / inner)
     image(place / "compound" / "Angrily Surprised" / "train_0001.jpg")
-    assert rafdb.form(place) == "Kaggle mirror, class folders"
+    assert rafdb.form(place) == "class folders, numbered folders"
     counts = Counter(item.dataset for item in read(rafdb, place)[0].values())
     assert counts == {"RAF-DB-basic": 3, "RAF-DB-compound": 1}
 

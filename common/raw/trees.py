@@ -1,0 +1,204 @@
+"""Trees of folders that say what their images are: the split, and the class by name or number."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from common.emotions import parse_labels
+from common.raw.layout import (
+    IMAGE_SUFFIXES,
+    Item,
+    Skip,
+    first_image,
+    labelled,
+    look,
+    prepared_name,
+    unwrapped,
+    walk_files,
+)
+
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "publictest"), "val"),
+    **dict.fromkeys(("test", "testing", "privatetest"), "test"),
+}
+# What may stand beside a split or a class in the name of a folder.
+_FILLERS = frozenset(
+    (
+        *("set", "sets", "data", "dataset", "images", "image", "img", "imgs", "pictures", "faces"),
+        *("face", "facial", "aligned", "cropped", "crops", "crop", "new", "split", "samples"),
+        *("folder", "class", "emotion", "emotions", "expression", "expressions", "label"),
+        *("labels", "clip", "clips", "frames", "fer", "ferplus", "affectnet", "raf", "rafdb"),
+        *("db", "ck", "sfew", "expw", "jaffe", "kdef"),
+    )
+)
+_OTHERS = ("other", "others")  # kept without a label
+_LOOKS = 200  # folders that are looked into
+_LEVELS = 5  # classes lie at most this many folders down: archive/data/train/person/happy
+_PERSONS_MIN = 10  # folders below a class that are so many are persons, and not views
+CLASSES_MAX = 26  # more folders are rather persons
+
+
+def words_of(name: str) -> list[str]:
+    """Return the words of a name in lower case, without numbers: `Val_Set2` -> val, set."""
+    apart = re.sub(r"([a-z])([A-Z])", r"\1 \2", name)
+    return re.findall(r"[^\W\d_]+", apart.lower())
+
+
+def split_of(name: str) -> str:
+    """Return the split that a folder is named after (`Validation_Set`, `test`, `train_data`)."""
+    words = words_of(name)
+    found = {SPLITS[word] for word in words if word in SPLITS}
+    rest = [word for word in words if word not in SPLITS and word not in _FILLERS]
+    return found.pop() if len(found) == 1 and not rest else ""
+
+
+def split_of_path(folders: tuple[str, ...]) -> str:
+    """Return the split of an image below these folders: what is held out anywhere is held out."""
+    found = [split for split in map(split_of, folders) if split]
+    return next(
+        (split for split in reversed(found) if split != "train"), found[-1] if found else ""
+    )
+
+
+def class_of(name: str) -> tuple[str, ...] | None:
+    """Return the labels of a folder named after a class, () for Other, None for another name.
+
+    Numbers, case and words such as `faces` do not matter: `01_angry`, `3-sad`, `Happy faces`.
+    """
+    words = [word for word in words_of(name) if word not in _FILLERS]
+    if len(words) == 1 and words[0] in _OTHERS:
+        return ()
+    try:
+        return parse_labels(" ".join(words))
+    except ValueError:
+        return None
+
+
+def number_of(name: str) -> int | None:
+    """Return the number of a folder named by it alone (`3`), None for another or a padded one."""
+    return int(name) if re.fullmatch("0|[1-9][0-9]?", name) else None
+
+
+def numbered(classes: dict[int, str]) -> Callable[[str], tuple[str, ...] | None]:
+    """Return a function like class_of for folders that a data set numbers."""
+    labels = {str(number): parse_labels(name) for number, name in classes.items()}
+    return labels.get
+
+
+class Level(NamedTuple):
+    """A folder whose folders are classes: where it is, their names, and those of other folders."""
+
+    place: Path
+    classes: list[str]
+    others: list[str]
+
+
+def levels(folder: Path, of_class: Callable = class_of) -> Iterator[Level]:
+    """Yield the folders below (and this one) whose folders are classes by name.
+
+    Three classes, or two where most folders are classes. Only some 200 folders are looked into.
+    """
+    for place, names in walk_levels(folder):
+        known = [name for name in names if of_class(name) is not None]
+        if len({of_class(name) for name in known}) >= (2 if 2 * len(known) > len(names) else 3):
+            others = [name for name in names if name not in known and not split_of(name)]
+            yield Level(place, known, [name for name in others if holds_image(place / name)])
+
+
+def number_levels(folder: Path) -> Iterator[Level]:
+    """Yield the folders whose folders are numbered from 0 or 1 on, two to CLASSES_MAX of them."""
+    for place, names in walk_levels(folder):
+        numbers = sorted(-1 if (n := number_of(name)) is None else n for name in names)
+        gapless = numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+        few = 2 <= len(names) <= CLASSES_MAX and numbers[0] in (0, 1) and gapless
+        if few and sum(holds_image(place / name) for name in names) > 1:
+            yield Level(place, names, [])
+
+
+def walk_levels(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Yield folders down to five levels, with the names of their folders, 200 at the most."""
+    level, looks = [folder], 0
+    for _ in range(_LEVELS):
+        below = []
+        for place in level:
+            if (looks := looks + 1) > _LOOKS:
+                return
+            some = look(place)
+            if len(some) > _LOOKS:
+                continue
+            names = [entry.name for entry in some if entry.is_dir()]
+            if names:
+                yield place, names
+            below += [place / name for name in names]
+        level = below
+
+
+def holds_image(place: Path) -> bool:
+    """Say whether a folder, or one of the first right below it, holds an image."""
+    inner = [Path(entry.path) for entry in look(place)[:5] if entry.is_dir()]
+    return any(first_image(path) for path in (place, *inner))
+
+
+def is_named(folder: Path, word: str) -> bool:
+    """Say whether a folder, or the only folder in it, has a word in its name."""
+    names = (folder.name, unwrapped(folder).name, unwrapped(unwrapped(folder)).name)
+    return any(word in "".join(filter(str.isalnum, name)).lower() for name in names)
+
+
+def sample_name(level: Level) -> str:
+    """Return the name of an image in one of the class folders, or ``."""
+    return next(filter(None, (first_image(level.place / name) for name in level.classes)), "")
+
+
+def read_tree(
+    folder: Path,
+    dataset: str,
+    of_class: Callable[[str], tuple[str, ...] | None] = class_of,
+    of_name: Callable[[str], tuple[str, str]] | None = None,
+) -> Iterator[Item | Skip]:
+    """Yield the images below a folder: their class is the innermost folder that is one.
+
+    Images held out may lie in no such folder, for a test set may have no labels.
+    of_name: returns (split, subject) for the name of an image; "" where the folders tell. Without
+    it, persons are folders between class and image, or right above the classes, where these are
+    many.
+    """
+    start = os.path.join(folder, "")
+    above, below = (False, False) if of_name else _persons(folder, of_class)
+    for path in walk_files(folder, IMAGE_SUFFIXES):
+        relative = path.removeprefix(start)
+        *folders, name = relative.split(os.sep)
+        at = next(
+            (n for n in reversed(range(len(folders))) if of_class(folders[n]) is not None), -1
+        )
+        held = split_of_path(tuple(folders))
+        if at < 0 and held in ("", "train"):
+            yield Skip(path, dataset, "lies in no folder of a class")
+            continue
+        split, subject = of_name(name) if of_name else ("", "")
+        if below and at >= 0:
+            subject = "/".join(folders[at + 1 :])
+        elif above and at > 0 and not split_of(folders[at - 1]):
+            subject = folders[at - 1]
+        split = _held_first(held, split)
+        fields = labelled(of_class(folders[at]) if at >= 0 else ())
+        yield Item(path, prepared_name(relative), dataset, split, subject=subject, **fields)
+
+
+def _held_first(by_folder: str, by_name: str) -> str:
+    """Return the split of an image by its name, unless its folder alone holds it out."""
+    return by_folder if by_name in ("", "train") and by_folder else by_name
+
+
+def _persons(folder: Path, of_class: Callable) -> tuple[bool, bool]:
+    """Say whether the folders above the classes, and those below them, are persons."""
+    found = list(levels(folder, of_class))
+    above = {level.place for level in found if not split_of(level.place.name)}
+    first = [level.place / name for level in found[:1] for name in level.classes]
+    below = max((sum(e.is_dir() for e in look(place)) for place in first), default=0)
+    return len(above) >= _PERSONS_MIN, below >= _PERSONS_MIN
