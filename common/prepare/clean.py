@@ -1,12 +1,14 @@
-"""Which prepared images are left out: too small, blurred, or there already.
+"""Which prepared images are left out: too small, blurred, or duplicates.
 
-All ledgers are read once into a few arrays (about 100 bytes an image), the rules are applied to
-these, and the result is a code for each row: what it is called in skipped.csv, and for a duplicate
-which image it is one of.
+The records of all ledgers become a few arrays (about 100 bytes an image) beside their texts. The
+rules read the arrays. Their result is a code for each row, which skipped.csv spells out, and for a
+duplicate the row of the image that stays.
 """
 
 from __future__ import annotations
 
+import argparse
+import itertools
 import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
@@ -17,8 +19,6 @@ from typing import NamedTuple
 import numpy as np
 
 from common.manifest import hashes_from_text
-from common.prepare.ingest import Record
-from common.prepare.ledger import rows_of
 from common.prepare.likeness import CORRELATION_MIN, DIFFERENCE_MAX, compare, near_pairs
 from common.script.workers import in_order
 
@@ -34,7 +34,8 @@ REASONS = (
     "near-duplicate of an image held out",
 )
 
-_AT = {name: number for number, name in enumerate(Record._fields)}
+# Columns of the ledger that are held as arrays, or not needed once it is read.
+_NUMBERS = ("stamp", "size", "face_px", "hash", "finer", "content", "sharpness")
 # Who stays where two images are one: what is held out, then the rarer label.
 _HELD_OUT, _COMPOUND, _SINGLE, _UNLABELLED = range(4)
 _PRIORITY = {"compound": _COMPOUND, "single": _SINGLE, "unlabelled": _UNLABELLED}
@@ -49,15 +50,22 @@ class Rules(NamedTuple):
     duplicates: str  # near, exact, keep
     near_bits: int
 
+    @classmethod
+    def of(cls, arguments: argparse.Namespace) -> Rules:
+        """Return the rules that the arguments of 01 ask for."""
+        return cls(
+            arguments.min_face, arguments.min_sharpness, arguments.duplicates, arguments.near_bits
+        )
+
 
 @dataclass
 class Survey:
-    """One row for each line of the ledgers, in their order.
+    """One row for each record of the ledgers, in their order.
 
-    used: bool, prepared. priority: uint8, lower stays. hashes: uint64 [n, 3], coarse, finer, every
-    bit. name, person: uint64 hashes of the image's name, and of its data set and subject (0 for
-    stills and unknown persons). sharpness: float32. face_px: int32, 0 where no detector looked.
-    starts: of each ledger's rows.
+    used: bool, prepared. priority: uint8, the lower stays. hashes: uint64 [n, 3], coarse, finer,
+    every bit. name, person: uint64 hashes of the image's name, and of its data set and subject (0
+    for stills and unknown persons). sharpness: float32. face_px: int32, 0 where no detector ran.
+    texts: of each block, the columns that are not among these; spans: its first row and its end.
     """
 
     used: np.ndarray
@@ -67,30 +75,39 @@ class Survey:
     person: np.ndarray
     sharpness: np.ndarray
     face_px: np.ndarray
-    starts: list[int]
+    texts: list[dict[str, str]]
+    spans: list[tuple[int, int]]
+
+    def names(self, rows: np.ndarray) -> dict[int, str]:
+        """Return the images of some rows, int64 and ascending, by row."""
+        names: dict[int, str] = {}
+        for (start, end), text in zip(self.spans, self.texts, strict=True):
+            here = rows[np.searchsorted(rows, start) : np.searchsorted(rows, end)].tolist()
+            images = text["image"].split("\n") if here else ()
+            names |= {row: images[row - start] for row in here}
+        return names
 
 
-def survey(ledgers: Sequence[tuple[Path, bool]]) -> Survey:
-    """Read ledgers, each with whether its images are frames of videos, into arrays."""
-    parts: list[list[np.ndarray]] = []
-    starts = [0]
-    for path, frames in ledgers:
-        count = 0
-        for rows in rows_of(path):
-            parts.append(_survey_rows(rows, frames))
-            count += len(rows)
-        starts.append(starts[-1] + count)
-    if not parts:
-        parts.append(_survey_rows([], False))
+def survey(blocks: Sequence[tuple[dict[str, str], bool]]) -> Survey:
+    """Turn records into arrays. blocks: of ledger.load, each with whether it is of video frames.
+
+    What is a number, or not needed any more, is taken out of the blocks, to save memory.
+    """
+    parts = [_arrays(*block) for block in blocks] or [_arrays({}, False)]
+    for name in _NUMBERS:
+        for text, _ in blocks:
+            del text[name]
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    return Survey(*columns, starts)
+    ends = itertools.accumulate((len(part[0]) for part in parts), initial=0)
+    texts = [text for text, _ in blocks]
+    return Survey(*columns, texts, list(itertools.pairwise(ends))[: len(texts)])
 
 
-def _survey_rows(rows: list[list[str]], frames: bool) -> list[np.ndarray]:
-    columns = list(zip(*rows, strict=True)) or [()] * len(_AT)
+def _arrays(texts: dict[str, str], frames: bool) -> list[np.ndarray]:
+    """Return the arrays of a Survey for one block, or empty ones for no texts."""
 
-    def column(name: str) -> tuple[str, ...]:
-        return columns[_AT[name]]
+    def column(name: str) -> list[str]:
+        return texts[name].split("\n") if texts else []
 
     used = np.array([not reason for reason in column("reason")], dtype=bool)
     held = [split in ("val", "test") for split in column("split")]
@@ -107,20 +124,20 @@ def _survey_rows(rows: list[list[str]], frames: bool) -> list[np.ndarray]:
         np.where(held, _HELD_OUT, kinds).astype(np.uint8),
         np.stack(hashes, axis=1),
         np.array([hash(name) & (2**64 - 1) for name in column("image")], dtype=np.uint64),
-        np.array(persons or [0] * len(rows), dtype=np.uint64),
+        np.array(persons or [0] * len(used), dtype=np.uint64),
         np.array([value or "inf" for value in column("sharpness")], dtype=np.float32),
         np.array([value or "0" for value in column("face_px")], dtype=np.int32),
     ]
 
 
 def clean(
-    found: Survey, ledgers: Sequence[Path], prepared: Path, rules: Rules, pool: Executor | None
+    found: Survey, prepared: Path, rules: Rules, pool: Executor | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Apply the rules: return a code for each row, uint8 [n], and the row that stays, int64 [n].
 
-    The second is -1 but for duplicates. Images of the splits val and test are what results are
-    measured on: no rule leaves them out but that two have one name, and what is like them elsewhere
-    goes. Frames of one video are no duplicates of each other.
+    The second is -1 except for duplicates. Results are measured on the splits val and test: their
+    images are left out only where two have one name, and what looks like them elsewhere goes.
+    Frames of one video are not duplicates of each other.
     """
     code = np.zeros(len(found.used), dtype=np.uint8)
     stays = np.full(len(code), -1, dtype=np.int64)
@@ -143,10 +160,10 @@ def clean(
     if rules.duplicates == "near":
         rows = rows[code[rows] == KEPT]
         a, b = _alike(found, rows, rules.near_bits)
-        alike = _confirm(a, b, found, ledgers, prepared, pool)
+        alike = _confirm(a, b, found, prepared, pool)
         a, b = a[alike], b[alike]
         held = found.priority[a] == _HELD_OUT
-        # Last the pairs that matter most, of these the best image: of several, the last one stands.
+        # A later pair overwrites an earlier one: the pairs that matter most come last.
         rank = np.empty(len(found.used), dtype=np.int64)
         rank[rows] = np.arange(len(rows))
         order = np.lexsort((-rank[a], held))
@@ -218,18 +235,17 @@ def _confirm(
     a: np.ndarray,
     b: np.ndarray,
     found: Survey,
-    ledgers: Sequence[Path],
     prepared: Path,
     pool: Executor | None,
 ) -> np.ndarray:
-    """Say of which pairs (first to stay, second to go) the pictures themselves are alike, bool [m].
+    """Compare the pictures themselves: bool [m], which pairs (stays, goes) are alike.
 
-    What is held out must not be seen in training, if a face's mouth moves or not. Of two images to
-    train on, both are kept where any part of the face differs: it may be the expression.
+    Training must not see a held-out face, whether its mouth moves or not. Two training images are
+    both kept where any part of the face differs, because that may be the expression.
     """
     if not len(a):
         return np.zeros(0, dtype=bool)
-    names = names_of(np.unique(np.concatenate([a, b])), found.starts, ledgers)
+    names = found.names(np.unique(np.concatenate([a, b])))
     pairs = [(names[i], names[j]) for i, j in zip(a.tolist(), b.tolist(), strict=True)]
     parts = [pairs[at : at + _PAIRS_AT_ONCE] for at in range(0, len(pairs), _PAIRS_AT_ONCE)]
     calls = ((compare, str(prepared), part) for part in parts)
@@ -238,19 +254,3 @@ def _confirm(
     ).T
     same = (found.priority[a] == _HELD_OUT) | (difference <= DIFFERENCE_MAX)
     return (correlation >= CORRELATION_MIN) & same
-
-
-def names_of(rows: np.ndarray, starts: Sequence[int], ledgers: Sequence[Path]) -> dict[int, str]:
-    """Return the images of some rows by row, read from the ledgers."""
-    names: dict[int, str] = {}
-    for start, end, path in zip(starts, starts[1:], ledgers, strict=False):
-        wanted = rows[np.searchsorted(rows, start) : np.searchsorted(rows, end)] - start
-        if not len(wanted):
-            continue
-        at = 0
-        for block in rows_of(path):
-            low, high = np.searchsorted(wanted, (at, at + len(block)))
-            for row in wanted[low:high].tolist():
-                names[start + row] = block[row - at][_AT["image"]]
-            at += len(block)
-    return names

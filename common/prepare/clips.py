@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import NamedTuple
@@ -16,9 +17,11 @@ from common.prepare.ingest import (
     is_written,
     stamp_of,
 )
-from common.script.files import UserError, whole_file
+from common.raw import challenge
+from common.script.files import UserError, write_json
 from common.script.progress import progress_bar
 from common.script.workers import Team, in_order
+from common.submission.files import read_frame_list, split_location
 
 
 class Challenge(NamedTuple):
@@ -27,6 +30,33 @@ class Challenge(NamedTuple):
     paths: dict[str, Path]
     frame_list: Path | None
     listed: dict[str, list[int]]
+
+
+def find_challenge(folders: Sequence[Path]) -> Challenge:
+    """Return the videos and the frame list of folders. Raises UserError where they do not match."""
+    videos: dict[str, Path] = {}
+    for folder in folders:
+        for name, path in challenge.find_videos(folder).items():
+            if name in videos:
+                raise UserError(f"{path} and {videos[name]} have the same name; rename one.")
+            videos[name] = path
+    lists = [path for folder in folders if (path := challenge.find_frame_list(folder))]
+    if len(lists) > 1:
+        raise UserError(
+            f"There are several frame lists ({', '.join(map(str, lists))}); choose one folder "
+            "with --only."
+        )
+    listed: dict[str, list[int]] = {}
+    for path in lists:
+        for location in read_frame_list(path)[1]:
+            video, frame = split_location(location)
+            listed.setdefault(video, []).append(frame)
+        if missing := [video for video in listed if video not in videos]:
+            raise UserError(
+                f"{path} names the video {missing[0]!r} ({len(missing)} such), but there is no "
+                "file of that name beside it; add it, or take its frames out of the list."
+            )
+    return Challenge(videos, lists[0] if lists else None, listed)
 
 
 def prepare_videos(
@@ -53,8 +83,7 @@ def prepare_videos(
             # Of one without a complaint, "" is not None: it is new.
             result["settings"] = _settings(options)
             new += result["complaint"] != todo[name]
-            with whole_file(_state(name, options), "w") as file:
-                json.dump(result, file)
+            write_json(_state(name, options), result, indent=None)
             bar.update()
     return new
 

@@ -1,12 +1,13 @@
-"""From a reader to the prepared folder: all images of a data set, by all processes, resumable."""
+"""All images of a data set into the prepared folder, by all processes, resumable."""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import itertools
 import os
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from statistics import median
@@ -29,8 +30,8 @@ from common.prepare.ingest import (
     votes_text,
 )
 from common.prepare.ledger import BLOCK, Ledger, plain_text
-from common.raw import challenge
-from common.raw.layout import Item, Skip
+from common.raw import READERS, challenge, reader_of
+from common.raw.layout import Item, Skip, entries
 from common.script.files import UserError
 from common.script.progress import progress_bar
 from common.script.workers import Team, batches, in_order
@@ -39,13 +40,64 @@ SAMPLE = 64  # images by which to tell whether a data set comes aligned
 ALIGNED_WITHIN = 0.035  # mean distance of landmarks from the template, in sides of the image
 
 
-class Source(NamedTuple):
-    """A data set's folder below raw/, its reader, its inputs, and what the reader counts."""
+class RawFolder(NamedTuple):
+    """A data set's folder below raw/, its reader, its inputs, and what the reader remarks."""
 
-    folder: Path
+    path: Path
     reader: ModuleType
     inputs: Iterable[Item | Skip]
-    counts: Counter
+    remarks: Counter
+
+    @property
+    def official(self) -> dict:
+        """Official counts by data set, split and label."""
+        return getattr(self.reader, "OFFICIAL", {})
+
+    @property
+    def form(self) -> str:
+        """Which family of data sets the folder belongs to, and in which layout."""
+        family = next(name for name, module in READERS.items() if module == self.reader.__name__)
+        return ", ".join(filter(None, (family, self.reader.form(self.path))))
+
+
+def find_folders(raw: Path, only: list[str] | None) -> tuple[list[Path], list[Path]]:
+    """Return the folders below raw/ that are to be read, and the others, by name.
+
+    Raises UserError where there are none, or none of a name in `only`.
+    """
+    if not raw.is_dir():
+        raise UserError(
+            f"There is no folder {raw}; put each data set in a folder of its own below it, or name "
+            "another place with --data-dir."
+        )
+    known = {entry.name: Path(entry.path) for entry in entries(raw) if entry.is_dir()}
+    if not known:
+        raise UserError(f"{raw} has no folders; put each data set in a folder of its own below it.")
+    for name in only or ():
+        if name not in known:
+            raise UserError(f"There is no folder {name!r} in {raw}; it has {', '.join(known)}.")
+    named = [folder for name, folder in known.items() if not only or name in only]
+    return named, [folder for folder in known.values() if folder not in named]
+
+
+def open_folders(
+    folders: Sequence[Path], arguments: argparse.Namespace
+) -> tuple[list[RawFolder], list[Path]]:
+    """Open the data sets among folders; also return the folders of the challenge.
+
+    Raises UserError for a folder that no reader recognises, or that lacks a file it needs.
+    """
+    opened, of_challenge = [], []
+    for folder in folders:
+        reader = reader_of(folder)
+        if reader is challenge:
+            of_challenge.append(folder)
+        else:
+            remarks: Counter = Counter()
+            chosen = {name: getattr(arguments, name) for name in getattr(reader, "SETTINGS", ())}
+            inputs = reader.read(folder, remarks, **chosen)
+            opened.append(RawFolder(folder, reader, inputs, remarks))
+    return opened, of_challenge
 
 
 def ledger_of(folder: Path, prepared: Path) -> Path:
@@ -54,29 +106,29 @@ def ledger_of(folder: Path, prepared: Path) -> Path:
 
 
 def prepare_images(
-    source: Source,
+    folder: RawFolder,
     owners: dict[str, Path],
     arguments,
     options: Options,
     pool: Executor | None,
     team: Team,
 ) -> int:
-    """Prepare this process's share of a folder's images and note them in its ledger.
+    """Prepare this process's share of a folder's images and record them in its ledger.
 
-    Blocks of inputs go to the processes in turn. What earlier runs have done, on whatever number
-    of processes, is taken over. Returns how many images were new.
+    Blocks of inputs go to the processes in turn. What earlier runs did, on any number of processes,
+    is kept. Returns how many images were new.
     """
-    inputs = claim(itertools.islice(source.inputs, arguments.limit), source.folder, owners)
-    align, inputs = _to_align(source.reader, inputs, arguments.align, options, pool)
+    inputs = _claim(itertools.islice(folder.inputs, arguments.limit), folder.path, owners)
+    align, inputs = _to_align(folder.reader, inputs, arguments.align, options, pool)
     settings = {
         "version": VERSION,
-        "frames": getattr(source.reader, "FRAMES", False),
+        "frames": getattr(folder.reader, "FRAMES", False),
         "align": align,
         "min_side": options.min_side_px,
     }
     if align:
         settings |= detection_settings(options)
-    place = ledger_of(source.folder, Path(options.prepared))
+    place = ledger_of(folder.path, Path(options.prepared))
     book = Ledger(place, settings, Record._fields, team.rank, arguments.limit)
     done = 0
     with contextlib.closing(book):
@@ -90,7 +142,7 @@ def prepare_images(
                     shares.append((block, old))
                     yield (ingest if todo else None), todo, align, options
 
-        bar = progress_bar(source.folder.name, "image", shown=team.main)
+        bar = progress_bar(folder.path.name, "image", shown=team.main)
         with bar:
             for new in in_order(pool, calls(), ahead=4 * (os.cpu_count() or 1)):
                 block, old = shares.popleft()
@@ -104,17 +156,17 @@ def prepare_images(
     return done
 
 
-def claim(
+def _claim(
     inputs: Iterable[Item | Skip], folder: Path, owners: dict[str, Path]
 ) -> Iterator[Item | Skip]:
     """Pass inputs on, unless another folder has the same data set: its images would collide."""
     for item in inputs:
-        own(item.dataset, folder, owners)
+        _own(item.dataset, folder, owners)
         yield item
 
 
-def own(dataset: str, folder: Path, owners: dict[str, Path]) -> None:
-    """Note that a folder holds a data set. Raises UserError where another folder does."""
+def _own(dataset: str, folder: Path, owners: dict[str, Path]) -> None:
+    """Record that a folder holds a data set. Raises UserError where another folder does."""
     if owners.setdefault(dataset, folder) != folder:
         raise UserError(f"{folder} and {owners[dataset]} both hold {dataset}; keep one of them.")
 
@@ -122,12 +174,12 @@ def own(dataset: str, folder: Path, owners: dict[str, Path]) -> None:
 def _to_align(
     reader: ModuleType, inputs: Iterator, choice: str, options: Options, pool: Executor | None
 ) -> tuple[bool, Iterator]:
-    """Say whether faces are to be aligned: as asked, else by where they lie in the first images."""
+    """Decide whether to align faces: as asked, or by where they lie in the first images."""
     if choice != "auto" or reader.ALIGNED:
         return choice == "always", inputs
     first = list(itertools.islice(inputs, SAMPLE))
     items = [item for item in first if isinstance(item, Item)]
-    # In a worker, so that this process needs neither detector nor decoder.
+    # In a worker, so that this process loads neither detector nor decoder.
     measure = in_order(pool, [(template_distances, items, options)], ahead=1)
     distances = next(measure)
     come_aligned = bool(distances) and median(distances) < ALIGNED_WITHIN
@@ -135,12 +187,12 @@ def _to_align(
 
 
 def _key_of(item: Item | Skip, options: Options) -> tuple[str, str]:
-    """Return what tells an input from all others: where it is, and what becomes of it."""
+    """Return what identifies an input: where it is, and which image is made of it."""
     return place_of(item.source, options), prepared_image(item) if isinstance(item, Item) else ""
 
 
 def _still_holding(book: Ledger, item: Item | Skip, options: Options) -> list[str] | None:
-    """Return an earlier run's record if it is what this run would write for the same input."""
+    """Return an earlier run's record if this run would write the same for the input."""
     place, image = _key_of(item, options)
     stamp = None
     for row in book.find(place, image):
@@ -155,7 +207,7 @@ def _still_holding(book: Ledger, item: Item | Skip, options: Options) -> list[st
                 return row
             continue
         stamp = stamp_of(item.path) if stamp is None else stamp
-        # A disk or a permission may have been mended without a trace on the file.
+        # A disk or a permission can be mended without changing the file.
         if old.stamp != stamp or (stamp and old.reason == UNREADABLE):
             continue
         if old.reason:
@@ -168,12 +220,12 @@ def _still_holding(book: Ledger, item: Item | Skip, options: Options) -> list[st
     return None
 
 
-def close_ledger(source: Source, arguments, options: Options, team: Team) -> results.Images:
-    """Join what all processes noted of a folder, after the last has done so."""
-    place = ledger_of(source.folder, Path(options.prepared))
+def close_ledger(folder: RawFolder, arguments, options: Options, team: Team) -> results.Images:
+    """Join what all processes recorded of a folder, after the last has finished."""
+    place = ledger_of(folder.path, Path(options.prepared))
     path = ledger.finish(place, team.count, limited=arguments.limit is not None)
-    official = getattr(source.reader, "OFFICIAL", {})
-    return results.Images(source.folder.name, path, official, source.counts, _frames(path))
+    frames = getattr(folder.reader, "FRAMES", False)
+    return results.Images(folder.path.name, path, folder.official, folder.remarks, frames)
 
 
 def earlier_images(
@@ -184,26 +236,18 @@ def earlier_images(
     images = []
     for folder in folders:
         path = ledger.newest(ledger_of(folder, prepared))
-        if path is None or ledger.settings_of(path).get("version") != VERSION:
+        settings = ledger.settings_of(path) if path else {}
+        if settings.get("version") != VERSION:
             if say and not challenge.recognises(folder):
                 print(f"{folder.name} is not prepared yet and not named by --only: left out")
             continue
+        blocks = ledger.load(path)
         official, remarks = {}, Counter()
-        for dataset in _datasets(path):
-            own(dataset, folder, owners)
+        for dataset in sorted({name for block in blocks for name in block["dataset"].split("\n")}):
+            _own(dataset, folder, owners)
             part = before.get(dataset, {})
             official[dataset] = part.get("official", {})
             remarks |= part.get("remarks", {})
-        images.append(results.Images(folder.name, path, official, remarks, _frames(path)))
+        frames = bool(settings.get("frames"))
+        images.append(results.Images(folder.name, path, official, remarks, frames, blocks))
     return images
-
-
-def _frames(path: Path) -> bool:
-    """Say whether a ledger is one of frames of videos."""
-    return bool(ledger.settings_of(path).get("frames"))
-
-
-def _datasets(path: Path) -> list[str]:
-    """Return the data sets of a ledger."""
-    at = Record._fields.index("dataset")
-    return sorted({row[at] for rows in ledger.rows_of(path) for row in rows})

@@ -5,6 +5,7 @@ These functions run in worker processes.
 
 from __future__ import annotations
 
+import argparse
 import errno
 import functools
 import hashlib
@@ -41,6 +42,18 @@ class Options:
     detector_file: str
     min_score: float
     detect_sides_px: tuple[int, ...]
+
+    @classmethod
+    def of(cls, arguments: argparse.Namespace) -> Options:
+        """Return the settings that the arguments of 01 ask for."""
+        return cls(
+            raw=str(arguments.data_dir / "raw"),
+            prepared=str(arguments.data_dir / "prepared"),
+            min_side_px=arguments.min_side,
+            detector_file=str(arguments.detector_file or ""),
+            min_score=arguments.min_score,
+            detect_sides_px=tuple(arguments.detect_sides),
+        )
 
 
 class Record(NamedTuple):

@@ -1,18 +1,16 @@
-"""The record of a data set's preparation, by which an interrupted run goes on where it stopped.
+"""The record of a data set's preparation, from which an interrupted run continues.
 
 One folder a data set, and in it CSV files, one line an input:
     current-<rank>.csv   what a process of this run has done
-    earlier-<n>.csv      the same, of runs that did not reach their end
-    done.csv             all inputs in their order, of the last run that reached its end
-    limited.csv          the first inputs, of the last run with --limit that reached its end
-A run looks every input up in the files of earlier runs, by a key, in whatever order and from
-however many processes they come, and writes its own file anew. Each line ends in a checksum: a
-damaged one is as if it were not there.
+    earlier-<n>.csv      the same, of runs that were interrupted
+    done.csv             all inputs in their order, of the last complete run
+    limited.csv          the first inputs, of the last complete run with --limit
+A run looks up every input in the files of earlier runs, by a key, whatever their order and number,
+and writes a new file of its own. Each line ends in a checksum, and a damaged line is ignored.
 """
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import hashlib
 import io
@@ -33,14 +31,15 @@ BLOCK = 64  # inputs that go to one process, and to one worker, together
 _SYNC_S = 2.0
 _KEY_DIGITS = 16
 _OFFSET_BITS = 48
+_ROWS = 1 << 16  # records of a block that `load` returns
 
 
 class Ledger:
-    """What earlier runs noted of a folder's inputs, and what this process notes.
+    """What earlier runs recorded of a folder's inputs, and what this process records.
 
-    settings: on which the records depend; files of other settings are not looked at. limit: how
-    many inputs are asked for, so that no more than the beginnings of earlier files are read.
-    Memory: 24 bytes an input that earlier runs noted.
+    settings: what the records depend on; files written under other settings are ignored. limit: how
+    many inputs are wanted, so that only the beginning of earlier files is read.
+    Memory: 24 bytes for each input that earlier runs recorded.
     """
 
     def __init__(
@@ -56,7 +55,7 @@ class Ledger:
         for number, file in enumerate(self._files):
             if file.read(len(head)) == head:
                 _index(itertools.islice(file, limit), len(head), number, keys, places)
-        # The newest file comes last in each run of equal keys only by chance: all are tried.
+        # Equal keys come in no particular order: find tries them all.
         order = np.argsort(np.frombuffer(keys, dtype=np.uint64), kind="stable")
         self._keys = np.frombuffer(keys, dtype=np.uint64)[order]
         self._places = np.frombuffer(places, dtype=np.uint64)[order]
@@ -67,22 +66,17 @@ class Ledger:
     def find(self, path: str, image: str) -> Iterator[list[str]]:
         """Yield the records of earlier runs for an input, as lists of their columns."""
         key = np.uint64(int(_key(path, image), 16))
-        at = int(np.searchsorted(self._keys, key))
-        while at < len(self._keys) and self._keys[at] == key:
-            place = int(self._places[at])
+        start, end = (self._keys.searchsorted(key, side) for side in ("left", "right"))
+        for place in self._places[start:end].tolist():
             file = self._files[place >> _OFFSET_BITS]
             file.seek(place & ((1 << _OFFSET_BITS) - 1))
-            # A damaged line is as if it were not there.
-            with contextlib.suppress(UnicodeDecodeError, csv.Error, StopIteration):
-                row = next(csv.reader([file.readline().decode("utf-8")]))
-                if _is_whole(row):
-                    yield row[1:-1]
-            at += 1
+            if record := _parse(file.readline()):
+                yield record
 
     def append(self, rows: Iterable[tuple[str, str, Sequence[str]]]) -> None:
-        """Add records, each with its input's path and image; a few seconds later they are on disk.
+        """Add records, each with its input's path and image; they are synced every few seconds.
 
-        All rows of a call are written at once, so that a killed process loses whole blocks only.
+        The rows of a call are written together, so that a killed process loses whole blocks only.
         """
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(
@@ -117,8 +111,13 @@ def _with_checksum(fields: list[str]) -> list[str]:
     return [*fields, f"{zlib.crc32(chr(0).join(fields).encode()):08x}"]
 
 
-def _is_whole(row: list[str]) -> bool:
-    return row == _with_checksum(row[:-1])
+def _parse(line: bytes) -> list[str] | None:
+    """Return the columns of a line without key and checksum, or None where it is damaged."""
+    try:
+        row = next(csv.reader([line.decode("utf-8")]))
+    except (UnicodeDecodeError, csv.Error, StopIteration):
+        return None
+    return row[1:-1] if row and row == _with_checksum(row[:-1]) else None
 
 
 def _index(lines: Iterable[bytes], at: int, number: int, keys: array, places: array) -> None:
@@ -136,7 +135,7 @@ def _index(lines: Iterable[bytes], at: int, number: int, keys: array, places: ar
 
 def plain_text(value: object) -> str:
     """Return a value as one line of text, bytes of a file name that are not UTF-8 as escapes."""
-    # A line of the file must be a row of the table, or a cut-off end could not be recognised.
+    # A record must be one line, or a cut-off end could not be recognised.
     text = str(value)
     if not text.isprintable():
         text = text.encode("utf-8", "backslashreplace").decode()
@@ -145,7 +144,7 @@ def plain_text(value: object) -> str:
 
 
 def set_aside(folder: Path) -> None:
-    """Keep what an interrupted run has left in a folder from being overwritten by this one."""
+    """Rename what an interrupted run left in a folder, so that this run does not overwrite it."""
     folder.mkdir(parents=True, exist_ok=True)
     free = (path for n in itertools.count() if not (path := folder / f"earlier-{n}.csv").exists())
     for path in sorted(folder.glob("current-*.csv")):
@@ -153,10 +152,10 @@ def set_aside(folder: Path) -> None:
 
 
 def finish(folder: Path, processes: int, limited: bool) -> Path:
-    """Join the files of this run's processes in the order of the inputs; return the whole file.
+    """Join the files of this run's processes in the order of the inputs; return the joined file.
 
-    Afterwards nothing remains of what the new file makes superfluous: of all earlier runs, or,
-    where it is limited, of earlier limited ones.
+    Removes what it replaces: the files of all earlier runs, or of earlier limited runs where this
+    run is limited.
     """
     parts = [folder / f"current-{rank}.csv" for rank in range(processes)]
     path = folder / ("limited.csv" if limited else "done.csv")
@@ -181,7 +180,7 @@ def _interleave(parts: list[Path], out: io.BufferedIOBase) -> None:
         for file in itertools.cycle(files):
             lines = list(itertools.islice(file, BLOCK))
             out.writelines(lines)
-            if len(lines) < BLOCK:  # the last block of all, or none where it should be
+            if len(lines) < BLOCK:  # the last block
                 break
     finally:
         for file in files:
@@ -189,13 +188,13 @@ def _interleave(parts: list[Path], out: io.BufferedIOBase) -> None:
 
 
 def newest(folder: Path) -> Path | None:
-    """Return the file of the last run that reached its end in a folder, or None."""
+    """Return the file of the last complete run in a folder, or None."""
     paths = [path for name in ("done.csv", "limited.csv") if (path := folder / name).is_file()]
     return max(paths, key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
 def settings_of(path: Path) -> dict:
-    """Return the settings under which a ledger's file was written, empty if it is not one."""
+    """Return the settings under which a file was written, or none where it is no ledger's."""
     try:
         with open(path, "rb") as file:
             settings = json.loads(file.readline().removeprefix(b"# "))
@@ -204,11 +203,18 @@ def settings_of(path: Path) -> dict:
     return settings if isinstance(settings, dict) else {}
 
 
-def rows_of(path: Path, size: int = 1 << 16) -> Iterator[list[list[str]]]:
-    """Yield the records of a whole file in lists of `size` rows, without their keys."""
-    with open(path, encoding="utf-8", newline="") as file:
+def load(path: Path) -> list[dict[str, str]]:
+    """Read a whole file: blocks of up to 65,536 records, each column a text of one line a record.
+
+    As one text, a column takes a third of the memory of as many strings. No block is empty.
+    """
+    blocks = []
+    with open(path, "rb") as file:
         file.readline()
-        reader = csv.reader(file)
-        columns = len(next(reader))
-        while rows := list(itertools.islice(reader, size)):
-            yield [row[1:-1] for row in rows if len(row) == columns and _is_whole(row)]
+        names = file.readline().decode().strip().split(",")[1:-1]
+        while lines := list(itertools.islice(file, _ROWS)):
+            records = [r for r in map(_parse, lines) if r and len(r) == len(names)]
+            columns = zip(*records, strict=True)
+            if records:
+                blocks.append({n: "\n".join(c) for n, c in zip(names, columns, strict=True)})
+    return blocks

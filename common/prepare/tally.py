@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import Counter
-from pathlib import Path
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from common.raw.layout import Item
 from common.script.progress import progress_bar
 
+if TYPE_CHECKING:
+    from common.prepare.clips import Challenge
+    from common.prepare.images import RawFolder
 
-def empty(official: dict, remarks: dict) -> dict:
-    """Return the counts of a data set of which nothing has been counted yet, as JSON takes them.
 
+def empty(result, dataset: str) -> dict:
+    """Return the counts of a data set before anything is counted, as JSON takes them.
+
+    result: a RawFolder or the Images of one, with `official` and `remarks`.
     inputs: all; images: those that are used; lost: those that are missing or damaged. splits:
-    images by split and label; official: the same as their owners publish it. faces: how many were
-    aligned. skipped: by reason; examples: one of each reason.
+    images by split and label; official: the same as the owners publish it. faces: how many were
+    aligned. skipped: by reason; examples: one for each reason.
     """
     return {
         "inputs": 0,
         "images": 0,
         "lost": 0,
         "splits": {},
-        "official": official,
+        "official": result.official.get(dataset, {}),
         "faces": {},
-        "remarks": remarks,
+        "remarks": dict(result.remarks),
         "skipped": {},
         "examples": {},
     }
@@ -44,34 +51,37 @@ def add(part: dict, count: int, reason: str, fault: bool, face: str, split: str,
         part["faces"][face] = part["faces"].get(face, 0) + count
 
 
-def found_in(source, limit: int | None) -> dict[str, dict]:
-    """Count the inputs of a data set's folder as its reader names them; no image is opened."""
-    official = getattr(source.reader, "OFFICIAL", {})
+def print_found(folders: Sequence[RawFolder], given: Challenge, limit: int | None) -> None:
+    """Print what `--list` prints: what each folder holds, without opening an image."""
+    for folder in folders:
+        print(f"{folder.path.name}: {folder.form}")
+        print_datasets(_found_in(folder, limit))
+    print_challenge(given)
+
+
+def _found_in(folder: RawFolder, limit: int | None) -> dict[str, dict]:
+    """Count the inputs of a data set's folder as its reader names them."""
     datasets: dict[str, dict] = {}
     counts: Counter = Counter()
-    with progress_bar(source.folder.name, "image", leave=False) as bar:
-        for number, item in enumerate(source.inputs):
-            if number == limit:
-                break
+    with progress_bar(folder.path.name, "image", leave=False) as bar:
+        for item in itertools.islice(folder.inputs, limit):
             bar.update()
             if isinstance(item, Item):
                 counts[item.dataset, "", False, "", item.split, item.labels] += 1
                 continue
             counts[item.dataset, item.reason, item.fault, "", "", ""] += 1
-            part = datasets.setdefault(item.dataset, empty(official.get(item.dataset, {}), {}))
-            example = f"{os.path.relpath(item.path, source.folder.parent)} {item.detail}".strip()
+            part = datasets.setdefault(item.dataset, empty(folder, item.dataset))
+            example = f"{os.path.relpath(item.path, folder.path.parent)} {item.detail}".strip()
             part["examples"].setdefault(item.reason, example)
     for (dataset, *what), count in sorted(counts.items()):
-        part = datasets.setdefault(dataset, empty(official.get(dataset, {}), {}))
+        part = datasets.setdefault(dataset, empty(folder, dataset))
         add(part, count, *what)
-    for dataset, part in datasets.items():
-        part["remarks"] = dict(source.counts)
+    for part in datasets.values():
+        part["remarks"] = dict(folder.remarks)  # which are complete only now
         for split, wanted in part["official"].items():
-            part["splits"].setdefault(split, {})
-            if isinstance(wanted, dict):
-                for label in wanted:
-                    part["splits"][split].setdefault(label, 0)
-        datasets[dataset] = part
+            labels = part["splits"].setdefault(split, {})
+            for label in wanted if isinstance(wanted, dict) else ():
+                labels.setdefault(label, 0)
     return datasets
 
 
@@ -104,7 +114,7 @@ def print_datasets(datasets: dict[str, dict]) -> None:
 
 
 def print_videos(videos: dict[str, dict], with_list: bool) -> None:
-    """Print what was found in the challenge's videos, and what does not fit its list."""
+    """Print what was found in the challenge's videos, and what does not match the frame list."""
     if not videos:
         return
     listed, decoded, faces = (
@@ -127,8 +137,9 @@ def print_videos(videos: dict[str, dict], with_list: bool) -> None:
             print(f"    warning: {video} breaks off after {part['decoded']} frames")
 
 
-def print_challenge(paths: dict[str, Path], frame_list: Path | None, listed: dict) -> None:
+def print_challenge(given: Challenge) -> None:
     """Print which videos and which list there are, without decoding anything."""
+    paths, frame_list, listed = given
     if not paths:
         return
     size = sum(path.stat().st_size for path in paths.values() if path.is_file())
