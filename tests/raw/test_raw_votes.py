@@ -12,7 +12,6 @@ from helpers.raw_trees_emotions import fer2013_tree, ferplus_tree
 from common.emotions import ADAPTATION
 from common.prepare import ledger
 from common.prepare.images import ledger_of
-from common.prepare.ingest import Record
 from common.raw import fer2013, ferplus, votes
 from common.script.files import UserError
 
@@ -106,8 +105,9 @@ def test_votes_are_noted_by_01_and_a_changed_rule_relabels(tmp_path, capsys):
     assert "compounds by votes, 3 or more each and 7 or more together: 2" in capsys.readouterr().out
     before = {r["image"]: r["labels"] for r in rows_of(prepared / "manifest.csv")}
     book = ledger.newest(ledger_of(tmp_path / "raw" / "FER", prepared))
-    rows = [Record(*row) for block in ledger.rows_of(book) for row in block]
-    noted = {row.image.rpartition("/")[2]: row.votes for row in rows if row.image}
+    (block,) = ledger.load(book)
+    images = (image.rpartition("/")[2] for image in block["image"].split("\n"))
+    noted = dict(zip(images, block["votes"].split("\n"), strict=True))
     assert noted["fer0000002.png.jpg"] == "4 3 0 0 0 0 0 0"
     prepare(tmp_path, *flags, "--votes-rule", "4", "8")
     after = {r["image"]: r["labels"] for r in rows_of(prepared / "manifest.csv")}
