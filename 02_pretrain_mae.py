@@ -90,7 +90,7 @@ def main() -> None:
         norm_pix_loss=args.norm_pix_loss,
     )
     if args.init != "none":
-        decoder = "too" if start_autoencoder(model, args.init) else "starts at random"
+        decoder = "too" if start_autoencoder(model, args.init)[1] else "starts at random"
         run.say(f"mae: encoder from {args.init}; its decoder {decoder}")
     probe = linear_probe(run, encoder, prepared, manifest, training, held) if args.probe else None
     steps_an_epoch = -(-len(store) // args.global_batch)

@@ -170,7 +170,8 @@ def train_single(run, args, start, rows, training, held) -> None:
 
     from common.metrics import single_emotion_f1
     from common.networks.classifier import create_classifier
-    from common.networks.weights import read_weights, save_model, start_from
+    from common.networks.formats import read_tensors
+    from common.networks.weights import save_model, start_from
     from common.pictures import save_curves
     from common.training.finetuning import expression_loss, fit_phase, model_options, prior_logits
     from common.training.validation import chosen_on_test, prediction_table, save_validation
@@ -191,7 +192,7 @@ def train_single(run, args, start, rows, training, held) -> None:
         loss=expression_loss(args, prior_logits(args.balance, targets[training])), score=score,
         epochs=args.epochs, rate=args.lr, keep=lambda: save_model(run.folder, network),
     )  # fmt: skip
-    network.load_state_dict(read_weights(run.folder / "model.safetensors"))
+    network.load_state_dict(read_tensors(run.folder / "model.safetensors")[0])
     predictions = prediction_table(rows[held], validation())
     if run.main:
         save_validation(run.folder / "validation.csv", predictions, BASIC, args, run.say)

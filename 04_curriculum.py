@@ -147,7 +147,8 @@ def train(args, manifest, rows, checked, held, folder: str, facts: dict, last=Tr
     from common.emotions import BASIC, CHALLENGE, challenge_class, multi_hot
     from common.manifest import training_rows
     from common.networks.classifier import create_classifier
-    from common.networks.weights import read_weights, save_model, start_from
+    from common.networks.formats import read_tensors
+    from common.networks.weights import save_model, start_from
     from common.pictures import save_curves, save_examples
     from common.training.evaluation import predict
     from common.training.finetuning import (
@@ -242,7 +243,7 @@ def train(args, manifest, rows, checked, held, folder: str, facts: dict, last=Tr
         stop_early=no_better_for(args.early_stop, first=sum(args.stage_epochs[:-1])),
     )
     if selected:
-        network.load_state_dict(read_weights(run.folder / "model.safetensors"))
+        network.load_state_dict(read_tensors(run.folder / "model.safetensors")[0])
     elif run.main:
         save_model(run.folder, network)
     if len(checking):

@@ -1,4 +1,4 @@
-"""The networks: a timm Vision Transformer as encoder, and with a head as classifier."""
+"""The networks: timm's Vision Transformer as encoder, any timm model with a head as classifier."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 from common.emotions import BASIC
-from common.networks.weights import read_weights, start_from
+from common.networks.fitting import LoadingReport, Weights, fit_weights, head_names
+from common.networks.formats import refuse_other_kinds
+from common.networks.weights import load_weights
 from common.script.config import nearest
 from common.script.files import UserError
 
@@ -84,70 +86,166 @@ PRESETS = {
 STEMS = {"linear": None, "conv": ConvStem}
 
 
-def create_encoder(
-    model: str, image_size: int, options: dict | None = None, num_classes: int = 0
-) -> nn.Module:
-    """Return timm's Vision Transformer `model` (or a name of PRESETS) with random weights.
+def create_encoder(model: str, image_size: int, options: dict | None = None) -> nn.Module:
+    """Return the Vision Transformer `model` without head or pooling, for a masked autoencoder.
 
-    options: arguments of timm's VisionTransformer that differ from the named model's; and `stem`
-    (linear or conv), and global_pool=concat for a PositionHead. Without classes, the network has
-    no pooling: its blocks end in `norm`, as a masked autoencoder's do. Raises UserError for an
-    unknown model or option.
+    Its blocks end in `norm`. As in `create_network`. Raises UserError for a model that cannot be
+    pretrained by masking: no plain Vision Transformer, or one that mixes patches before its blocks.
     """
-    arguments = {"global_pool": "avg", **(options or {})}
-    concat = arguments["global_pool"] == "concat"
-    if concat or not num_classes:
-        arguments.update(global_pool="", fc_norm=False)
-    if concat:
-        arguments["class_token"] = False
+    unpooled = {**(options or {}), "global_pool": "", "fc_norm": False}
+    if not _is_plain_vit(model):
+        raise UserError(
+            f"02 pretrains plain Vision Transformers (vit_small, vit_base, vit_large, vit_huge, or "
+            f"timm's vit_* of that class), not {model!r}; 03, 04 and 05 take any timm model."
+        )
+    encoder = create_network(model, image_size, unpooled, 0)
+    strange = [
+        name
+        for name, found in (
+            (f"a stem that is a {type(encoder.patch_embed).__name__}", not _is_patchwise(encoder)),
+            ("no positions of its own", encoder.pos_embed is None),
+            ("attention pooling between blocks", encoder.attn_pool is not None),
+        )
+        if found
+    ]
+    if strange:
+        raise UserError(f"02 cannot pretrain {model!r}: it has {' and '.join(strange)}.")
+    return encoder
+
+
+def create_network(
+    model: str, image_size: int, options: dict | None = None, classes: int = 0
+) -> nn.Module:
+    """Return timm's `model`, or a preset, with random weights: [B, 3, S, S] → [B, classes].
+
+    options: arguments of timm's model that differ from the named one's; and for plain Vision
+    Transformers `stem` (linear or conv), and global_pool=concat for a PositionHead. Raises
+    UserError for an unknown model or option, or an image size that the model does not take.
+    """
+    name, arguments, plain = PRESETS.get(model, model), dict(options or {}), _is_plain_vit(model)
+    if plain:
+        arguments = {"global_pool": "avg", **arguments}
+    concat = arguments.get("global_pool") == "concat"
     stem = arguments.pop("stem", "linear")
+    if not plain and (concat or stem != "linear"):
+        raise UserError(
+            f"--model-options stem= and global_pool=concat are for plain Vision Transformers, not "
+            f"{model!r}."
+        )
+    if concat:
+        arguments.update(global_pool="", fc_norm=False, class_token=False)
     if stem not in STEMS:
         raise UserError(f"Unknown stem {stem!r} in --model-options: choose {' or '.join(STEMS)}.")
     if STEMS[stem]:
         arguments["embed_layer"] = STEMS[stem]
     try:
-        encoder = timm.create_model(
-            PRESETS.get(model, model),
-            pretrained=False,
-            num_classes=num_classes,
-            img_size=image_size,
-            **arguments,
-        )
+        network = _ask_timm(name, image_size, {"num_classes": classes, **arguments})
     except (RuntimeError, TypeError, AssertionError, ValueError) as error:
-        if not timm.is_model(PRESETS.get(model, model)):
-            known = [*PRESETS, *timm.list_models("vit_*")]
+        if not timm.is_model(name):
+            known = [*PRESETS, *timm.list_models()]
             raise UserError(f"timm has no model {model!r}{nearest(model, known)}") from None
         given = " ".join(f"{key}={value}" for key, value in (options or {}).items())
         raise UserError(
             f"timm cannot make the model {model!r} at {image_size} px"
             f"{f' with --model-options {given}' if given else ''}: {error}"
         ) from None
-    if not isinstance(encoder, timm.models.VisionTransformer):
-        raise UserError(f"The model {model!r} is not a Vision Transformer; choose a timm vit_*.")
-    patch = encoder.patch_embed.patch_size[0]
-    if image_size % patch:  # timm would leave the last pixels out
-        raise UserError(f"--image-size {image_size} is not a multiple of patch_size {patch}.")
-    if concat and num_classes:
-        encoder.head = PositionHead(encoder.patch_embed.num_patches, encoder.embed_dim, num_classes)
-    return encoder
+    if isinstance(network, timm.models.VisionTransformer) and hasattr(
+        network.patch_embed, "patch_size"
+    ):
+        patch = network.patch_embed.patch_size[0]
+        if image_size % patch:  # timm would leave the last pixels out
+            raise UserError(f"--image-size {image_size} is not a multiple of patch_size {patch}.")
+    if concat and classes:
+        network.head = PositionHead(network.patch_embed.num_patches, network.embed_dim, classes)
+    return network
+
+
+def _is_plain_vit(model: str) -> bool:
+    name = PRESETS.get(model, model).partition(".")[0]
+    families = {"vision_transformer", "deit"}
+    return timm.models.is_model_in_modules(name, families) and "distilled" not in name
+
+
+def _is_patchwise(encoder: nn.Module) -> bool:
+    """Tell whether each token comes from its own patch, or can be made to (`overlaps`)."""
+    stem = encoder.patch_embed
+    return isinstance(stem, ConvStem) or (
+        type(stem) is timm.layers.PatchEmbed and isinstance(stem.norm, nn.Identity)
+    )
+
+
+def _ask_timm(name: str, image_size: int, arguments: dict) -> nn.Module:
+    """Create a model for an image size, which only some families (ViT, Swin) must be told."""
+    try:
+        return timm.create_model(name, pretrained=False, img_size=image_size, **arguments)
+    except TypeError:  # convolutional networks take images of any size
+        return timm.create_model(name, pretrained=False, **arguments)
 
 
 def create_classifier(
     model: str, image_size: int, options: dict | None = None, classes: int = len(BASIC)
 ) -> nn.Module:
-    """Return a Vision Transformer with `classes` logits: [B, 3, S, S] → [B, classes].
+    """Return a network with `classes` logits: [B, 3, S, S] → [B, classes]; as `create_network`.
 
     A linear head starts near zero, so that a pretrained encoder is not shaken by its first
     gradients. One of two layers would not leave such a start for epochs.
     """
-    network = create_encoder(model, image_size, options, num_classes=classes)
-    if isinstance(network.head, PositionHead):
-        nn.init.trunc_normal_(network.head.classify.weight, std=0.02)
-        nn.init.zeros_(network.head.classify.bias)
+    network = create_network(model, image_size, options, classes)
+    head = network.get_classifier()
+    if isinstance(head, PositionHead):
+        nn.init.trunc_normal_(head.classify.weight, std=0.02)
+        nn.init.zeros_(head.classify.bias)
     else:
-        nn.init.trunc_normal_(network.head.weight, std=2e-5)  # as in the reference fine-tuning
-        nn.init.zeros_(network.head.bias)
+        for layer in nn.ModuleList(head if isinstance(head, tuple) else [head]).modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d):
+                nn.init.trunc_normal_(layer.weight, std=2e-5)  # as in the reference fine-tuning
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+    if not _is_plain_vit(model):
+        _refuse_image_size(network, model, image_size, classes)
     return network
+
+
+@torch.no_grad()
+def _refuse_image_size(network: nn.Module, model: str, image_size: int, classes: int) -> None:
+    """Raise UserError where a model does not give its logits for images of this size."""
+    network.eval()
+    try:
+        found = network(torch.zeros(1, 3, image_size, image_size))
+        wrong = None if getattr(found, "shape", None) == (1, classes) else "it gives no logits"
+    except (RuntimeError, AssertionError, ValueError) as error:
+        wrong = str(error).splitlines()[0]
+    network.train()
+    if wrong:
+        raise UserError(f"The model {model!r} does not take images of {image_size} px: {wrong}.")
+
+
+def start_classifier(
+    model: str,
+    image_size: int,
+    options: dict | None,
+    init: str | Weights | None,
+    classes: int = len(BASIC),
+    keep_head: bool = False,
+) -> tuple[nn.Module, LoadingReport | None]:
+    """Return a classifier that starts from weights, and the report of their loading.
+
+    init: as in `weights.load_weights`, or what that returned, or None for random weights. A Vision
+    Transformer ends as its weights do: with the trained `norm` before its pooling, or, of a masked
+    autoencoder, with a new `fc_norm` behind it; unless options set fc_norm. keep_head: as in
+    `weights.start_from`.
+    """
+    network = create_classifier(model, image_size, options, classes)
+    if init is None:
+        return network, None
+    weights = load_weights(init, network) if isinstance(init, str) else init
+    fresh = any(name.startswith("fc_norm.") for name in network.state_dict())
+    trained = weights.has("norm.", "visual.ln_post.") and not weights.has("fc_norm.")
+    if fresh and trained and not weights.autoencoder and "fc_norm" not in (options or {}):
+        network = create_classifier(
+            model, image_size, {**(options or {}), "fc_norm": False}, classes
+        )
+    return network, fit_weights(network, weights, keep_head)
 
 
 def load_classifier(checkpoint: str | Path) -> tuple[nn.Module, dict]:
@@ -157,24 +255,26 @@ def load_classifier(checkpoint: str | Path) -> tuple[nn.Module, dict]:
     Raises UserError where either file is missing or they do not belong together.
     """
     checkpoint = Path(checkpoint)
-    weights = read_weights(checkpoint)
     record = checkpoint.with_name("run.json")
+    refuse_other_kinds(checkpoint)  # its own faults are told first
     try:
         settings = json.loads(record.read_text(encoding="utf-8"))["settings"]
         shape = settings["model"], settings["image_size"], settings["model_options"]
-        colours = settings["mean"], settings["std"]
-        assert len(colours[0]) == len(colours[1]) == 3
-    except (OSError, ValueError, KeyError, TypeError, AssertionError):
+        if not len(settings["mean"]) == len(settings["std"]) == 3:
+            raise ValueError
+    except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
             f"{checkpoint} needs the run.json of its run beside it: it tells the model's sizes "
             "and colours."
         ) from None
-    bias = weights.get("head.bias", weights.get("head.classify.bias"))
-    classes = 0 if bias is None else len(bias)
-    if classes != len(BASIC):
-        raise UserError(
-            f"{checkpoint} has {classes} logits, not the {len(BASIC)} of an expression classifier."
-        )
     network = create_classifier(*shape)
-    start_from(network, str(checkpoint), keep_head=True)
+    weights = load_weights(str(checkpoint), network)
+    names = [head + end for head in head_names(network) for end in ("bias", "classify.bias")]
+    classes = [len(weights.tensors[name]) for name in names if name in weights.tensors]
+    if classes[:1] != [len(BASIC)]:
+        raise UserError(
+            f"{checkpoint} has {classes[0] if classes else 0} logits, not the {len(BASIC)} of an "
+            "expression classifier."
+        )
+    network, _ = start_classifier(*shape, weights, keep_head=True)
     return network.eval(), settings

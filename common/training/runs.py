@@ -17,6 +17,7 @@ from accelerate.utils import set_seed
 from tqdm import tqdm
 
 from common import hardware
+from common.networks.formats import refuse_other_kinds, split_entry
 from common.networks.weights import read_record, refuse_unfinished
 from common.script.config import settings_of
 from common.script.files import UserError, file_digest, only_process, write_json
@@ -204,11 +205,11 @@ def finish_run(run: Run, last: bool = True) -> None:
 def init_facts(init: str) -> dict[str, str]:
     """Return the digest of the weights a stage starts from, as a setting that must agree.
 
-    Raises UserError where the file is missing, or belongs to a run that has not ended.
+    Raises UserError where there is no such file, or it belongs to a run that has not ended.
     """
     if init == "none" or init.startswith("timm:"):
         return {}
-    if not Path(init).is_file():
-        raise UserError(f"There is no file of weights {init}; run the stage before, or set --init.")
-    refuse_unfinished(init)
-    return {"init_sha256": file_digest(init)}
+    path, _ = split_entry(init)
+    refuse_other_kinds(Path(path))
+    refuse_unfinished(path)
+    return {"init_sha256": file_digest(path)}

@@ -234,7 +234,7 @@ def table_case(box: Path, seeds: Path, chance: random.Random) -> str:
 def weights_case(box: Path, seeds: Path, chance: random.Random) -> str:
     """Weights and their record, as 05 loads a checkpoint and 03 its first weights."""
     from common.networks.classifier import load_classifier
-    from common.networks.weights import read_weights
+    from common.networks.formats import read_tensors
 
     suffix = chance.choice((".safetensors", ".safetensors", ".pth"))
     for source in (seeds / "weights").iterdir():
@@ -243,7 +243,7 @@ def weights_case(box: Path, seeds: Path, chance: random.Random) -> str:
     path = box / name
     path.write_bytes(damage(path.read_bytes(), chance, path.suffix == ".json"))
     if suffix == ".pth":
-        read_weights(box / "model.pth")
+        read_tensors(box / "model.pth")
     load_classifier(box / f"model{suffix}")
     return name
 

@@ -57,8 +57,8 @@ def test_an_encoder_starts_a_classifier_and_leaves_only_the_head_random(tmp_path
     encoder = create_encoder(*MODEL)
     save_model(tmp_path, encoder)
     network = create_classifier(*MODEL)
-    left = start_from(network, str(tmp_path / "model.safetensors"))
-    assert set(left) == {"head.weight", "head.bias", "fc_norm.weight", "fc_norm.bias"}
+    report = start_from(network, str(tmp_path / "model.safetensors"))
+    assert set(report.new) == {"head.weight", "head.bias", "fc_norm.weight", "fc_norm.bias"}
     assert torch.equal(network.blocks[1].mlp.fc1.weight, encoder.blocks[1].mlp.fc1.weight)
 
 
@@ -84,7 +84,7 @@ def test_a_checkpoint_without_its_record_is_refused(tmp_path):
     ("name", "options", "message"),
     [
         ("no_such_model", {}, "no_such_model"),
-        ("resnet18", {}, "resnet18"),
+        ("resnet18", {"stem": "conv"}, "resnet18"),
         ("vit_tiny_patch16_224", {"depht": 2}, "depht"),
         ("vit_tiny_patch16_224", {"stem": "fold"}, "fold"),
     ],
