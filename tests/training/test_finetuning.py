@@ -234,11 +234,11 @@ def test_labels_that_are_none_of_the_six_are_counted(world, tmp_path, capsys):
     [
         ("04_curriculum.py", "--folds 1", "2 or more"),
         ("04_curriculum.py", "--fold 2", "--folds"),
-        ("04_curriculum.py", "--folds 3 --fold 4", "none of --folds 3"),
+        ("04_curriculum.py", "--folds 3 --fold 4", "not one of 1 to 3"),
         ("04_curriculum.py", "--stage-epochs 5,5", "'5,5' is not a whole number"),
         ("04_curriculum.py", "--crop-area 1 0.5", "smallest share of the area"),
         ("04_curriculum.py", "--crop-area 0 1", "smallest share of the area"),
-        ("04_curriculum.py", "--drop-path 1", "not below 1"),
+        ("04_curriculum.py", "--drop-path 1", "not from 0 to below 1"),
         ("04_curriculum.py", "--model-options patch_size=9", "multiple of patch_size"),
         (
             "04_curriculum.py",
