@@ -139,7 +139,7 @@ def prepared_image(item: Item) -> str:
 
 def votes_text(item: Item) -> str:
     """Return an item's votes as a record holds them."""
-    return " ".join(map(str, item.votes))
+    return " ".join(map(str, item.votes)) if any(item.votes) else ""
 
 
 def ingest(batch: Sequence[Item | Skip], align: bool, options: Options) -> list[Record]:

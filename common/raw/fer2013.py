@@ -9,7 +9,7 @@ votes beside it the data set is called FERPlus, and its labels are what the vote
 Traps: a mirror (icml_face_data.csv) has spaces before the names of columns and another order;
 FERPlus has no names for the images it drops, but a row for every row of fer2013.csv, in its order;
 a row that is damaged shifts nothing. ckextended.csv, of CK+, has the same columns but labels of its
-own, and is read by common.raw.ckplus_table. Persons are unknown.
+own, and is read by common.raw.ckplus_faces. Persons are unknown.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ def _pixels(folder: Path) -> Path | None:
     """Return the table of pixels, known by its header, or else by its name."""
     folders = [folder, *(Path(e.path) for e in look(folder)[:20] if e.is_dir())]
     for path in (Path(e.path) for place in folders for e in look(place) if e.is_file()):
+        if path.name.lower() == "ckextended.csv":
+            continue
         if path.suffix.lower() == ".csv" and {"emotion", "pixels", "usage"} <= set(_columns(path)):
             return path
     return file_in(folder, "fer2013.csv", "icml_face_data.csv", depth=2)

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from common.emotions import parse_labels
+from common.raw import affectnet_folders
 from common.raw.layout import Item, Skip, file_in, is_expression, labelled, prepared_name, unwrapped
 from common.raw.lists import table_rows, whole_number
 from common.script.files import UserError, inside
@@ -45,8 +46,8 @@ def form(folder: Path) -> str:
 
 
 def recognises(folder: Path) -> bool:
-    """A folder with a file labels.csv."""
-    return _table(folder) is not None
+    """A folder with a file labels.csv, unless it is AffectNet's."""
+    return _table(folder) is not None and not affectnet_folders.recognises(folder)
 
 
 def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:

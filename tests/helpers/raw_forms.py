@@ -13,8 +13,9 @@ from helpers.raw_files import image, text
 class Form(NamedTuple):
     """A tree and what a reader makes of it.
 
-    reader: name of the module in common.raw. found: by path of an image or a clip, its (data set,
-    split, labels, subject), the reason why it is not used, or "" where nothing is said of it.
+    reader: name of the module in common.raw. found: by path of an image, a clip or a table of
+    pixels, its (data set, split, labels, subject), the reason why it is not used, or "" where
+    nothing is said of it.
     texts: by path, the contents of lists. sheets: by path, the rows of tables in .xlsx.
     form: what --list says of it.
     """
@@ -30,6 +31,8 @@ class Form(NamedTuple):
         """Make the tree at root."""
         for name in self.found:
             path = root / name
+            if name in self.texts:
+                continue
             if path.suffix in (".mp4", ".avi", ".mov"):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_video(path, [scene((100 + n, 120, 90)) for n in range(9)], codec_of(path))
@@ -120,5 +123,183 @@ FORMS = {
         "owners' lists",
         {"RAF-AU/aligned/aligned/0001_aligned.jpg": ("RAF-CE", "val", "Happiness Sadness", "")},
         {"RAFCE_emolabel.txt": "0001.jpg 13", "RAFCE_partition.txt": "0001.jpg 2"},
+    ),
+    "FER2013 in folders": Form(
+        "fer2013_folders",
+        "FER2013, class folders",
+        {
+            "train/angry/Training_3908.jpg": ("FER2013", "train", "Anger", ""),
+            "train/happy/Training_12.jpg": ("FER2013", "train", "Happiness", ""),
+            "test/surprise/PublicTest_5.jpg": ("FER2013", "val", "Surprise", ""),
+            "test/neutral/PrivateTest_6.jpg": ("FER2013", "test", "Neutral", ""),
+        },
+    ),
+    "FER2013, images below": Form(
+        "fer2013_folders",
+        "FER2013, class folders",
+        {
+            "fer2013/images/train/angry/0.jpg": ("FER2013", "train", "Anger", ""),
+            "fer2013/images/train/fear/0.jpg": ("FER2013", "train", "Fear", ""),
+            "fer2013/images/validation/sad/7.jpg": ("FER2013", "val", "Sadness", ""),
+            "fer2013/images/validation/disgust/8.jpg": ("FER2013", "val", "Disgust", ""),
+        },
+    ),
+    "FER2013 numbered": Form(
+        "fer2013_folders",
+        "FER2013, numbered folders",
+        {
+            "FER-2013/train/0/1.png": ("FER2013", "train", "Anger", ""),
+            "FER-2013/train/1/1.png": ("FER2013", "train", "Disgust", ""),
+            "FER-2013/test/0/1.png": ("FER2013", "test", "Anger", ""),
+            "FER-2013/test/1/4.png": ("FER2013", "test", "Disgust", ""),
+        },
+    ),
+    "FERPlus in folders": Form(
+        "fer2013_folders",
+        "FERPlus, class folders",
+        {
+            "train/anger/fer0000001.png": ("FERPlus", "train", "Anger", ""),
+            "train/contempt/fer0000002.png": ("FERPlus", "train", "Contempt", ""),
+            "validation/suprise/fer0028638.png": ("FERPlus", "val", "Surprise", ""),
+            "test/happiness/fer0032220.png": ("FERPlus", "test", "Happiness", ""),
+        },
+    ),
+    "AffectNet, labels.csv with pth": Form(
+        "affectnet_folders",
+        "labels.csv with pth",
+        {
+            "archive (3)/Train/anger/image0000006.jpg": ("AffectNet", "train", "Surprise", ""),
+            "archive (3)/Train/happy/image0000007.jpg": ("AffectNet", "train", "Happiness", ""),
+            "archive (3)/Test/contempt/image0000008.jpg": ("AffectNet", "test", "Contempt", ""),
+            "archive (3)/Test/contempt/image0000009.jpg": "not in labels.csv",
+        },
+        {
+            "archive (3)/labels.csv": ",pth,label,relFCs\n0,anger/image0000006.jpg,surprise,0.87\n"
+            "1,happy/image0000007.jpg,happy,0.9\n2,contempt/image0000008.jpg,contempt,0.8\n"
+        },
+    ),
+    "AffectNet, labels.csv at its root": Form(
+        "affectnet_folders",
+        "labels.csv with pth",
+        {
+            "anger/image0000006.jpg": ("AffectNet", "", "Surprise", ""),
+            "sad/image0000007.jpg": ("AffectNet", "", "Sadness", ""),
+        },
+        {
+            "labels.csv": ",pth,label,relFCs\n0,anger/image0000006.jpg,surprise,0.8\n"
+            "1,sad/image0000007.jpg,sad,0.8\n"
+        },
+    ),
+    "AffectNet numbered": Form(
+        "affectnet_folders",
+        "numbered folders",
+        {
+            "affectnet/train/0/a.jpg": ("AffectNet", "train", "Neutral", ""),
+            "affectnet/train/1/a.jpg": ("AffectNet", "train", "Happiness", ""),
+            "affectnet/val/0/b.jpg": ("AffectNet", "val", "Neutral", ""),
+            "affectnet/val/1/b.jpg": ("AffectNet", "val", "Happiness", ""),
+            "affectnet/test/7/c.jpg": ("AffectNet", "test", "Contempt", ""),
+        },
+    ),
+    "AffectNet for YOLO": Form(
+        "affectnet_yolo",
+        "YOLO boxes",
+        {
+            "AffectNet/YOLO_format/train/images/1.png": ("AffectNet", "train", "Anger", ""),
+            "AffectNet/YOLO_format/valid/images/2.png": ("AffectNet", "val", "Surprise", ""),
+            "AffectNet/YOLO_format/test/images/3.png": ("AffectNet", "test", "Contempt", ""),
+            "AffectNet/YOLO_format/test/images/4.png": "no file of boxes",
+        },
+        {
+            "AffectNet/YOLO_format/data.yaml": "train: ../train/images\nnc: 3\n"
+            "names: ['Anger', 'Contempt', 'Surprise']\n",
+            "AffectNet/YOLO_format/train/labels/1.txt": "0 0.5 0.5 0.9 0.9\n",
+            "AffectNet/YOLO_format/valid/labels/2.txt": "2 0.5 0.5 1.0 1.0",
+            "AffectNet/YOLO_format/test/labels/3.txt": "1 0.5 0.5 0.4 0.2\n",
+        },
+    ),
+    "CK+48": Form(
+        "ckplus_faces",
+        "class folders",
+        {
+            "CK+48/anger/S010_004_00000017.png": ("CK+", "", "Anger", "S010"),
+            "CK+48/contempt/S011_002_00000009.png": ("CK+", "", "Contempt", "S011"),
+            "CK+48/sadness/S010_005_00000001.png": ("CK+", "", "Sadness", "S010"),
+        },
+    ),
+    "ckextended.csv": Form(
+        "ckplus_faces",
+        "csv of pixels",
+        {"ckextended.csv": ("CK+", "val", "Contempt", "")},
+        {"ckextended.csv": f"emotion,pixels,Usage\n7,{' '.join(['9'] * 2304)},PublicTest\n"},
+    ),
+    "SFEW": Form(
+        "sfew",
+        "class folders",
+        {
+            "Train/Train_Aligned_Faces/Angry/AirForceOne_001110680_00000001.png": (
+                *("SFEW", "train", "Anger", "AirForceOne"),
+            ),
+            "Train/Train_Aligned_Faces/Happy/Hang_Over_002_00000003.png": (
+                *("SFEW", "train", "Happiness", "Hang_Over"),
+            ),
+            "Val/Val_Aligned_Faces_new/Val_Aligned_Faces/Sad/Juno_000123_00000004.png": (
+                *("SFEW", "val", "Sadness", "Juno"),
+            ),
+            "Test/Test_Aligned_Faces/000000001.png": ("SFEW", "test", "", ""),
+        },
+    ),
+    "SFEW as a table": Form(
+        "sfew",
+        "sfew_2.0_labels.csv",
+        {
+            "images/Juno_000123_00000004.png": ("SFEW", "val", "Sadness", "Juno"),
+            "images/Juno_000123_00000005.png": "not in sfew_2.0_labels.csv",
+        },
+        {
+            "sfew_2.0_labels.csv": "image_name,label,emotion,original_split\n"
+            "Juno_000123_00000004.png,5,Sad,Val\n"
+        },
+    ),
+    "JAFFE": Form(
+        "posed",
+        "JAFFE, by file names",
+        {
+            "jaffe/KA.AN1.39.tiff": ("JAFFE", "", "Anger", "KA"),
+            "jaffe/KM.SU2.18.tiff": ("JAFFE", "", "Surprise", "KM"),
+        },
+    ),
+    "KDEF": Form(
+        "posed",
+        "KDEF, by file names",
+        {
+            "KDEF/AF01/AF01AFS.JPG": ("KDEF", "", "Fear", "F01"),
+            "KDEF/BM35/BM35SUHR.JPG": ("KDEF", "", "Surprise", "M35"),
+            "KDEF/BM35/BM35.JPG": "its name tells no person and expression",
+        },
+    ),
+    "class folders by name": Form(
+        "classes",
+        "class folders by name",
+        {
+            "archive/data/Training/01_angry/a.jpg": ("data", "train", "Anger", ""),
+            "archive/data/Training/3-sad/a.jpg": ("data", "train", "Sadness", ""),
+            "archive/data/Training/Other/a.jpg": ("data", "train", "", ""),
+            "archive/data/Validation_Set/01_angry/a.jpg": ("data", "val", "Anger", ""),
+            "archive/data/Validation_Set/joy/b.jpg": ("data", "val", "Happiness", ""),
+            "archive/data/test/train/joy/b.jpg": ("data", "test", "Happiness", ""),
+            "archive/data/Training/cover.jpg": "lies in no folder of a class",
+        },
+    ),
+    "classes.csv": Form(
+        "classes",
+        "classes.csv",
+        {
+            "train/heureux/a.jpg": ("data", "train", "Happiness", ""),
+            "train/0/a.jpg": ("data", "train", "Anger Sadness", ""),
+            "valid/ennui/b.jpg": ("data", "val", "", ""),
+            "train/colere/b.jpg": "lies in no folder of a class",
+        },
+        {"classes.csv": "folder,label\nHeureux,happy\n0,Sadly Angry\nennui,other\n"},
     ),
 }

@@ -247,7 +247,8 @@ def test_each_data_set_is_taken_by_its_own_reader_and_no_other(tmp_path, tree):
     place = build(tmp_path / "data")
     assert reader_of(place) is MODULES[right] and MODULES[right].form(place)
     takers = {name for name, reader in MODULES.items() if reader.recognises(place)}
-    assert takers <= {right, "folder"}  # any folder of images is the last resort, after all others
+    # Class folders and any folder of images are the last resorts, after all others.
+    assert takers <= {right, "classes", "folder"}
 
 
 @pytest.mark.parametrize("tree", [tree for tree in TREES if tree != "C-EXPR-DB"])

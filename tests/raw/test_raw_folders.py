@@ -1,0 +1,131 @@
+"""Folders that say the class: names, numbers, boxes and splits; what is no class."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from helpers.raw_files import image, read, text
+from helpers.raw_forms import FORMS
+from PIL import Image
+
+from common.raw import affectnet_yolo, ckplus_faces, classes, reader_of, trees
+from common.script.files import UserError
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("val", "val"),
+        ("Validation_Set", "val"),
+        ("VALID", "val"),
+        ("Val_Aligned_Faces_new", "val"),
+        ("test", "test"),
+        ("Test_Set", "test"),
+        ("train_data", "train"),
+        ("Training", "train"),
+        ("train_test", ""),
+        ("Val_Kilmer", ""),
+        ("0000045", ""),
+        ("latest", ""),
+    ],
+)
+def test_folders_named_after_splits_are_known(name, split):
+    assert trees.split_of(name) == split
+
+
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [
+        ("01_angry", ("Anger",)),
+        ("3-sad", ("Sadness",)),
+        ("HAPPINESS", ("Happiness",)),
+        ("Happy faces", ("Happiness",)),
+        ("suprise", ("Surprise",)),
+        ("SadlyAngry", ("Anger", "Sadness")),
+        ("others", ()),
+        ("heureux", None),
+        ("3", None),
+        ("Ann_Lee", None),
+    ],
+)
+def test_folders_named_after_expressions_are_known(name, labels):
+    assert trees.class_of(name) == labels
+
+
+def test_a_folder_of_another_name_among_classes_is_asked_about(tmp_path):
+    for name in ("happy", "sad", "sleepy"):
+        image(tmp_path / "Mine" / "train" / name / "1.jpg")
+    assert reader_of(tmp_path / "Mine") is classes
+    with pytest.raises(UserError, match=r"'sleepy', which are not; write a classes\.csv"):
+        classes.read(tmp_path / "Mine", Counter())
+    text(tmp_path / "Mine" / "classes.csv", "folder,label\nhappy,joy\nsad,sad\nsleepy,other\n")
+    labels = {name: item.labels for name, item in read(classes, tmp_path / "Mine")[0].items()}
+    assert labels == {
+        "Mine/train/happy/1.jpg": "Happiness",
+        "Mine/train/sad/1.jpg": "Sadness",
+        "Mine/train/sleepy/1.jpg": "",
+    }
+
+
+def test_a_bad_row_of_classes_csv_is_a_user_error(tmp_path):
+    image(tmp_path / "Mine" / "0" / "1.jpg")
+    text(tmp_path / "Mine" / "classes.csv", "folder,label\n0,bored\n")
+    with pytest.raises(UserError, match=r"classes\.csv, line 2: unknown expression 'bored'"):
+        classes.read(tmp_path / "Mine", Counter())
+
+
+@pytest.mark.parametrize("above", [True, False])
+def test_many_folders_around_classes_are_persons(tmp_path, above):
+    for number in range(12):
+        for name in ("happy", "sad"):
+            inner = f"p{number}/{name}" if above else f"{name}/p{number}"
+            image(tmp_path / "Mine" / "train" / inner / "1.jpg")
+    items = read(classes, tmp_path / "Mine")[0].values()
+    assert {item.subject for item in items} == {f"p{number}" for number in range(12)}
+    assert {(item.split, item.labels) for item in items} == {
+        ("train", "Happiness"),
+        ("train", "Sadness"),
+    }
+
+
+def test_a_few_folders_below_classes_are_views_and_no_persons(tmp_path):
+    for name in ("happy", "sad"):
+        for view in ("left", "right"):
+            image(tmp_path / "Mine" / name / view / "1.jpg")
+    assert {item.subject for item in read(classes, tmp_path / "Mine")[0].values()} == {""}
+
+
+def test_two_people_called_after_expressions_make_no_classes(tmp_path):
+    for name in ("Joy", "Happy", "Ann", "Bo", "Cy", "Di", "Ed"):
+        image(tmp_path / "People" / name / "1.jpg")
+    assert reader_of(tmp_path / "People") is not classes
+
+
+def test_boxes_are_cut_where_yolo_says(tmp_path):
+    place = FORMS["AffectNet for YOLO"].build(tmp_path / "data")
+    root = place / "AffectNet" / "YOLO_format"
+    gray = np.zeros((40, 80, 3), np.uint8)
+    gray[10:30, 40:60] = 200
+    Image.fromarray(gray).save(root / "train" / "images" / "1.png")
+    text(
+        root / "train" / "labels" / "1.txt", "0 0.625 0.5 0.25 0.5\n2 0.1 0.1 0.1 0.1\n9 0 0 1 1\n"
+    )
+    items, skips, _ = read(affectnet_yolo, place)
+    first, second = (i for i in items.values() if i.path.endswith("train/images/1.png"))
+    assert (first.labels, second.labels) == ("Anger", "Surprise")
+    assert first.subject == second.subject == "train/1.png"
+    face = affectnet_yolo.open_box(first.path, first.part)
+    assert face.shape == (20, 20, 3) and face.min() == 200
+    assert ("1.txt:3", "no row of a known class") in skips
+    text(root / "data.yaml", "names: {0: Anger, 1: Contempt, 2: Sleepy}")
+    with pytest.raises(UserError, match="names the class 'Sleepy'"):
+        affectnet_yolo.read(place, Counter())
+
+
+def test_ckplus_in_both_forms_is_refused(tmp_path):
+    for name in ("CK+48", "ckextended.csv"):
+        FORMS[name].build(tmp_path / "data")
+    with pytest.raises(UserError, match=r"in folders and as ckextended\.csv"):
+        ckplus_faces.read(tmp_path / "data", Counter())
