@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
+from torch.nn.functional import affine_grid, grid_sample
 
 from common.batches.batch import (
+    AFFINE,
     BOX,
     BOX_PLACE,
     CUTOUT,
@@ -71,6 +73,27 @@ def colour_jitter(images: torch.Tensor, uniform: torch.Tensor, strength: float) 
     images = level + (images - level) * contrast.view(-1, 1, 1, 1)
     grey = level + (grey - level) * contrast.view(-1, 1, 1, 1)
     return (grey + (images - grey) * saturation.view(-1, 1, 1, 1)).clamp(0, 1)
+
+
+def affine(
+    images: torch.Tensor, uniform: torch.Tensor, rotation: float, scale: float, shift: float
+) -> torch.Tensor:
+    """Turn, scale and move each image, bilinearly; what comes from outside mirrors the inside.
+
+    images: float [B, C, H, W]. uniform: [B, 4]. rotation: largest angle, degrees. scale: largest
+    change of size, a factor of 1 + scale or its inverse. shift: largest way, in image sides.
+    """
+    if not (rotation or scale or shift):
+        return images
+    angle, size, *way = (2 * uniform - 1).unbind(1)  # [B] each, in ±1
+    angle = torch.deg2rad(angle * rotation)
+    # The grid leads from the result back to the image, hence the inverse of the scale.
+    inverse = (1 + scale) ** -size
+    cos, sin = inverse * angle.cos(), inverse * angle.sin()
+    x, y = (2 * shift * one for one in way)  # the grid's sides are 2 long
+    matrix = torch.stack([cos, -sin, x, sin, cos, y], 1).view(-1, 2, 3)
+    grid = affine_grid(matrix, list(images.shape), align_corners=False)
+    return grid_sample(images, grid, "bilinear", "reflection", align_corners=False)
 
 
 def _boxes(centre: torch.Tensor, area: torch.Tensor, height: int, width: int) -> torch.Tensor:
@@ -174,10 +197,14 @@ def augment(
     cutout_probability: float,
     mean: Sequence[float],
     std: Sequence[float],
+    rotation: float = 0.0,
+    scale: float = 0.0,
+    shift: float = 0.0,
 ) -> torch.Tensor:
     """Turn a batch on the device into the network's input.
 
-    Partners are jittered with their own image's numbers, so that a blend has one light. Returns
+    Partners are jittered with their own image's numbers, so that a blend has one light, and turned
+    with it. rotation, scale, shift: see `affine`; they need a batch of RANDOMS_WITH_AFFINE. Returns
     float32 [B, 3, S, S], normalised.
     """
     uniform, rows = batch.uniform, batch.partner_rows
@@ -186,4 +213,5 @@ def augment(
         partners = colour_jitter(to_float(batch.partners), uniform[rows, JITTER], jitter)
         places = uniform[:, BOX_PLACE]
         images = mix_pairs(images, partners, rows, batch.form, batch.extent, batch.window, places)
+    images = affine(images, uniform[:, AFFINE], rotation, scale, shift)
     return cutout(normalise(images, mean, std), uniform[:, CUTOUT], cutout_probability)

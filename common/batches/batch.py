@@ -20,6 +20,8 @@ JITTER = slice(0, 3)  # brightness, contrast, saturation
 BOX_PLACE = slice(3, 5)  # x, y
 CUTOUT = slice(5, 8)  # whether, x, y
 RANDOMS = 8
+AFFINE = slice(8, 12)  # angle, scale, shift in x and y
+RANDOMS_WITH_AFFINE = 12
 
 
 @dataclass(frozen=True)

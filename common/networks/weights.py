@@ -31,7 +31,8 @@ def load_weights(init: str, network: nn.Module) -> Weights:
     tensors, taken = read_tensors(path, entry)
     tensors, form = to_timm_names(tensors, network.state_dict())
     decoder = any(name.startswith("decoder_") for name in tensors)
-    pretrained = "mask_ratio" in _settings_beside(Path(path))
+    # A pretrained encoder without its decoder tells what it is by its run, or by its name alone.
+    pretrained = "mask_ratio" in _settings_beside(Path(path)) or "mae" in Path(path).name.lower()
     return Weights(init, tensors, taken, form, autoencoder=decoder or pretrained)
 
 

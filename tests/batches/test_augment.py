@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from common.batches.augment import SEAM, augment, colour_jitter, cutout, match_colours, mix_pairs
+from common.batches.augment import (
+    SEAM,
+    affine,
+    augment,
+    colour_jitter,
+    cutout,
+    match_colours,
+    mix_pairs,
+)
 from common.batches.batch import (
     BOX,
     FACS,
@@ -128,3 +136,24 @@ def test_an_image_is_augmented_alike_in_any_batch():
             partner_rows=torch.zeros(int(here.sum()), dtype=torch.int64),
         )
         assert torch.allclose(augment(alone, **options)[0], together[row], atol=1e-5)
+
+
+def test_affine_turns_scales_and_moves_as_told():
+    # A disc beside the middle: where its centre goes is computed apart, by complex numbers.
+    side = 64
+    place = (torch.arange(side) + 0.5) / side * 2 - 1
+    disc = ((place[None] - 0.5) ** 2 + place[:, None] ** 2 < 0.02).float()[None, None]
+    cases = torch.tensor([[0.5, 0.5, 0.5, 0.5], [1, 0.5, 0.5, 0.5], [0.5, 1, 0.5, 0.5]])
+    cases = torch.cat([cases, torch.tensor([[0.5, 0.5, 1, 0.5], [0.5, 0.5, 0.5, 0]])])
+    found = affine(disc.expand(5, 1, side, side), cases, rotation=30, scale=0.25, shift=0.1)
+    mass = found / found.sum((2, 3), keepdim=True)
+    centres = torch.stack([(mass * place).sum((2, 3)), (mass * place[:, None]).sum((2, 3))], -1)
+    turned = 0.5 * torch.exp(torch.tensor(-1j * torch.pi / 6))
+    expected = [[0.5, 0], [turned.real, turned.imag], [0.625, 0], [0.3, 0], [0.5, 0.2]]
+    assert torch.allclose(centres[:, 0], torch.tensor(expected), atol=0.01)
+    assert found[2].sum() == pytest.approx(disc.sum().item() * 1.25**2, rel=0.05)
+
+
+def test_without_rotation_scale_and_shift_nothing_is_resampled():
+    images = torch.rand(2, 3, 8, 8)
+    assert affine(images, torch.rand(2, 0), 0, 0, 0) is images
