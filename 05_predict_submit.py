@@ -1,103 +1,84 @@
-"""Predict the challenge's frames, write the submission, score it where the truth is known.
+"""Predict the challenge's frames, write the submission, and score it where the truth is known.
 
-Six probabilities for each face (mean over checkpoints and mirror images), interpolated in time
-where no face was found, smoothed within a video; the compound with the highest rule (paper §3.4:
-the sum of its two emotions) is the frame's class. Exactly the listed frames, each once, in the
-list's order. A video without any face gets the database's most frequent class, and a warning.
+The networks give each face six probabilities, averaged over checkpoints and mirror images.
+Frames without a face are interpolated, then each video is smoothed in time. The class of a frame
+is the compound with the highest score: the sum of its two emotions (paper §3.4).
 
-In:  <data-dir>/prepared/{frames.csv,crops/,frame_list.txt} (01), or --videos
-     <run-dir>/curriculum/model.safetensors (04), or --checkpoints
-Out: <run-dir>/submission/predictions.txt    the file to hand in
-                          probabilities.csv  of every listed frame, with scores and decision
+In:  <data-dir>/prepared/{frames.csv,crops/} of 01, or --videos
+     <run-dir>/curriculum/model.safetensors of 04, or --checkpoints
+     the frame list beside the videos, or prepared/frame_list.txt; without one, all decoded frames
+Out: <run-dir>/submission/predictions.txt    the file to hand in: the frames of the list, in order
+                          probabilities.csv  class, probabilities and scores of each frame
                           report.html        one page that opens offline
-                          run.json, score.json where --truth is given, frame_list.txt where no
-                          list was, tuned.toml of --tune
-
-A frame list is a header and a line for each frame, with nothing after the comma:
-  image_location,Fearfully_Surprised,Happily_Surprised,…   (all seven, as the challenge has them)
-  01/00001.jpg,
+                          run.json, score.json of --truth, tuned.toml of --tune
 
 Examples
-  python 05_predict_submit.py --run-dir runs/paper
   python 05_predict_submit.py --config configs/demo.toml --truth data/demo/truth.csv
   python 05_predict_submit.py --videos clips --checkpoints runs/paper runs/vit_l
-  python 05_predict_submit.py --data-dir data/mafw --tune data/mafw/truth.csv
-  python 05_predict_submit.py --check their_file.txt --frame-list CER.txt
-  python 05_predict_submit.py --compare ours.txt theirs.txt
+  python 05_predict_submit.py --check theirs.txt --frame-list CER.txt
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
 import sys
 import time
 from pathlib import Path
 
-from common.script.config import make_parser, parse_arguments, run_script, settings_of
-from common.script.files import UserError, file_digest, only_process
-from common.script.flags import COMMON, count, fraction, positive
-
-# Beyond argparse and the files' own forms, modules are imported where they are used: torch takes
-# seconds, and --check, --compare and --help need none of it.
+from common import emotions
+from common.script import config, files, flags
+from common.submission import decision  # like emotions, it does not import pandas or torch
 
 
-# fmt: off
 def arguments() -> argparse.Namespace:
-    parser = make_parser(__doc__, "data_dir", "run_dir", "seed", "mixed_precision")
-    add = parser.add_argument_group("what is predicted").add_argument
-    add("--videos", type=Path, metavar="DIR",
-        help="read the videos of this folder, or one video, instead of prepared crops")
-    add("--frame-list", type=Path, metavar="FILE",
-        help="the challenge's list, for predicting and for --check (default: the one beside "
-        "--videos, else <data-dir>/prepared/frame_list.txt; with neither, every decoded frame)")
-    add("--faces", choices=("main", "max"), default="main",
-        help="the main face, by size and persistence, or the maximum over all faces of a frame "
-        "(with --videos)")
-    add("--truth", type=Path, metavar="FILE",
-        help="table image_location,label to score the result with")
-    add = parser.add_argument_group("by what").add_argument
-    add("--checkpoints", type=Path, nargs="+", metavar="FILE",
-        help="model.safetensors, or folders of runs or folds that hold them: their probabilities "
-        "are averaged (default: <run-dir>/curriculum)")
-    add("--flip", action=argparse.BooleanOptionalAction, default=True,
-        help="average each face and its mirror image")
-    add("--shifts", type=fraction, default=0.0, metavar="SHARE",
-        help="average also the face moved left, right, up and down by this share of its side, "
-        "such as 0.03; five times the work")
-    add("--batch-size", type=positive, metavar="N",
-        help="faces that a network sees at once; the result does not depend on it (default: 32, "
-        "or by the GPU's memory)")
-    add("--workers", type=count, metavar="N",
-        help="processes that read crops, or threads that read videos (default: by cores)")
-    add = parser.add_argument_group("how it is decided").add_argument
-    add("--rule", choices=("sum", "geometric", "harmonic"), default="sum",
-        help="how two emotions' probabilities make a compound's score")
-    # The paper is silent; chosen by --tune on drawn videos, see docs/submission.md.
-    add("--smooth", choices=("none", "box", "gaussian", "median"), default="median",
-        help="smoothing of the probabilities in time, within a video")
-    add("--smooth-width", type=positive, default=25, metavar="FRAMES",
-        help="width of the smoothing; the Gaussian's deviation is that of the box, width / √12")
-    add("--prior-correction", type=fraction, default=0.0, metavar="STRENGTH",
-        help="from 0 to 1, how far the predicted class shares are drawn to the published ones")
-    add = parser.add_argument_group("instead of predicting").add_argument
-    add("--tune", type=Path, metavar="TRUTH",
-        help="choose smoothing, rule, prior correction and flip on labelled frames (image_location,"
-        "label and, for frames of the list, split), and write tuned.toml for --config")
-    add("--check", type=Path, metavar="FILE",
-        help="say all that is wrong with a submission; its list is --frame-list, or frame_list.txt "
-        "beside it or in the prepared folder; exit status 1 where it is not valid")
-    add("--compare", type=Path, nargs=2, metavar=("A", "B"),
-        help="say how two submissions differ, by video and class; with --run-dir also in "
-        "compare.csv there")
-    return parse_arguments(parser, "predict_submit")
-# fmt: on
+    parser = config.make_parser(__doc__, "data_dir", "run_dir", "seed", "mixed_precision")
+    add = parser.group("data").add_argument
+    add("--videos", type=Path, metavar="DIR", help="predict these videos: a folder, or one file")
+    add("--frame-list", type=Path, metavar="FILE", help="the challenge's list of frames")
+    add("--truth", type=Path, metavar="FILE", help="table image_location,label to score with")
+    add("--faces", choices=("main", "max"), default="main", help="main face, or maximum over all")
+    add = parser.group("model").add_argument
+    add(
+        "--checkpoints",
+        type=Path,
+        nargs="+",
+        metavar="PATH",
+        help="weights to average: files, or folders of runs or folds",
+    )
+    add("--flip", action=argparse.BooleanOptionalAction, default=True, help="average mirror images")
+    add(
+        "--shifts",
+        type=flags.fraction,
+        default=0.0,
+        metavar="SHARE",
+        help="average also faces moved in four directions by this share of their side, e.g. 0.03",
+    )
+    add = parser.group("decision").add_argument
+    add("--rule", choices=tuple(emotions.RULES), default="sum", help="score of two emotions")
+    # The paper does not smooth. These were chosen by --tune on drawn videos: docs/submission.md.
+    add("--smooth", choices=tuple(decision.SMOOTHINGS), default="median", help="within each video")
+    add("--smooth-width", type=flags.positive, default=25, metavar="FRAMES", help="of the window")
+    add(
+        "--prior-correction",
+        type=flags.fraction,
+        default=0.0,
+        metavar="STRENGTH",
+        help="0 to 1: how far to move the predicted class shares to the published ones",
+    )
+    add = parser.group("hardware").add_argument
+    add("--batch-size", type=flags.positive, metavar="N", help="faces computed at once")
+    add("--workers", type=flags.count, metavar="N", help="processes or threads that read faces")
+    add = parser.group("instead of predicting").add_argument
+    add("--tune", type=Path, metavar="TRUTH", help="choose the decision on labelled frames")
+    add("--check", type=Path, metavar="FILE", help="list all faults of a submission")
+    add("--compare", type=Path, nargs=2, metavar="FILE", help="show how two submissions differ")
+    return config.parse_arguments(parser, "predict_submit")
 
 
 def main() -> None:
     args = arguments()
     if args.check:
-        sys.exit(check(args))
+        check(args)
     elif args.compare:
         compare(args)
     elif args.tune:
@@ -107,43 +88,35 @@ def main() -> None:
 
 
 def predict(args: argparse.Namespace) -> None:
-    """Frames → faces → probabilities → classes → files."""
-    from common.submission import decision, outcome, sources
+    """Faces → probabilities → classes → submission → score → report."""
     from common.submission import files as submission
-    from common.submission.report import write_report
+    from common.submission import report, scoring, sources
 
     started, folder = time.time(), args.run_dir / "submission"
-    if args.truth and not args.truth.is_file():  # not opened before the submission is written
-        raise UserError(f"There is no truth table {args.truth}.")
-    source, ensemble, record = prepare(args, args.flip)
+    scoring.check_truth_exists(args.truth)
+    source, ensemble, record = open_inputs(args, args.flip)
+    how = decision.Decision(args.smooth, args.smooth_width, args.rule, args.prior_correction)
 
-    with only_process(folder):  # and so we know that something can be written there
-        observed = observe(args, source, ensemble, folder)
+    with files.only_process(folder):
+        observed = sources.observe(
+            source, ensemble, folder, args.batch_size, args.workers, args.faces == "max"
+        )
         locations, warnings = sources.frames_to_decide(source, observed)
         timelines = decision.Timelines(locations, observed.frames)
-        table = decision.decide(timelines, observed.mean(), decision_of(args))
-        warnings = [*observed.warnings, *warnings, *outcome.warnings_of(table, timelines)]
+        table = decision.decide(timelines, observed.mean(), how)
+        warnings = [*observed.warnings, *warnings, *scoring.warnings_of(table, timelines)]
         for warning in warnings:
             print(f"warning: {warning}", file=sys.stderr)
 
-        earlier = outcome.keep_earlier(folder)
-        outcome.clear(folder)
-        classes = table["decision"].tolist()
-        submission.write_submission(folder / "predictions.txt", source.header, locations, classes)
-        kept = outcome.settle(earlier, folder / "predictions.txt")
+        kept = submission.replace_submission(folder, source.header, locations, table["decision"])
         if source.list_path is None:
             submission.write_frame_list(folder / "frame_list.txt", locations)
-        outcome.write_table(folder / "probabilities.csv", table)
+        scoring.write_probabilities(folder / "probabilities.csv", table)
 
-        # Only now may anything look at the truth.
-        truth, score, complaint = outcome.score(args.truth, locations, table, args.seed)
-        record |= outcome.summary_of(table) | {
-            "warnings": warnings,
-            "wall_s": round(time.time() - started, 1),
-            "frames_per_s": round(len(table) / (time.time() - started), 1),
-            "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        }
-        write_report(
+        # The truth is opened only now: nothing above can depend on it.
+        truth, score, complaint = scoring.score(args.truth, locations, table, args.seed)
+        record |= scoring.summary_of(table, warnings, time.time() - started)
+        report.write_report(
             folder / "report.html",
             table,
             title=f"Submission {args.run_dir}",
@@ -152,129 +125,76 @@ def predict(args: argparse.Namespace) -> None:
             score=score,
             record=record,
         )
-        outcome.write_json(folder / "run.json", record)
+        files.write_json(folder / "run.json", record)
         if score:
-            outcome.write_json(folder / "score.json", score)
+            files.write_json(folder / "score.json", score)
 
-    print(outcome.distribution_text(outcome.class_counts(table)))
-    print(
-        f"predicted {len(table):,} frames of {table['video'].nunique():,} videos, "
-        f"{record['frames_without_face']:,} of them without a face, at "
-        f"{record['frames_per_s']:.3g} frames/s with start-up and report"
-    )
-    if lost := outcome.unseen_text(sources.unseen_videos(source, observed), table):
-        print(lost)
-    if kept:
-        print(kept)
+    print(scoring.summary_text(table, record, sources.unseen_videos(source, observed), kept))
     if complaint:
-        raise UserError(f"{complaint} The submission {folder / 'predictions.txt'} is not scored.")
+        raise files.UserError(f"{complaint} {folder / 'predictions.txt'} is not scored.")
     if score:
-        print(outcome.score_text(score))
+        print(scoring.score_text(score))
     print(f"submission {folder / 'predictions.txt'}\nreport     {folder / 'report.html'}")
 
 
 def tune(args: argparse.Namespace) -> None:
-    """Labelled frames → probabilities → every setting of the grid → the best, and its worth."""
-    import numpy as np
-
-    from common.submission import decision, sources, tuning
-    from common.submission import files as submission
+    """Labelled frames → probabilities → all settings of the grid → the best, and its gain."""
+    from common.submission import sources, tuning
 
     folder = args.run_dir / "submission"
-    truth = submission.read_truth(args.tune)
-    source, ensemble, record = prepare(args, flip=True)
-    # A video that is not there would count as one without a face: wrong under every setting.
-    absent = source.absent(list(truth))
-    for name in absent:
-        print(f"warning: {args.tune} labels {name}, which is not among the videos: left out.",
-              file=sys.stderr)  # fmt: skip
-    truth = {k: v for k, v in truth.items() if submission.split_location(k)[0] not in absent}
-    usable = tuning.tuning_frames(truth, source.locations, args.tune)
-    source = source.only(set(sources.listed_videos(list(usable))))
+    source, ensemble, record = open_inputs(args, flip=True)
+    source, labels = tuning.labelled_part(source, args.tune)
+    how = decision.Decision(args.smooth, args.smooth_width, args.rule, args.prior_correction)
 
-    with only_process(folder):
-        observed = observe(args, source, ensemble, folder)
-        timelines = decision.Timelines(list(usable), observed.frames)
-        given = tuning.Setting(decision_of(args), args.flip)
-        looks = observed.probabilities.mean(axis=2)  # over shifts: [K, F, 6]
-        labels = np.array(list(usable.values()))
-        tuned = tuning.tune(timelines, looks, labels, given, args.seed)
-        on = f"{len(usable):,} frames of {len(source.names)} videos labelled in {args.tune}"
+    with files.only_process(folder):
+        observed = sources.observe(
+            source, ensemble, folder, args.batch_size, args.workers, args.faces == "max"
+        )
+        timelines = decision.Timelines(list(labels), observed.frames)
+        probabilities = observed.probabilities.mean(axis=2)  # over shifts: [K, F, 6]
+        given = tuning.Setting(how, args.flip)
+        tuned = tuning.tune(timelines, probabilities, list(labels.values()), given, args.seed)
+        on = f"{len(labels):,} frames of {len(source.names)} videos labelled in {args.tune}"
         tuning.write_tuned(folder / "tuned.toml", tuned, on, record)
     print(tuning.describe(tuned, on))
-    print(f"settings   {folder / 'tuned.toml'}, for --config or to be copied into your recipe")
+    print(f"settings   {folder / 'tuned.toml'}, for --config or to copy into your recipe")
 
 
-def prepare(args: argparse.Namespace, flip: bool):
-    """Return the source, the networks, and what run.json will say of both."""
-    from common.hardware import default_precision, provenance
+def open_inputs(args: argparse.Namespace, flip: bool):
+    """Return the frames to predict, the networks, and what run.json records of both."""
     from common.submission import inference, sources
 
-    if args.faces == "max" and not args.videos:
-        raise UserError("--faces max needs --videos: crops are prepared of the main face alone.")
+    inference.check_faces(args.faces, args.videos)
     checkpoints = inference.find_checkpoints(args.checkpoints or [args.run_dir / "curriculum"])
     source = sources.open_source(args.data_dir / "prepared", args.videos, args.frame_list)
-    precision = args.mixed_precision or default_precision()
-    ensemble = inference.load_ensemble(checkpoints, precision, flip, args.shifts)
+    ensemble = inference.load_ensemble(checkpoints, args.mixed_precision, flip, args.shifts)
     print(f"networks   {inference.named(checkpoints)}")
-    settings = settings_of(args) | {
-        "checkpoints": list(map(str, checkpoints)),
-        "frame_list": str(source.list_path) if source.list_path else None,
-        "mixed_precision": precision,
-    }
-    record = {
-        "settings": settings,
-        "weights_sha256": {str(path): file_digest(path) for path in checkpoints},
-        "frame_list_sha256": file_digest(source.list_path) if source.list_path else None,
-        **provenance(ensemble.device),
-    }
-    return source, ensemble, record
+    settings = config.settings_of(args)
+    return source, ensemble, inference.record_of(ensemble, checkpoints, source.list_path, settings)
 
 
-def observe(args: argparse.Namespace, source, ensemble, folder: Path):
-    """Find every face of the source and its probabilities."""
-    from common.submission import sources
+def check(args: argparse.Namespace) -> None:
+    """List the faults of a submission; exit with status 1 where it is not valid."""
+    from common.submission import checking
 
-    return sources.observe(
-        source,
-        ensemble,
-        folder,
-        batch_size=args.batch_size,
-        workers=args.workers,
-        everyone=args.faces == "max",
-    )
-
-
-def decision_of(args: argparse.Namespace):
-    """Return the flags that say how probabilities become classes."""
-    from common.submission.decision import Decision
-
-    return Decision(args.smooth, args.smooth_width, args.rule, args.prior_correction)
-
-
-def check(args: argparse.Namespace) -> int:
-    """Print what is wrong with a submission; return the exit status, 0 where it is valid."""
-    from common.submission.checking import check_submission, find_list, is_valid
-
-    frame_list = args.frame_list or find_list(args.check, args.data_dir / "prepared")
-    findings = check_submission(args.check, frame_list)
-    for finding in findings:
-        print(finding)
-    valid = is_valid(findings)
-    print(f"{args.check} is {'valid' if valid else 'NOT valid'} against {frame_list}")
-    return 0 if valid else 1
+    frame_list = args.frame_list or checking.find_list(args.check, args.data_dir / "prepared")
+    findings = checking.check_submission(args.check, frame_list)
+    valid = checking.is_valid(findings)
+    verdict = f"{args.check} is {'valid' if valid else 'NOT valid'} against {frame_list}"
+    print(*findings, verdict, sep="\n")
+    sys.exit(0 if valid else 1)
 
 
 def compare(args: argparse.Namespace) -> None:
-    """Print how two submissions differ; where a run folder is named, write that there too."""
-    from common.submission.checking import compare_submissions, comparison_text, write_comparison
+    """Show how two submissions differ; write compare.csv where a run folder is named."""
+    from common.submission import checking
 
-    comparison = compare_submissions(*args.compare)
-    print(comparison_text(comparison))
-    if args.run_dir != COMMON["run_dir"]["default"]:
-        write_comparison(args.run_dir / "compare.csv", comparison)
+    comparison = checking.compare_submissions(*args.compare)
+    print(checking.comparison_text(comparison))
+    if args.run_dir != flags.COMMON["run_dir"]["default"]:
+        checking.write_comparison(args.run_dir / "compare.csv", comparison)
         print(f"table      {args.run_dir / 'compare.csv'}")
 
 
 if __name__ == "__main__":
-    run_script(main)
+    config.run_script(main)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from common.emotions import ADAPTATION_SETS, BASIC, CHALLENGE, parts_of
 from common.manifest import folds, hold_out, read_manifest, training_rows, write_manifest
+from common.submission.files import locate
 
 # Of the frames decided for a class, the share whose decision is taken for a label: those with the
 # largest distance between the best and the second score.
@@ -58,11 +59,12 @@ def add_pseudo_labels(folder: Path, data: Path, predictions: Path) -> None:
     belong to the data set `pseudo`, split train.
     """
     source = data / "prepared"
-    seen = pd.read_csv(predictions, dtype={"video": str})
+    seen = pd.read_csv(predictions)
     scores = np.sort(seen[list(CHALLENGE)].to_numpy(), axis=1)
     seen["margin"] = scores[:, -1] - scores[:, -2]
     crops = pd.read_csv(source / "frames.csv", dtype={"video": str}, keep_default_na=False)
-    seen = seen.merge(crops[crops.image != ""], on=["video", "frame"])
+    crops["image_location"] = list(map(locate, crops["video"], crops["frame"]))
+    seen = seen.merge(crops[crops.image != ""], on="image_location")
     rank = seen.groupby("decision")["margin"].rank(pct=True, ascending=False)
     chosen = seen[rank <= SUREST]
     side = Image.open(source / chosen["image"].iloc[0]).width  # the same for all of 01's crops

@@ -28,8 +28,8 @@ from common.metrics import macro_f1
 from common.script.config import run_script
 from common.script.files import whole_file
 from common.submission.decision import Decision, Timelines, decide
-from common.submission.files import read_truth
 from common.submission.inference import find_checkpoints, load_ensemble
+from common.submission.scoring import read_truth
 from common.submission.sources import frames_to_decide, observe, open_source
 
 SHIFT = 0.03

@@ -160,19 +160,19 @@ def challenge_class(labels: str) -> int:
     return _CHALLENGE_CLASS.get(tuple(sorted(labels.split())), -1)
 
 
+# The score of a compound from its two emotions: the rule of the paper (§3.4), two of other teams.
+RULES = {
+    "sum": lambda a, b: a + b,
+    "geometric": lambda a, b: np.sqrt(a * b),
+    "harmonic": lambda a, b: 2 * a * b / np.maximum(a + b, 1e-12),
+}
+
+
 def compound_scores(probabilities: np.ndarray, rule: str = "sum") -> np.ndarray:
     """Score the seven compounds from the six probabilities of single emotions (paper §3.4).
 
-    probabilities: float [N, 6] in 0..1, order of `BASIC`. Returns float [N, 7], order of
-    `CHALLENGE`; the decision is its argmax. `sum` is the paper's rule, p_a + p_b; `geometric`
-    and `harmonic` are the means that other teams use. Raises ValueError for another rule.
+    probabilities: float [N, 6] in 0..1, order of `BASIC`. rule: a key of RULES. Returns float
+    [N, 7], order of `CHALLENGE`; the decision is its argmax.
     """
     first, second = np.asarray(CHALLENGE_PAIRS).T
-    a, b = probabilities[:, first], probabilities[:, second]  # [N, 7] each
-    if rule == "sum":
-        return a + b
-    if rule == "geometric":
-        return np.sqrt(a * b)
-    if rule == "harmonic":
-        return 2 * a * b / np.maximum(a + b, 1e-12)
-    raise ValueError(f"unknown decision rule {rule!r}: choose sum, geometric or harmonic")
+    return RULES[rule](probabilities[:, first], probabilities[:, second])

@@ -1,7 +1,7 @@
-"""Pictures: confusion matrix and curves as PNG files, and small ones to stand inside a page.
+"""Figures as PNG files, and small pictures to embed in a page.
 
-Readable without colour: cividis grows evenly from dark to light for every kind of colour vision,
-each cell says its number, each curve has a panel and a title of its own.
+Readable without colour: cividis rises evenly from dark to light with every kind of colour vision,
+each cell shows its number, each curve has a panel and a title of its own.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ INK, BLUE, RULE = "#1c2430", "#0072B2", "#d7dce3"
 def save_confusion(
     path: str | Path, matrix: np.ndarray, names: Sequence[str], title: str = ""
 ) -> None:
-    """Write a confusion matrix as PNG: int [c, c], rows truth; shading by share of the row."""
+    """Write a confusion matrix as PNG: int [c, c], rows are truth, shaded by share of the row."""
     matrix = np.asarray(matrix)
     names = [str(name).replace("_", "\n").replace(" ", "\n") for name in names]
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
@@ -35,10 +35,9 @@ def save_confusion(
     figure, axes = new_figure(side + 0.6, side, 1)
     axes[0].imshow(share, cmap="cividis", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(matrix):
-        axes[0].text(
-            column, row, f"{share[row, column]:.0%}\n{count:,}", ha="center", va="center",
-            fontsize=8, color="black" if share[row, column] > 0.55 else "white",
-        )  # fmt: skip
+        text = f"{share[row, column]:.0%}\n{count:,}"
+        ink = "black" if share[row, column] > 0.55 else "white"
+        axes[0].text(column, row, text, ha="center", va="center", fontsize=8, color=ink)
     axes[0].set_xticks(range(len(names)), names, fontsize=7)
     axes[0].set_yticks(range(len(names)), names, fontsize=8)
     axes[0].tick_params(length=0)
@@ -51,12 +50,12 @@ def save_confusion(
 def save_curves(
     path: str | Path, table: pd.DataFrame, columns: Sequence[str], title: str = ""
 ) -> None:
-    """Write figures by epoch as PNG, one panel a column; gaps where a value is missing.
+    """Write curves by epoch as PNG, one panel a column; gaps where a value is missing.
 
-    table: a column `epoch` and those named. Rows of several phases follow one another.
+    table: has `epoch` and these columns. Rows of several phases follow one another.
     """
     figure, axes = new_figure(4.2 * max(1, len(columns)), 3.2, max(1, len(columns)))
-    # Each phase counts its epochs from 1; in the picture they go on.
+    # Each phase counts its epochs from 1; the figure counts them all.
     epochs = np.arange(1, len(table) + 1) if table["epoch"].duplicated().any() else table["epoch"]
     for axis, column in zip(axes, columns, strict=False):
         axis.plot(epochs, table[column], color=BLUE, marker="o", markersize=3.5, linewidth=1.5)
@@ -70,7 +69,7 @@ def save_curves(
 
 
 def save_examples(path: str | Path, examples: dict[str, np.ndarray], title: str = "") -> None:
-    """Write pictures by class as PNG, a row a class: uint8 [n, k, 3, S, S], n groups of k each."""
+    """Write images by class as PNG, a row a class: uint8 [n, k, 3, S, S], n groups of k each."""
     examples = {name: np.asarray(pictures) for name, pictures in examples.items() if len(pictures)}
     columns = max(len(pictures) for pictures in examples.values())
     figure, axes = new_figure(
@@ -95,8 +94,8 @@ def save_examples(path: str | Path, examples: dict[str, np.ndarray], title: str 
 def new_figure(
     width: float, height: float, panels: int, heights: Sequence[float] | None = None
 ) -> tuple[Figure, np.ndarray]:
-    """Return a figure, in inches, and its panels: side by side, or by `heights` in rows."""
-    # A Figure of its own, not pyplot's: no display is asked for and nothing stays in memory.
+    """Return a figure of a size in inches and its panels: side by side, or in rows by `heights`."""
+    # Not pyplot's figure, which may need a display and stays in memory.
     figure = Figure(figsize=(width, height), dpi=130, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     if heights:
@@ -109,16 +108,16 @@ def new_figure(
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
-    """Write a figure as PNG, whole."""
+    """Write a figure as PNG, whole or not at all."""
     with whole_file(path) as file:
         figure.savefig(file, format="png")
 
 
 def thumbnail(image: str | Path) -> str:
-    """Return a face crop as a small JPEG data address, or "" where it cannot be read."""
+    """Return a face crop as the data URL of a small JPEG, or "" where it cannot be read."""
     try:
         with Image.open(image) as picture:
-            return data_address(small_jpeg(np.asarray(picture.convert("RGB"))))
+            return data_url(small_jpeg(np.asarray(picture.convert("RGB"))))
     except OSError:
         return ""
 
@@ -131,22 +130,22 @@ def small_jpeg(image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def data_address(jpeg: bytes) -> str:
-    """Return a JPEG as the address of a picture that stands inside a page."""
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+def data_url(image: bytes, kind: str = "jpeg") -> str:
+    """Return an encoded image as a URL that embeds it in a page."""
+    return f"data:image/{kind};base64," + base64.b64encode(image).decode()
 
 
 class PictureFile:
-    """Small pictures of every frame, on disk until the report has chosen among them.
+    """Small pictures of all faces, on disk until the report has chosen a few of them.
 
-    The file has no name: it is gone with the process, however that ends.
+    The file has no name, so it disappears with the process.
     """
 
     def __init__(self, folder: str | Path):
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - open as long as this
 
     def add(self, jpeg: bytes) -> tuple[int, int]:
-        """Store a picture and return its place."""
+        """Store a picture; return its place."""
         start = self._file.seek(0, io.SEEK_END)
         self._file.write(jpeg)
         return start, len(jpeg)
@@ -158,9 +157,9 @@ class PictureFile:
 
 
 def pixels(indices: np.ndarray, palette: Sequence[tuple[float, float, float]]) -> str:
-    """Return a picture of one pixel a value, int [rows, columns], as a PNG data address."""
+    """Return a PNG of one pixel a value, int [rows, columns], as a data URL."""
     picture = Image.fromarray(np.asarray(indices).astype(np.uint8), mode="L")
     picture.putpalette((np.asarray(palette) * 255).round().astype(np.uint8).tobytes())
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return data_url(buffer.getvalue(), "png")

@@ -1,33 +1,26 @@
-"""Everything that is wrong with a submission file, ours or a rival's; and how two of them differ.
+"""All faults of a submission file, and how two submissions differ.
 
-It shares no code with the writing of submissions: a fault there must not hide itself here.
+Nothing here is shared with the writing of submissions, so that a fault there cannot hide here.
 """
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.emotions import CHALLENGE
-from common.script.files import UserError, whole_file
-from common.submission.files import (
-    AFTER_COMMA,
-    lines_of,
-    read_frame_list,
-    read_submission,
-    split_location,
-)
+from common.script.files import UserError, csv_rows
+from common.submission import files
+from common.submission.files import AFTER_COMMA, CLASS_NUMBERS, split_location
 
 SHOWN = 10  # examples of each fault
-_CLASSES = tuple(map(str, range(len(CHALLENGE))))
 _BOM = b"\xef\xbb\xbf"
 
 
 @dataclass
 class Finding:
-    """One kind of fault: what, how often, its first places; a note does not make a file invalid."""
+    """One kind of fault: what, how often, where first. A note does not make a file invalid."""
 
     what: str
     note: bool = False
@@ -35,7 +28,7 @@ class Finding:
     examples: list[str] = field(default_factory=list)
 
     def add(self, example: str) -> None:
-        """Count one more, and keep it if it is among the first."""
+        """Count one more; keep the first ones as examples."""
         self.count += 1
         if len(self.examples) < SHOWN:
             self.examples.append(example)
@@ -58,22 +51,22 @@ def find_list(path: Path, prepared: Path) -> Path:
         if place.is_file():
             return place
     raise UserError(
-        f"There is no frame list {places[0]} or {places[1]}; name the list that {path} is to be "
-        "checked against with --frame-list."
+        f"There is no frame list {places[0]} or {places[1]} to check {path} against; name it with "
+        "--frame-list."
     )
 
 
 def check_submission(path: str | Path, frame_list: str | Path) -> list[Finding]:
-    """Compare a submission with the challenge's list; return what was found, faults first.
+    """Compare a submission with the challenge's list; return the faults, then the notes.
 
-    A file is valid if it is the list's header and then `location,class` for each listed frame in
-    the list's order, class one digit 0..6, with LF ends; a missing last newline is only a note.
+    A valid file is the list's header and then `location,class` for each listed frame in the
+    list's order, class one digit 0..6, with LF ends; a missing last newline is only a note.
     Memory grows with the list, not with the file. Raises UserError if either cannot be read, or
-    if the list itself is not one.
+    the list is not a frame list.
     """
-    if not Path(path).is_file():  # said first: the list may be missing too
+    if not Path(path).is_file():  # reported first, because the list may be missing too
         raise UserError(f"Cannot read {path}: there is no such file.")
-    header, locations = read_frame_list(frame_list)
+    header, locations = files.read_frame_list(frame_list)
     found = {
         key: Finding(what)
         for key, what in {
@@ -85,7 +78,7 @@ def check_submission(path: str | Path, frame_list: str | Path) -> list[Finding]:
             "spaces": "blanks around a field",
             "class": f"classes that are not a whole number 0..6 ({AFTER_COMMA})",
             "missing": "frames of the list are missing",
-            "extra": "frames that the list does not have",
+            "extra": "frames that are not in the list",
             "duplicate": "frames that occur more than once",
             "order": "frames out of the list's order",
         }.items()
@@ -94,7 +87,7 @@ def check_submission(path: str | Path, frame_list: str | Path) -> list[Finding]:
     first_line: dict[int, int] = {}  # index in the list → line of the submission
     latest = -1
     number, line = 0, b""
-    for number, line in lines_of(path):
+    for number, line in files.lines_of(path):
         at = f"line {number}"
         content = line.removesuffix(b"\n")
         if number == 1 and content.startswith(_BOM):
@@ -109,7 +102,7 @@ def check_submission(path: str | Path, frame_list: str | Path) -> list[Finding]:
                 continue
             found["header"].add(f"{at}: {_shown(text)}\n  expected: {header}")
             if text.split(",")[0].strip() not in place:
-                continue  # a header, but a wrong one; else the header is missing
+                continue  # a wrong header; otherwise the header is missing
         fields = text.split(",")
         if len(fields) != 2:
             found["malformed"].add(f"{at}: {_shown(text)}")
@@ -117,7 +110,7 @@ def check_submission(path: str | Path, frame_list: str | Path) -> list[Finding]:
         if any(value != value.strip() for value in fields):
             found["spaces"].add(f"{at}: {_shown(text)}")
         location, label = (value.strip() for value in fields)
-        if label not in _CLASSES:
+        if label not in CLASS_NUMBERS:
             found["class"].add(f"{at}: {_shown(label)} for {_shown(location)}")
         if location not in place:
             found["extra"].add(f"{at}: {_shown(location)}")
@@ -142,7 +135,7 @@ def check_submission(path: str | Path, frame_list: str | Path) -> list[Finding]:
 
 
 def is_valid(findings: list[Finding]) -> bool:
-    """Tell whether a file with these findings may be handed in: notes are no faults."""
+    """Return whether a file with these findings is valid: notes are not faults."""
     return all(finding.note for finding in findings)
 
 
@@ -150,10 +143,10 @@ def is_valid(findings: list[Finding]) -> bool:
 class Comparison:
     """How two submissions differ, over the frames that both predict.
 
-    agreement: share of frames with one class in both. kappa: Cohen's, the agreement beyond what
-    their class shares would give by chance; 1 where both give all frames one class. pairs: int
-    [7][7], frames by class in A and in B. videos: frames and changed frames of each. alone: frames
-    that only A, and only B predicts. changed: location, class in A, class in B.
+    names: their paths. agreement: share of frames with the same class. kappa: Cohen's, the
+    agreement beyond chance; 1 where both give all frames one class. pairs: int [7][7], frames by
+    class in A and in B. videos: of each, number of frames and of changed ones. alone: number of
+    frames only in A, and only in B. changed: location, class in A, class in B.
     """
 
     names: tuple[str, str]
@@ -171,7 +164,7 @@ def compare_submissions(first: str | Path, second: str | Path) -> Comparison:
 
     Raises UserError where either cannot be read, or they have no frame in common.
     """
-    a, b = read_submission(first), read_submission(second)
+    a, b = files.read_submission(first), files.read_submission(second)
     both = [location for location in a if location in b]
     if not both:
         raise UserError(f"{first} and {second} have no frame in common.")
@@ -182,12 +175,9 @@ def compare_submissions(first: str | Path, second: str | Path) -> Comparison:
         video = split_location(location)[0]
         frames, changed = videos.get(video, (0, 0))
         videos[video] = frames + 1, changed + (a[location] != b[location])
-    agreement = sum(pairs[i][i] for i in range(len(CHALLENGE))) / len(both)
-    rows, columns = (
-        [sum(row) for row in pairs],
-        [sum(column) for column in zip(*pairs, strict=True)],
-    )
-    chance = sum(x * y for x, y in zip(rows, columns, strict=True)) / len(both) ** 2
+    agreement = sum(row[index] for index, row in enumerate(pairs)) / len(both)
+    columns = zip(*pairs, strict=True)
+    chance = sum(sum(x) * sum(y) for x, y in zip(pairs, columns, strict=True)) / len(both) ** 2
     return Comparison(
         (str(first), str(second)),
         len(both),
@@ -210,13 +200,12 @@ def comparison_text(found: Comparison) -> str:
     ]
     if any(found.alone):
         lines.append("only in A: {:,} frames, only in B: {:,}".format(*found.alone))
-    lines.append(f"\n{'class':<24}{'in A':>8}{'in B':>8}{'in both':>9}  A's that B changed to")
-    for index, name in enumerate(CHALLENGE):
-        row, kept = found.pairs[index], found.pairs[index][index]
+    lines.append(f"\n{'class':<24}{'in A':>8}{'in B':>8}{'in both':>9}  A's frames changed to")
+    for index, (name, row) in enumerate(zip(CHALLENGE, found.pairs, strict=True)):
         moved = sorted(((n, i) for i, n in enumerate(row) if n and i != index), reverse=True)
         into = ", ".join(f"{CHALLENGE[i].replace('_', ' ')} {n:,}" for n, i in moved)
-        in_b = sum(pair[index] for pair in found.pairs)
-        lines.append(f"{name.replace('_', ' '):<24}{sum(row):>8,}{in_b:>8,}{kept:>9,}  {into}")
+        counts = f"{sum(row):>8,}{sum(pair[index] for pair in found.pairs):>8,}{row[index]:>9,}"
+        lines.append(f"{name.replace('_', ' '):<24}{counts}  {into}")
     lines.append(f"\n{'video':<24}{'frames':>8}{'changed':>8}{'agree':>9}")
     for video, (frames, changed) in found.videos.items():
         lines.append(f"{video:<24}{frames:>8,}{changed:>8,}{1 - changed / frames:>9.1%}")
@@ -230,9 +219,7 @@ def write_comparison(path: str | Path, found: Comparison) -> None:
     one row with 0.
     """
     moves = Counter((split_location(place)[0], a, b) for place, a, b in found.changed)
-    with whole_file(path, "w") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(["video", "frames", "class_a", "class_b", "changed"])
+    with csv_rows(path, ["video", "frames", "class_a", "class_b", "changed"]) as table:
         for video, (frames, changed) in found.videos.items():
             if not changed:
                 table.writerow([video, frames, "", "", 0])

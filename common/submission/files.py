@@ -1,32 +1,33 @@
-"""The challenge's files: its list of frames, a submission, a table of true labels.
+"""The challenge's text files: its list of frames and a submission; earlier submissions are kept.
 
-The frame list rules: a decoder may find a frame more or less than it names. Every listed frame
-gets exactly one class, in the list's order. Nothing here needs pandas or torch, whose import takes
-longer than `--check`.
+The list decides which frames count, since a decoder may find one more or one less. Nothing here
+needs pandas or torch, which take longer to import than `--check` takes to run.
 """
 
 from __future__ import annotations
 
+import filecmp
+import itertools
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
-from common.emotions import CHALLENGE, challenge_class, parse_labels
+from common.emotions import CHALLENGE
 from common.script.files import UserError, whole_file
 
-# The challenge's header: eight names above rows of two fields (FACTS §2).
+# The challenge's header names eight columns, but its rows have two fields.
 HEADER = ",".join(("image_location", *CHALLENGE))
 
 # Frames of each class in the whole C-EXPR-DB as its owners publish them, order of CHALLENGE.
 DATABASE_COUNTS = (14445, 24915, 10780, 10637, 10535, 10112, 8878)
 
 CLASS_NUMBERS = tuple(map(str, range(len(CHALLENGE))))
-AFTER_COMMA = "after the comma stands one class, " + ", ".join(
+AFTER_COMMA = "the class after the comma is one of " + ", ".join(
     f"{number} {name}" for number, name in enumerate(CHALLENGE)
 )
 
-# No honest row is longer; a film given for a list is refused without reading it whole.
+# Longer than any valid row: a film passed as a list is refused without reading all of it.
 LONGEST_LINE = 4096
 
 
@@ -37,28 +38,39 @@ def lines_of(path: str | Path) -> Iterator[tuple[int, bytes]]:
     """
     try:
         with open(path, "rb") as file:
-            number = 0
-            while line := file.readline(LONGEST_LINE):
-                number += 1
-                yield number, line
+            yield from enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), start=1)
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror}.") from None
 
 
-def _text_lines(path: str | Path) -> Iterator[tuple[int, str]]:
-    """Yield (number, text without line end and byte order mark), leaving out empty last lines."""
+def rows_of(path: str | Path) -> Iterator[tuple[int, str, list[str]]]:
+    """Yield (line number from 1, text, comma-separated fields without blanks around them).
+
+    Byte order mark, line ends and empty last lines are removed. Raises UserError for a file that
+    is not text, or has an empty line between rows.
+    """
     empty = 0
     for number, line in lines_of(path):
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-        except UnicodeDecodeError:
-            raise UserError(f"{path}, line {number}: not text; is this the right file?") from None
+        with in_line(path, number):
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+            except UnicodeDecodeError:
+                raise ValueError("not text; check that this is the right file") from None
         if not text.strip():
             empty = empty or number
-            continue
-        if empty:
+        elif empty:
             raise UserError(f"{path}, line {empty}: empty line between rows; remove it.")
-        yield number, text
+        else:
+            yield number, text, [field.strip() for field in text.split(",")]
+
+
+@contextmanager
+def in_line(path: str | Path, number: int) -> Iterator[None]:
+    """Turn a ValueError about a row into a UserError that names the file and the line."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"{path}, line {number}: {error}.") from None
 
 
 def split_location(location: str) -> tuple[str, int]:
@@ -82,35 +94,30 @@ def locate(video: str, frame: int) -> str:
 def read_frame_list(path: str | Path) -> tuple[str, list[str]]:
     """Read the challenge's list: its header, verbatim, and the image locations in its order.
 
-    Rows are `01/00001.jpg,` or `01/00001.jpg,0` (a dummy). A byte order mark, CRLF and blanks
-    around fields are taken off. Raises UserError, with the line's number, for anything else.
+    Rows are `01/00001.jpg,` or `01/00001.jpg,0` (the number means nothing). Byte order mark, CRLF
+    and blanks around fields are removed. Raises UserError, with the line's number, for anything
+    else.
     """
-    header, locations = None, {}
-    for number, text in _text_lines(path):
-        fields = [field.strip() for field in text.split(",")]
-        if header is None:
-            if [name.lower() for name in fields] != HEADER.lower().split(","):
-                raise UserError(
-                    f"{path}, line {number}: not the header of a frame list; expected {HEADER}."
+    header, line_of = None, {}
+    for number, text, fields in rows_of(path):
+        with in_line(path, number):
+            if header is None:
+                if [name.lower() for name in fields] != HEADER.lower().split(","):
+                    raise ValueError(f"not the header of a frame list; expected {HEADER}")
+                header = text
+                continue
+            if len(fields) != 2 or not re.fullmatch("-?[0-9]*", fields[1]):
+                raise ValueError(
+                    f"{text[:80]!r} is not like 01/00001.jpg, with nothing or a whole number after "
+                    "the comma"
                 )
-            header = text
-            continue
-        if len(fields) != 2 or not re.fullmatch("-?[0-9]*", fields[1]):
-            raise UserError(
-                f"{path}, line {number}: {text[:80]!r} is not like 01/00001.jpg, (in a list, after "
-                "the comma stands nothing, or a whole number without meaning)."
-            )
-        try:
             split_location(fields[0])
-        except ValueError as error:
-            raise UserError(f"{path}, line {number}: {error}.") from None
-        if fields[0] in locations:
-            first = locations[fields[0]]
-            raise UserError(f"{path}, line {number}: {fields[0]} stands in line {first} already.")
-        locations[fields[0]] = number
-    if not locations:
+            if fields[0] in line_of:
+                raise ValueError(f"{fields[0]} is already in line {line_of[fields[0]]}")
+            line_of[fields[0]] = number
+    if not line_of:
         raise UserError(f"The frame list {path} names no frame.")
-    return header, list(locations)
+    return header, list(line_of)
 
 
 def write_submission(
@@ -122,99 +129,70 @@ def write_submission(
     """
     if len(locations) != len(classes) or not set(map(int, classes)) <= set(range(len(CHALLENGE))):
         raise ValueError("a submission needs one class 0..6 for each listed frame")
+    rows = zip(locations, classes, strict=True)
     with whole_file(path, "w") as file:
-        file.write(header + "\n")
-        file.writelines(
-            f"{location},{int(number)}\n"
-            for location, number in zip(locations, classes, strict=True)
-        )
+        file.writelines([f"{header}\n", *(f"{place},{int(number)}\n" for place, number in rows)])
 
 
 def write_frame_list(path: str | Path, locations: Sequence[str]) -> None:
     """Write a list as the challenge does: its header, then `01/00001.jpg,` for each frame."""
     with whole_file(path, "w") as file:
-        file.write(HEADER + "\n")
-        file.writelines(f"{location},\n" for location in locations)
+        file.writelines(f"{row}\n" for row in (HEADER, *(f"{place}," for place in locations)))
 
 
 def read_submission(path: str | Path) -> dict[str, int]:
     """Read a submission, to compare it with another: {image_location: class 0..6}, in its order.
 
     Raises UserError, with the line's number, for a row of another form or a frame named twice;
-    `checking.check_submission` tells all that is wrong.
+    `checking.check_submission` lists all faults.
     """
     classes: dict[str, int] = {}
-    for number, text in _text_lines(path):
-        fields = [field.strip() for field in text.split(",")]
+    for number, text, fields in rows_of(path):
         if number == 1 and fields[0].lower() == "image_location":
             continue
-        try:
+        with in_line(path, number):
             split_location(fields[0])
-        except ValueError as error:
-            raise UserError(f"{path}, line {number}: {error}.") from None
-        if len(fields) != 2 or fields[1] not in CLASS_NUMBERS:
-            raise UserError(
-                f"{path}, line {number}: {text[:80]!r} is not like 01/00001.jpg,3; {AFTER_COMMA}."
-            )
-        if fields[0] in classes:
-            raise UserError(f"{path}, line {number}: {fields[0]} occurs a second time.")
+            if len(fields) != 2 or fields[1] not in CLASS_NUMBERS:
+                raise ValueError(f"{text[:80]!r} is not like 01/00001.jpg,3; {AFTER_COMMA}")
+            if fields[0] in classes:
+                raise ValueError(f"{fields[0]} occurs a second time")
         classes[fields[0]] = int(fields[1])
     if not classes:
         raise UserError(f"{path} holds no prediction.")
     return classes
 
 
-class Truth(NamedTuple):
-    """What is known of a frame: its class 0..6, or -1; its split as written, or empty."""
+def replace_submission(
+    folder: Path, header: str, locations: Sequence[str], classes: Sequence[int]
+) -> str:
+    """Write predictions.txt; keep an earlier one that differs, with the record of its run.
 
-    label: int
-    split: str
-
-
-def read_truth(path: str | Path) -> dict[str, Truth]:
-    """Read the true classes of frames by their location.
-
-    A table `image_location,label`, optionally with a third column `split` (train, val or test). A
-    label is 0..6, a compound's name, or -1 or empty where it is not scored. Raises UserError, with
-    the line's number, for another form, an unknown label, or a frame named twice.
+    Removes what belongs to the earlier one and may not be written again. Returns a line that names
+    the earlier one, or "" where it does not differ or there was none.
     """
-    truth: dict[str, Truth] = {}
-    columns = 2
-    for number, text in _text_lines(path):
-        fields = [field.strip() for field in text.split(",")]
-        if number == 1:
-            columns = len(fields)
-            if fields not in (["image_location", "label"], ["image_location", "label", "split"]):
-                raise UserError(
-                    f"{path}, line 1: the header must be image_location,label, or "
-                    "image_location,label,split."
-                )
-            continue
-        try:
-            if len(fields) != columns:
-                raise ValueError(f"{text[:80]!r} has {len(fields)} fields, the header {columns}")
-            split_location(fields[0])
-            label = _truth_class(fields[1])
-        except ValueError as error:
-            raise UserError(f"{path}, line {number}: {error}.") from None
-        split = fields[2].lower() if columns == 3 else ""
-        if split not in ("", "train", "val", "test"):
-            raise UserError(
-                f"{path}, line {number}: the split {fields[2]!r} is none of train, val and test."
-            )
-        if fields[0] in truth:
-            raise UserError(f"{path}, line {number}: {fields[0]} has a label already.")
-        truth[fields[0]] = Truth(label, split)
-    return truth
+    now = folder / "predictions.txt"
+    earlier = _keep(now) if now.is_file() else None
+    for name in ("score.json", "frame_list.txt"):
+        (folder / name).unlink(missing_ok=True)
+    write_submission(now, header, locations, classes)
+    if earlier is None:
+        return ""
+    if not filecmp.cmp(earlier, now, shallow=False):
+        return f"earlier    {earlier}, which differs"
+    number = earlier.stem.removeprefix("predictions-")
+    for path in (earlier, earlier.with_name(f"run-{number}.json")):
+        path.unlink(missing_ok=True)
+    return ""
 
 
-def _truth_class(label: str) -> int:
-    if label in ("", "-1"):
-        return -1
-    if re.fullmatch("[0-9]+", label):
-        number = int(label)
-    else:
-        number = challenge_class(" ".join(parse_labels(label)))
-    if not 0 <= number < len(CHALLENGE):
-        raise ValueError(f"{label!r} is none of the seven classes 0..6; leave it empty to skip it")
-    return number
+def _keep(now: Path) -> Path:
+    """Copy a submission and its run.json to the next free number, unless a copy exists."""
+    for path in sorted(now.parent.glob("predictions-*.txt")):
+        if filecmp.cmp(path, now, shallow=False):
+            return path
+    number = next(n for n in itertools.count(1) if not now.with_stem(f"{now.stem}-{n}").exists())
+    for path in (now.with_name("run.json"), now):
+        if path.is_file():
+            with whole_file(path.with_stem(f"{path.stem}-{number}")) as file:
+                file.write(path.read_bytes())
+    return now.with_stem(f"{now.stem}-{number}")

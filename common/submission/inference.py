@@ -1,4 +1,4 @@
-"""Probabilities of faces from one or more classifiers, of prepared crops or of raw videos."""
+"""Probabilities of faces from one or more classifiers, for prepared crops or raw videos."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from common.batches.augment import normalise
 from common.batches.images import ImageStore
 from common.batches.loading import evaluation_batches
 from common.emotions import BASIC
-from common.hardware import best_device
+from common.hardware import best_device, default_precision, provenance
 from common.networks.classifier import load_classifier
 from common.networks.weights import refuse_unfinished
-from common.pictures import PictureFile, data_address, thumbnail
-from common.script.files import UserError
+from common.pictures import PictureFile, data_url, thumbnail
+from common.script.files import UserError, file_digest
 from common.script.progress import progress_bar
 
 PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -27,10 +27,10 @@ PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Networks and how they look at a face.
+    """Networks, and the variants of a face that each of them is given.
 
-    networks: of `classifier.load_classifier`. flip: also at its mirror image. shift: also at the
-    face moved left, right, up and down by this share of its side; 0 for not at all.
+    networks: of `classifier.load_classifier`. flip: also the mirror image. shift: also the face
+    moved left, right, up and down by this share of its side; 0 for none.
     """
 
     networks: list[tuple[nn.Module, dict]]
@@ -47,11 +47,11 @@ class Ensemble:
 
 @dataclass
 class Observed:
-    """The faces that were found, and what the networks say of them.
+    """The faces that were found, and their probabilities.
 
     frames: [K] rows (video, frame), each once. probabilities: float64 [K, F, S, 6], mean over
-    networks; F = 2 where mirror images were looked at, else 1; S = 5 with shifts, else 1. decoded:
-    frames of each video. picture: of row k as a data address, or "".
+    networks; F = 2 with mirror images, else 1; S = 5 with shifts, else 1. decoded: number of frames
+    of each video. picture: the face of row k as a data URL, or "".
     """
 
     frames: pd.DataFrame
@@ -61,16 +61,22 @@ class Observed:
     warnings: list[str] = field(default_factory=list)
 
     def mean(self) -> np.ndarray:
-        """Return the mean over all ways of looking: float64 [K, 6]."""
+        """Return the mean over all variants: float64 [K, 6]."""
         return self.probabilities.mean(axis=(1, 2))
 
 
-def find_checkpoints(named: Sequence[Path]) -> list[Path]:
-    """Return the files of weights that are named: files, or folders that hold them.
+def check_faces(faces: str, videos: Path | None) -> None:
+    """Raise UserError where all faces of a frame are asked for, but crops hold the main one."""
+    if faces == "max" and not videos:
+        raise UserError("--faces max needs --videos: 01 crops only the main face.")
 
-    A folder stands for its own model.safetensors; or for what its folder `curriculum` stands for,
-    if it is a whole run's; or for those in the folders right below it (folds, seeds). Raises
-    UserError where one is missing or of a run that has not ended.
+
+def find_checkpoints(named: Sequence[Path]) -> list[Path]:
+    """Return the weight files that --checkpoints names, directly or by their folder.
+
+    A folder stands for its own model.safetensors, or for those in the folders directly below it
+    (folds, seeds). A run folder stands for its folder `curriculum`. Raises UserError where weights
+    are missing, named twice, or of a run that has not ended.
     """
     found: list[Path] = []
     for place in named:
@@ -82,8 +88,8 @@ def find_checkpoints(named: Sequence[Path]) -> list[Path]:
             files = [own] if own.is_file() else sorted(place.glob("*/model.safetensors"))
             if not files:
                 raise UserError(
-                    f"{place} holds no model.safetensors, nor do the folders in it; run "
-                    "04_curriculum.py, or name the weights with --checkpoints."
+                    f"{place} and its folders hold no model.safetensors; run 04_curriculum.py, or "
+                    "name the weights with --checkpoints."
                 )
         found += files
     for path in found:
@@ -95,7 +101,7 @@ def find_checkpoints(named: Sequence[Path]) -> list[Path]:
 
 
 def named(checkpoints: Sequence[Path]) -> str:
-    """Name the files that are averaged, and the folds beside one of them that are not."""
+    """Return the names of the averaged files, and of unused folds beside them."""
     unused = {fold for path in checkpoints for fold in path.parent.glob("fold-*/model.safetensors")}
     beside = sorted({fold.parent.parent for fold in unused - set(checkpoints)})
     text = ", ".join(map(str, checkpoints))
@@ -103,20 +109,37 @@ def named(checkpoints: Sequence[Path]) -> str:
 
 
 def load_ensemble(
-    checkpoints: Sequence[Path], precision: str, flip: bool, shift: float
+    checkpoints: Sequence[Path], precision: str | None, flip: bool, shift: float
 ) -> Ensemble:
-    """Load networks for `predict_crops` and `predict_videos` onto the best device."""
+    """Load the networks onto the best device. precision: a key of PRECISIONS, None for its best."""
     device = best_device()
     networks = [load_classifier(path) for path in checkpoints]
     networks = [(network.to(device), settings) for network, settings in networks]
-    return Ensemble(networks, device, precision, flip, shift)
+    return Ensemble(networks, device, precision or default_precision(), flip, shift)
 
 
-def looks(images: torch.Tensor, flip: bool, shift: float) -> list[list[torch.Tensor]]:
-    """Return the images as test-time augmentation shows them: [F][S], each [B, 3, H, W].
+def record_of(
+    ensemble: Ensemble, checkpoints: Sequence[Path], frame_list: Path | None, settings: dict
+) -> dict:
+    """Return what run.json records about the inputs. settings: as given; the defaults are added."""
+    return {
+        "settings": settings
+        | {
+            "checkpoints": list(map(str, checkpoints)),
+            "frame_list": str(frame_list) if frame_list else None,
+            "mixed_precision": ensemble.precision,
+        },
+        "weights_sha256": {str(path): file_digest(path) for path in checkpoints},
+        "frame_list_sha256": file_digest(frame_list) if frame_list else None,
+        **provenance(ensemble.device),
+    }
 
-    F: as they are, mirrored. S: in place, then moved by `shift` of their side left, right, up and
-    down, at least one pixel; the edge is repeated.
+
+def variants(images: torch.Tensor, flip: bool, shift: float) -> list[list[torch.Tensor]]:
+    """Return the images for test-time augmentation: [F][S], each [B, 3, H, W].
+
+    F: unchanged, mirrored. S: in place, then moved by `shift` of their side, at least one pixel,
+    left, right, up and down; the edge is repeated.
     """
     shifted = [images]
     if shift:
@@ -141,12 +164,12 @@ def face_probabilities(ensemble: Ensemble, size: int, images: torch.Tensor) -> n
         if settings["image_size"] != size:
             continue
         face = normalise(images, settings["mean"], settings["std"])
-        rows = []
-        for views in looks(face, ensemble.flip, ensemble.shift):
+        by_flip = []  # F of [B, S, 6]
+        for shifted in variants(face, ensemble.flip, ensemble.shift):
             with torch.autocast(kind, PRECISIONS[precision], enabled=precision != "no"):
-                logits = [network(view) for view in views]  # S of [B, 6]
-            rows.append(torch.stack([torch.sigmoid(one.float()) for one in logits], dim=1))
-        total = total + torch.stack(rows, dim=1).double().cpu().numpy()
+                logits = [network(one) for one in shifted]  # S of [B, 6]
+            by_flip.append(torch.stack([torch.sigmoid(one.float()) for one in logits], dim=1))
+        total = total + torch.stack(by_flip, dim=1).double().cpu().numpy()
     if not np.isfinite(total).all():
         raise UserError("The network's output is not finite; try --mixed-precision no.")
     return total
@@ -157,12 +180,12 @@ def predict_crops(
 ) -> Observed:
     """Predict the crops that 01 has prepared.
 
-    frames: rows of `read_frames`; those without an image are frames without a face. The crops are
-    read once for all networks of one input size. Crops that cannot be read count as no face.
+    frames: rows of `read_frames`; no image means no face. Crops are read once for all networks of
+    the same input size. An unreadable crop counts as no face and costs a warning.
     """
     faces = frames[frames["image"] != ""].reset_index(drop=True)
     store = ImageStore(root, faces["image"].tolist())
-    total = np.zeros((len(faces), *_looks_shape(ensemble), len(BASIC)))
+    total = np.zeros((len(faces), *_variants_shape(ensemble), len(BASIC)))
     readable = np.ones(len(faces), dtype=bool)
     bar = progress_bar("predict", "img", len(store) * len(ensemble.sizes))
     for size in ensemble.sizes if len(store) else []:
@@ -175,7 +198,7 @@ def predict_crops(
     warnings = []
     if not readable.all():
         warnings.append(
-            f"{(~readable).sum():,} crops cannot be read and count as frames without a face, "
+            f"{(~readable).sum():,} crops cannot be read and count as frames without a face; "
             f"the first is {store.path(int(np.flatnonzero(~readable)[0]))}."
         )
     images = faces.loc[readable, "image"].tolist()
@@ -197,16 +220,17 @@ def predict_videos(
     threads: int,
     everyone: bool,
 ) -> Observed:
-    """Predict videos as they are decoded: only numbers are kept, and small pictures in `folder`.
+    """Predict videos while they are decoded; only numbers and small pictures are kept.
 
-    everyone: the maximum over all faces of a frame, emotion by emotion, instead of the main face.
-    Videos that cannot be read cost a warning; raises UserError where none can.
+    folder: for the pictures. everyone: take the maximum over all faces of a frame, emotion by
+    emotion, instead of the main face. Unreadable videos cost a warning; raises UserError where all
+    are unreadable.
     """
-    # Here, because whoever predicts prepared crops needs neither decoder nor detector.
+    # Here, because prepared crops need neither decoder nor detector.
     from common.submission.streaming import VideoEnd, stream_faces
 
     pictures, keys, parts, decoded, warnings = PictureFile(folder), [], [], {}, []
-    shape = (*_looks_shape(ensemble), len(BASIC))
+    shape = (*_variants_shape(ensemble), len(BASIC))
     with progress_bar("videos", "video", len(paths)) as bar:
         for item in stream_faces(
             paths, ensemble.sizes, batch_size=batch_size, everyone=everyone, threads=threads
@@ -240,10 +264,10 @@ def predict_videos(
         faces[["video", "frame"]],
         probabilities,
         decoded,
-        lambda row: data_address(pictures.read(places[row])),
+        lambda row: data_url(pictures.read(places[row])),
         warnings,
     )
 
 
-def _looks_shape(ensemble: Ensemble) -> tuple[int, int]:
+def _variants_shape(ensemble: Ensemble) -> tuple[int, int]:
     return (2 if ensemble.flip else 1, 5 if ensemble.shift else 1)

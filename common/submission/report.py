@@ -1,12 +1,12 @@
-"""The report of a submission as one HTML file; `report_template.html` beside it is its page.
+"""The report of a submission as one HTML file, made from `report_template.html` beside this module.
 
-For every kind of colour vision: cividis for amounts, Okabe and Ito's colours for classes, and each
-class also by two letters.
+It reads the same with every kind of colour vision: cividis for amounts, Okabe and Ito's colours for
+classes, and two letters for each class.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,21 +18,20 @@ from matplotlib.colors import to_hex, to_rgb
 
 from common.emotions import CHALLENGE
 from common.metrics import divergence
-from common.pictures import INK, pixels, save_confusion, save_curves
+from common.pictures import INK, pixels
 from common.script.files import whole_file
-from common.submission.files import DATABASE_COUNTS, locate
-
-__all__ = ["save_confusion", "save_curves", "write_report"]
+from common.submission.decision import PUBLISHED
+from common.submission.scoring import NAMES, class_counts
 
 TEMPLATE = Path(__file__).with_name("report_template.html")
 CODES = tuple("".join(word[0] for word in name.split("_")) for name in CHALLENGE)  # FS, HS, …
-# Okabe & Ito's palette, without black: apart for every kind of colour vision.
+# Okabe & Ito's palette without black: distinct with every kind of colour vision.
 FILLS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 CIVIDIS = colormaps["cividis"](np.arange(256))[:, :3]  # [256, 3], 0..1
 INKS = tuple("#fff" if fill == "#0072B2" else "#111" for fill in FILLS)
-COLUMNS = 480  # of a timeline; longer videos are thinned, so that the file stays small
-VIDEOS = 300  # shown; the tables beside the report hold all
-PEAKS = 4  # faces shown beside a video's timeline
+COLUMNS = 480  # of a timeline; longer videos are thinned to keep the file small
+VIDEOS = 300  # shown; the tables beside the report hold all of them
+PEAKS = 4  # faces shown below a video's timeline
 LABELLED_RUN = 0.07  # of the width; shorter runs have no room for their two letters
 
 
@@ -48,20 +47,17 @@ def write_report(
 ) -> None:
     """Write the report of a submission: one HTML file that opens offline, without scripts.
 
-    table: of `decision.decide`, N rows. picture: of the face in a row as a data address, or empty;
-    asked only for rows with a face. truth: int [N], class or -1. score: of `metrics.summarise`.
-    record: as in run.json, of which settings, warnings and versions are shown.
+    table: of `decision.decide`, N rows. picture: the face in a row as a data URL, or ""; called
+    only for rows with a face. truth: int [N], class or -1. score: of `metrics.summarise`. record:
+    as in run.json; settings, warnings and versions are shown.
     """
     record = record or {}
     scores = table[list(CHALLENGE)].to_numpy()
-    decision = table["decision"].to_numpy()
     top_score = float(scores.max())
-    counts = np.bincount(decision, minlength=len(CHALLENGE))
-    published = np.asarray(DATABASE_COUNTS) / sum(DATABASE_COUNTS)
-    names = [name.replace("_", " ") for name in CHALLENGE]
+    counts = class_counts(table)
     by_video = list(table.groupby("video", sort=False).indices.items())
     faceless = int((table["face"] == 0).sum())
-    gap = divergence(counts, published)
+    gap = divergence(counts, PUBLISHED)
     content = {
         "title": title,
         "subtitle": f"{len(table):,} frames of {len(by_video):,} video"
@@ -77,16 +73,16 @@ def write_report(
         ],
         "classes": [
             {"name": name, "code": code, "fill": fill, "ink": ink}
-            for name, code, fill, ink in zip(names, CODES, FILLS, INKS, strict=True)
+            for name, code, fill, ink in zip(NAMES, CODES, FILLS, INKS, strict=True)
         ],
         "frames": len(table),
         "warnings": list(record.get("warnings", ())),
         "divergence": gap,
         "distribution": [
             {"name": name, "count": int(count), "share": count / len(table), "published": share}
-            for name, count, share in zip(names, counts, published, strict=True)
+            for name, count, share in zip(NAMES, counts, PUBLISHED, strict=True)
         ],
-        "widest": float(max(counts.max() / len(table), published.max())),
+        "widest": float(max(counts.max() / len(table), PUBLISHED.max())),
         "has_truth": truth is not None,
         "videos": [
             _timeline(
@@ -106,7 +102,7 @@ def write_report(
         "galleries": _galleries(table, scores, picture, truth),
         "records": _records(record),
         "score": score,
-        **(_score_content(score, names) if score else {}),
+        **(_score_content(score) if score else {}),
     }
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(content)
@@ -114,9 +110,9 @@ def write_report(
         file.write(page)
 
 
-def _score_content(score: dict, names: Sequence[str]) -> dict:
+def _score_content(score: dict) -> dict:
     columns = ("f1", "precision", "recall", "support")
-    matrix, constant = np.asarray(score["confusion"]), names[score["constant_class"]]
+    matrix, constant = np.asarray(score["confusion"]), NAMES[score["constant_class"]]
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     return {
         "references": [
@@ -129,7 +125,7 @@ def _score_content(score: dict, names: Sequence[str]) -> dict:
         ],
         "per_class": [
             {"name": name, **{key: score[key][index] for key in columns}}
-            for index, name in enumerate(names)
+            for index, name in enumerate(NAMES)
         ],
         "confusion": [
             [
@@ -147,7 +143,7 @@ def _score_content(score: dict, names: Sequence[str]) -> dict:
 
 
 def _records(record: dict) -> dict[str, dict]:
-    """Return what the page tells of the run, by heading."""
+    """Return what the page says about the run, by heading."""
     if not record:
         return {}
     made = {"weights": "; ".join(f"{k} {v}" for k, v in record["weights_sha256"].items())}
@@ -216,7 +212,7 @@ def _peaks(table: pd.DataFrame, scores: np.ndarray, picture: Callable[[int], str
 
 
 def _strip(name: str, classes: np.ndarray) -> dict:
-    """A band of class colours, with the class's letters in every run that has room for them."""
+    """Return a band of class colours, with the class's letters in every run that has room."""
     edges = np.flatnonzero(np.diff(classes, prepend=-2, append=-2))
     runs = [
         {
@@ -233,7 +229,7 @@ def _strip(name: str, classes: np.ndarray) -> dict:
 
 
 def _marks(name: str, marked: np.ndarray) -> dict:
-    """A band with dark places, or none at all."""
+    """Return a band that is dark at the marked places, or nothing where there are none."""
     palette = [to_rgb("#eef1f4"), to_rgb(INK)]
     return {"name": name, "picture": pixels(marked[None], palette) if marked.any() else None}
 
@@ -243,8 +239,8 @@ def _galleries(
     scores: np.ndarray,
     picture: Callable[[int], str],
     truth: np.ndarray | None,
-) -> list[dict]:
-    """Choose frames to look at: the surest of each class, and the most doubtful ones."""
+) -> dict[str, list[dict]]:
+    """Choose the frames with the largest margins of each class, and those with the smallest."""
     ordered = np.sort(scores, axis=1)
     margin = ordered[:, -1] - ordered[:, -2]
     decision, video = table["decision"].to_numpy(), table["video"].to_numpy()
@@ -256,17 +252,12 @@ def _galleries(
     # Seven in a row on a wide page: the surest of each class, then the next.
     surest = [pair[rank] for rank in range(2) for pair in pairs if len(pair) > rank]
     doubtful = _of_different_videos(seen[np.argsort(margin[seen], kind="stable")], video, 14)
-    groups = (
-        ("The surest frames", "Two of each class, from different videos, with the largest margin "
-         "of the best score over the second.", surest),
-        ("The most doubtful frames", "The smallest margin, one frame a video.", doubtful),
-    )  # fmt: skip
-    galleries = []
-    for title, note, rows in groups:
-        faces = [
+    galleries = {"surest": surest, "doubtful": doubtful}
+    return {
+        name: [
             {
                 "picture": address,
-                "location": locate(video[row], table["frame"].iloc[row]),
+                "location": table["image_location"].iloc[row],
                 "decision": int(decision[row]),
                 "margin": margin[row],
                 "truth": int(truth[row]) if truth is not None and truth[row] >= 0 else None,
@@ -274,9 +265,8 @@ def _galleries(
             for row in rows
             if (address := picture(row))
         ]
-        if faces:
-            galleries.append({"title": title, "note": note, "faces": faces})
-    return galleries
+        for name, rows in galleries.items()
+    }
 
 
 def _of_different_videos(rows: np.ndarray, video: np.ndarray, count: int) -> list[int]:

@@ -96,7 +96,6 @@ def observe(
     source: Source,
     ensemble: Ensemble,
     folder: Path,
-    *,
     batch_size: int | None = None,
     workers: int | None = None,
     everyone: bool = False,

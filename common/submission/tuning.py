@@ -1,8 +1,9 @@
-"""Settings of the decision chosen on labelled videos, and an honest estimate of what they bring."""
+"""Choose the settings of the decision on labelled videos, and estimate their gain without bias."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,37 +12,39 @@ from pathlib import Path
 
 import numpy as np
 
-from common.emotions import CHALLENGE
+from common.emotions import CHALLENGE, RULES
 from common.metrics import f1_of_confusion
 from common.script.files import UserError, whole_file
-from common.submission.decision import Decision, Timelines, class_scores
-from common.submission.files import Truth, split_location
+from common.submission.decision import SMOOTHINGS, Decision, Timelines, class_scores
+from common.submission.files import split_location
+from common.submission.scoring import Truth, read_truth
+from common.submission.sources import Source
 
 WIDTHS = (5, 9, 15, 25, 49)  # frames; at 25 frames a second, 0.2 to 2 seconds
-RULES = ("sum", "geometric", "harmonic")
 STRENGTHS = (0.0, 0.5, 1.0)
 FOLDS = 5
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One point of the grid."""
+    """One point of the grid. flip: whether mirror images are averaged."""
 
     decision: Decision
     flip: bool
 
     def flags(self) -> dict[str, object]:
-        """Return it as the script's settings, by their names."""
+        """Return the script's settings by name."""
         return {**vars(self.decision), "flip": self.flip}
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """What tuning found: macro-F1 over the same labelled frames, each.
+    """What tuning found; every macro-F1 is over the same labelled frames.
 
-    best: the grid's maximum, on the very frames it was chosen on, and so too high. held_out: each
-    fold's videos decided with what was best on the others. given: without any choice. chosen: the
-    best setting, or the given one where choosing did not help on held-out videos.
+    best: the maximum of the grid; its F1 is too high, being that of the frames it was chosen on.
+    held_out: each fold's videos, decided with the best setting of the other folds. given: the
+    script's own settings. chosen: the best, or the given where choosing does not help on held-out
+    videos. settings: size of the grid. ranking: its five best.
     """
 
     given: Setting
@@ -58,20 +61,21 @@ class Tuned:
 def tuning_frames(
     truth: dict[str, Truth], listed: Sequence[str] | None, path: Path
 ) -> dict[str, int]:
-    """Return the class of each frame that may be tuned on: marked train or val, or not marked.
+    """Return the class of each frame that may be used for tuning: all that are not test.
 
-    listed: the frames of the challenge's list, which count as test unless they are marked train or
-    val. Videos with a frame marked test are left out whole, for their frames resemble each other.
-    Raises UserError where the table labels listed frames without a mark, or nothing is left.
+    listed: the frames of the challenge's list; they count as test unless marked train or val. A
+    video with a frame marked test is left out whole, because its frames resemble each other.
+    Raises UserError where the table labels listed frames without a mark, or leaves fewer than two
+    videos.
     """
     if listed is not None:
         unmarked = [location for location in listed if location in truth]
         unmarked = [location for location in unmarked if truth[location].split == ""]
         if unmarked:
             raise UserError(
-                f"{path} labels {len(unmarked):,} frames of the list that is to be predicted, "
-                f"such as {unmarked[0]}; settings are not tuned on the frames they are judged by. "
-                "If these are labelled data of your own, add a column split with train or val."
+                f"{path} labels {len(unmarked):,} frames of the list to predict, such as "
+                f"{unmarked[0]}; settings are not tuned on the frames they are judged by. If these "
+                "are your own labelled data, add a column split with train or val."
             )
     test = {split_location(place)[0] for place, known in truth.items() if known.split == "test"}
     usable = {
@@ -82,35 +86,50 @@ def tuning_frames(
     if len({split_location(place)[0] for place in usable}) < 2:
         raise UserError(
             f"{path} labels fewer than two videos that are there and not marked test; tuning needs "
-            "some to choose on and others to judge by."
+            "some to choose the settings and others to judge them."
         )
     return usable
 
 
+def labelled_part(source: Source, path: Path) -> tuple[Source, dict[str, int]]:
+    """Return the part of the source that can be tuned on, and the class 0..6 of its frames.
+
+    path: of the truth table. Prints a warning for each labelled video that is not there: it would
+    count as one without a face, wrong under every setting. Raises UserError as `tuning_frames`.
+    """
+    truth = read_truth(path)
+    absent = source.absent(list(truth))
+    for name in absent:
+        print(
+            f"warning: {path} labels {name}, which is not among the videos: left out.",
+            file=sys.stderr,
+        )
+    truth = {k: known for k, known in truth.items() if split_location(k)[0] not in absent}
+    usable = tuning_frames(truth, source.locations, path)
+    return source.only({split_location(place)[0] for place in usable}), usable
+
+
 def grid(flips: Sequence[bool]) -> Iterator[Setting]:
-    """Yield all settings, the plainest first: of equals, that one is chosen."""
-    smoothings = [("none", 1), *product(("box", "gaussian", "median"), WIDTHS)]
+    """Yield all settings, the plainest first: it wins a tie."""
+    smoothings = [("none", 1), *product([kind for kind in SMOOTHINGS if kind != "none"], WIDTHS)]
     for (smooth, width), rule, strength, flip in product(smoothings, RULES, STRENGTHS, flips):
         yield Setting(Decision(smooth, width, rule, strength), flip)
 
 
 def tune(
-    timelines: Timelines,
-    looks: np.ndarray,
-    truth: np.ndarray,
-    given: Setting,
-    seed: int,
+    timelines: Timelines, probabilities: np.ndarray, truth: Sequence[int], given: Setting, seed: int
 ) -> Tuned:
-    """Try the grid on labelled frames.
+    """Try the whole grid on labelled frames.
 
-    timelines: of N frames. looks: float [K, F, 6], the faces' probabilities as they are and (F =
-    2) mirrored. truth: int [N], class 0..6, or -1. Folds hold whole videos, stratified by their
+    timelines: of N frames. probabilities: float [K, F, 6], of the faces and, with F = 2, of their
+    mirror images. truth: N classes 0..6, or -1. Folds hold whole videos, stratified by their
     most frequent class.
     """
     member = np.unique(timelines.listed["video"], return_inverse=True)[1]  # [N], of videos
-    settings = [given, *grid([False, True][: looks.shape[1]])]
-    # Confusion of each setting in each video: any union of videos is then a sum.
-    decisions = _decisions(timelines, looks, settings)
+    truth = np.asarray(truth)
+    settings = [given, *grid([False, True][: probabilities.shape[1]])]
+    # [settings, videos, 7, 7]: the confusion of any set of videos is a sum.
+    decisions = _decisions(timelines, probabilities, settings)
     cells = np.stack([_confusions(decision, truth, member) for decision in decisions])
     f1 = _macro(cells.sum(axis=1))  # [settings]
     best = int(f1[1:].argmax()) + 1
@@ -140,13 +159,13 @@ def _macro(matrices: np.ndarray) -> np.ndarray:
 
 
 def _decisions(
-    timelines: Timelines, looks: np.ndarray, settings: Sequence[Setting]
+    timelines: Timelines, probabilities: np.ndarray, settings: Sequence[Setting]
 ) -> Iterator[np.ndarray]:
-    """Yield the classes that each setting gives the frames: int64 [N]."""
+    """Yield the classes of the frames under each setting: int64 [N]."""
 
-    @lru_cache(maxsize=2)  # neighbours in the grid share it
+    @lru_cache(maxsize=2)  # shared by neighbours in the grid
     def filled(flip: bool, smooth: str, width: int) -> np.ndarray:
-        return timelines.fill(looks[:, : 1 + flip].mean(axis=1), smooth, width)
+        return timelines.fill(probabilities[:, : 1 + flip].mean(axis=1), smooth, width)
 
     for setting in settings:
         how = setting.decision
@@ -156,7 +175,7 @@ def _decisions(
 
 
 def _confusions(decision: np.ndarray, truth: np.ndarray, member: np.ndarray) -> np.ndarray:
-    """Return the confusion matrix of each video: int32 [videos, 7, 7], rows are truth."""
+    """Return the confusion matrix of each video: int32 [videos, 7, 7], rows are the truth."""
     classes, known = len(CHALLENGE), truth >= 0
     place = (member * classes + np.maximum(truth, 0)) * classes + decision
     counts = np.bincount(place[known], minlength=(member.max() + 1) * classes**2)
@@ -164,7 +183,7 @@ def _confusions(decision: np.ndarray, truth: np.ndarray, member: np.ndarray) -> 
 
 
 def _folds(support: np.ndarray, seed: int) -> np.ndarray:
-    """Deal the videos to folds, those of one most frequent class evenly: int [videos].
+    """Return the fold of each video, int [videos], stratified by its most frequent class.
 
     support: int [videos, 7], labelled frames of each class.
     """
@@ -178,22 +197,19 @@ def _folds(support: np.ndarray, seed: int) -> np.ndarray:
 
 
 def describe(tuned: Tuned, on: str) -> str:
-    """Return what was tried and what it is worth, in words. on: what it was tuned on."""
-    verdict = (
-        f"Chosen: {_words(tuned.best)}."
-        if tuned.chosen == tuned.best
-        else "Choosing did not help on held-out videos: the settings given stay."
-    )
-    rows = [f"  {f1:.4f}  {_words(setting)}" for setting, f1 in tuned.ranking]
+    """Return the result in words. on: what was tuned on."""
+    verdict = "Tuning did not help on held-out videos: the given settings stay."
+    if tuned.chosen == tuned.best:
+        verdict = f"Chosen: {_words(tuned.best)}."
     return "\n".join(
         [
-            f"Tuned on {on}; none of a video marked test.",
-            f"macro-F1 of the first of {tuned.settings} settings:",
-            *rows,
-            f"macro-F1 {tuned.given_f1:.4f} with the settings given ({_words(tuned.given)})",
+            f"Tuned on {on}; no video with a frame marked test.",
+            f"macro-F1 of the best of {tuned.settings} settings:",
+            *(f"  {f1:.4f}  {_words(setting)}" for setting, f1 in tuned.ranking),
+            f"macro-F1 {tuned.given_f1:.4f} with the given settings ({_words(tuned.given)})",
             f"macro-F1 {tuned.best_f1:.4f} with the best, on the frames it was chosen on: too high",
-            f"macro-F1 {tuned.held_out_f1:.4f} on held-out videos, each decided with what was best "
-            f"on the others ({tuned.folds} folds): what to expect of tuning",
+            f"macro-F1 {tuned.held_out_f1:.4f} on held-out videos, each decided with the best "
+            f"setting of the other folds ({tuned.folds} folds): expect this of tuning",
             verdict,
         ]
     )
@@ -209,22 +225,22 @@ def _words(setting: Setting) -> str:
 
 
 def write_tuned(path: str | Path, tuned: Tuned, on: str, record: dict) -> None:
-    """Write the chosen settings as a recipe for `--config`, and what they were chosen on.
+    """Write the chosen settings as a recipe for `--config`, with comments on their origin.
 
-    record: of the run, for the digests of the weights.
+    record: as in run.json, for the digests of the weights.
     """
     weights = (
         f"{name} (SHA-256 {digest[:16]}…)" for name, digest in record["weights_sha256"].items()
     )
     comments = [
-        f"Tuned on {on}, none of a video marked test.",
+        f"Tuned on {on}, no video with a frame marked test.",
         f"Weights: {'; '.join(weights)}.",
         f"Macro-F1 {tuned.held_out_f1:.4f} on held-out videos, {tuned.given_f1:.4f} untuned;",
-        f"the maximum of {tuned.settings} settings on the same frames, which is too high, "
-        f"{tuned.best_f1:.4f}.",
+        f"{tuned.best_f1:.4f} is the maximum of {tuned.settings} settings, too high because it "
+        "was chosen on the same frames.",
     ]
     lines = [f"# {' '.join(comment.splitlines())}" for comment in comments] + ["[predict_submit]"]
     for key, value in tuned.chosen.flags().items():
-        lines.append(f"{key} = {json.dumps(value)}")  # strings, numbers and booleans as in TOML
+        lines.append(f"{key} = {json.dumps(value)}")  # these types look the same in TOML
     with whole_file(path, "w") as file:
         file.write("\n".join(lines) + "\n")

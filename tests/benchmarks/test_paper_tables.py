@@ -22,6 +22,7 @@ from common.manifest import hold_out, read_manifest
 from common.networks.classifier import create_classifier, create_encoder
 from common.networks.weights import save_model
 from common.script.files import UserError
+from common.submission.files import locate
 
 
 @pytest.fixture
@@ -194,7 +195,7 @@ def test_the_frames_a_model_is_surest_of_become_compounds(tmp_path):
         shutil.copy(image, prepared / name)
         lines.append(f"{video},{number},{name if found else ''},,")
     (prepared / "frames.csv").write_text("\n".join(lines) + "\n")
-    seen = pd.DataFrame(frames, columns=["video", "frame"])
+    seen = pd.DataFrame({"image_location": [locate(*frame) for frame in frames]})
     seen[list(CHALLENGE)] = 0.1
     decisions = np.array([0] * 8 + [6] * 4)
     for row, decision in enumerate(decisions):  # from the surest down, in each class

@@ -72,4 +72,7 @@ def predict(start, crops, out, *more):
 
 
 def read_probabilities(out) -> pd.DataFrame:
-    return pd.read_csv(out / "submission" / "probabilities.csv", dtype={"video": str})
+    """Return probabilities.csv as pandas reads it, with the video and frame of each location."""
+    table = pd.read_csv(out / "submission" / "probabilities.csv")
+    places = table["image_location"].str.extract(r"(?P<video>.+)/(?P<frame>\d+)\.jpg")
+    return table.join(places.astype({"frame": int}))

@@ -28,7 +28,8 @@ from common.script.config import make_parser, parse_arguments
 from common.script.files import UserError
 from common.script.flags import COMMON
 from common.submission.checking import check_submission, is_valid
-from common.submission.files import read_frame_list, read_submission, read_truth
+from common.submission.files import read_frame_list, read_submission
+from common.submission.scoring import read_truth
 from common.submission.sources import read_frames
 
 SHARED = settings(

@@ -155,11 +155,11 @@ def test_table_of_predictions_holds_scores_and_decision():
     assert table["decision"].tolist() == [6, 1, 1]
     assert table["Sadly_Angry"].tolist() == pytest.approx([1.5, 0.0, 0.0])
     assert table["p_Happiness"].tolist() == [0.0, 0.5, 0.5]
-    assert list(table.columns[3:9]) == [f"p_{name}" for name in BASIC]
-    assert list(table.columns[9:16]) == list(CHALLENGE)
-    assert table[["video", "frame", "face"]].to_numpy().tolist() == [
-        ["01", 1, 1], ["01", 2, 1], ["01", 3, 0]
-    ]  # fmt: skip
+    assert table["class_name"].tolist() == [CHALLENGE[6], CHALLENGE[1], CHALLENGE[1]]
+    assert list(table.columns[6:]) == [*(f"p_{name}" for name in BASIC), *CHALLENGE]
+    assert table["image_location"].tolist() == LOCATIONS[:3]
+    assert table[["video", "frame"]].to_numpy().tolist() == [["01", 1], ["01", 2], ["01", 3]]
+    assert table["face"].tolist() == [1, 1, 0]
 
 
 def test_prior_correction_moves_the_decisions_to_the_published_shares():

@@ -5,6 +5,7 @@ import re
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from helpers.predicting import LISTED, LOCATIONS, MEAN, SCRIPT, STD, predict, read_probabilities
@@ -76,6 +77,18 @@ def test_the_lists_own_order_is_kept_whatever_it_is(crops, tmp_path, capsys):
     assert list(found[1]) == order and found[0] == found[1]
 
 
+def test_probabilities_join_the_frame_list_as_pandas_reads_both(crops, tmp_path, capsys):
+    assert predict(call(capsys), crops, tmp_path)[0] == 0
+    table = pd.read_csv(tmp_path / "submission" / "probabilities.csv")
+    assert list(table.columns[:4]) == ["image_location", "decision", "class_name", "face"]
+    submission = pd.read_csv(tmp_path / "submission" / "predictions.txt", index_col=False)
+    submission = submission.iloc[:, :2].set_axis(["image_location", "submitted"], axis=1)
+    joined = submission.merge(table, on="image_location")  # a column of `01` would be read as 1
+    assert joined["image_location"].tolist() == LOCATIONS
+    assert joined["decision"].tolist() == joined["submitted"].tolist()
+    assert joined["class_name"].tolist() == [CHALLENGE[index] for index in joined["decision"]]
+
+
 def test_checkpoints_are_averaged_and_mirroring_can_be_left_out(crops, tmp_path, capsys):
     files = [crops / name / "curriculum" / "model.safetensors" for name in ("run", "other")]
     status, _, complaints = predict(
@@ -119,7 +132,7 @@ def test_a_score_over_frames_to_tune_on_says_that_it_is_no_test_score(crops, tmp
     status, output, _ = predict(call(capsys), crops, tmp_path, "--truth", truth)
     score = json.loads((tmp_path / "submission" / "score.json").read_text())
     assert status == 0 and 0 < score["not_test"] < score["frames"]
-    assert f"{score['not_test']} of them marked train or val: no test score" in output
+    assert f"{score['not_test']} of them marked train or val: not a test score" in output
 
 
 def test_truth_changes_nothing_but_the_score(crops, tmp_path, capsys):

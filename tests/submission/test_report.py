@@ -13,10 +13,10 @@ from PIL import Image
 
 from common import metrics
 from common.emotions import CHALLENGE, multi_hot, parse_labels
-from common.pictures import thumbnail
+from common.pictures import save_confusion, save_curves, thumbnail
 from common.submission import decision
 from common.submission import files as submission
-from common.submission.report import save_confusion, save_curves, write_report
+from common.submission.report import write_report
 
 
 def make_submission(videos=4, length=50, seed=0):

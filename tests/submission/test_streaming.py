@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from helpers.drawn import scene, write_video
-from helpers.predicting import make_checkpoint
+from helpers.predicting import make_checkpoint, read_probabilities
 from helpers.toy_world import ROOT, call, script
 from PIL import Image
 
@@ -53,12 +53,8 @@ def predict(start, world, out, *more):
     )  # fmt: skip
 
 
-def table_of(out: Path) -> pd.DataFrame:
-    return pd.read_csv(out / "submission" / "probabilities.csv", dtype={"video": str})
-
-
 def probabilities_of(out: Path) -> np.ndarray:
-    return table_of(out)[[f"p_{name}" for name in BASIC]].to_numpy()
+    return read_probabilities(out)[[f"p_{name}" for name in BASIC]].to_numpy()
 
 
 def test_raw_videos_give_what_prepared_crops_give_but_for_jpeg(world, tmp_path, capsys):
@@ -80,7 +76,7 @@ def test_raw_videos_give_what_prepared_crops_give_but_for_jpeg(world, tmp_path, 
         "--smooth", "none",
     )  # fmt: skip
     assert status == 0, complaints
-    raw, crops = table_of(tmp_path / "raw"), table_of(tmp_path / "crops")
+    raw, crops = read_probabilities(tmp_path / "raw"), read_probabilities(tmp_path / "crops")
     assert raw["face"].tolist() == [1] * 4 + [0] * 2 + [1] * 5 + [0] * 3 + [1] * 7
     pd.testing.assert_frame_equal(raw, crops, atol=2e-6, rtol=0)
     assert len(np.unique(raw["p_Fear"])) > 14  # the numbers differ from frame to frame
@@ -126,17 +122,17 @@ def test_maximum_over_faces_is_that_of_each_emotion_over_all_faces(world, tmp_pa
                 expected[number] = torch.sigmoid(network((images - mean) / std)).numpy().max(axis=0)
             pairs += len(crops) == 2
     assert pairs > 4
-    found = table_of(tmp_path).query("video == '01' and face == 1").set_index("frame")
+    found = read_probabilities(tmp_path).query("video == '01' and face == 1").set_index("frame")
     assert found.index.tolist() == list(expected) and len(expected) == 9
     columns = [f"p_{name}" for name in BASIC]
     np.testing.assert_allclose(found[columns], list(expected.values()), atol=1e-5)
 
 
-def test_looks_are_the_image_mirrored_and_moved_with_its_edge_repeated():
+def test_variants_are_the_image_mirrored_and_moved_with_its_edge_repeated():
     images = torch.rand(2, 3, 20, 20)
-    plain = inference.looks(images, flip=False, shift=0.0)
+    plain = inference.variants(images, flip=False, shift=0.0)
     assert len(plain) == 1 and len(plain[0]) == 1 and plain[0][0] is images
-    still, mirrored = inference.looks(images, flip=True, shift=0.1)  # two of 20 pixels
+    still, mirrored = inference.variants(images, flip=True, shift=0.1)  # two of 20 pixels
     assert len(still) == len(mirrored) == 5
     left, right, up, down = still[1:]
     torch.testing.assert_close(left[..., :18], images[..., 2:])
@@ -191,7 +187,7 @@ def test_videos_that_cannot_be_read_cost_a_warning_and_nothing_else(world, tmp_p
         assert name in complaints
     lines = (tmp_path / "submission" / "predictions.txt").read_text().splitlines()
     assert [line.split(",")[0] for line in lines[1:]] == rows
-    table = table_of(tmp_path)
+    table = read_probabilities(tmp_path)
     assert table["face"].tolist() == [1, 1] + [0] * 10
     assert set(table["decision"][2:]) == {1}
 
@@ -221,7 +217,7 @@ def test_odd_videos_are_read(tmp_path, world, capsys):
                 container.mux(stream.encode(frame))
             container.mux(stream.encode())
     assert predict(call(capsys), world, tmp_path, "--videos", videos)[0] == 0
-    table = table_of(tmp_path)
+    table = read_probabilities(tmp_path)
     assert table[["video", "frame", "face"]].to_numpy().tolist() == [
         [name, frame, 1] for name in ("deep", "odd") for frame in (1, 2, 3)
     ]

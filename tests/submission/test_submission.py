@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from common.script.files import UserError
 from common.submission import files as submission
 from common.submission.checking import check_submission, is_valid
+from common.submission.scoring import read_truth
 
 HEADER = (
     "image_location,Fearfully_Surprised,Happily_Surprised,Sadly_Surprised,Disgustedly_Surprised,"
@@ -162,7 +163,7 @@ def test_check_finds_any_moved_lost_or_doubled_row(bench, data):
     "change, what, example",
     [
         (lambda t: t.replace(b"01/00002.jpg,1\n", b""), "missing", "01/00002.jpg"),
-        (lambda t: t + b"99/00001.jpg,1\n", "does not have", "line 17"),
+        (lambda t: t + b"99/00001.jpg,1\n", "not in the list", "line 17"),
         (lambda t: t + b"01/00001.jpg,1\n", "more than once", "line 17: 01/00001.jpg, first in"),
         (lambda t: t.replace(b"01/00002.jpg,1", b"01/00002.jpg,7"), "whole number", "line 3: '7'"),
         (lambda t: t.replace(b"01/00002.jpg,1", b"01/00002.jpg,1.0"), "whole number", "line 3"),
@@ -225,7 +226,7 @@ def test_truth_reads_numbers_names_and_frames_not_scored(tmp_path):
         "image_location,label\n01/00001.jpg,6\n01/00002.jpg,Sadly Angry\n01/00003.jpg,-1\n"
         "01/00004.jpg,\n01/00005.jpg,Happily_Surprised\r\n02/00001.jpg,fear+surprise"
     )
-    labels = [known.label for known in submission.read_truth(path).values()]
+    labels = [known.label for known in read_truth(path).values()]
     assert labels == [6, 6, -1, -1, 1, 0]
 
 
@@ -245,4 +246,4 @@ def test_truth_of_wrong_form_is_refused_with_its_line(tmp_path, row):
     path = tmp_path / "truth.csv"
     path.write_text(f"image_location,label\n01/00009.jpg,1\n{row}\n")
     with pytest.raises(UserError, match="line 3"):
-        submission.read_truth(path)
+        read_truth(path)

@@ -16,7 +16,8 @@ from common.emotions import CHALLENGE_PAIRS
 from common.script.files import UserError
 from common.submission import checking, tuning
 from common.submission.decision import Decision, Timelines, decide
-from common.submission.files import Truth, write_submission
+from common.submission.files import write_submission
+from common.submission.scoring import Truth
 
 
 def noisy_videos(noise, videos=14, length=40, seed=0):

@@ -1,0 +1,191 @@
+"""How good a submission is: by the shares of its classes, and by the truth where it is known."""
+
+from __future__ import annotations
+
+import re
+import resource
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from common.emotions import CHALLENGE, challenge_class, parse_labels
+from common.metrics import divergence, summarise
+from common.script.files import UserError, write_csv
+from common.submission.decision import PUBLISHED, Timelines
+from common.submission.files import in_line, rows_of, split_location
+
+NAMES = tuple(name.replace("_", " ") for name in CHALLENGE)
+SPLITS = ("", "train", "val", "test")
+
+
+class Truth(NamedTuple):
+    """What is known of a frame: its class 0..6, or -1; its split as written, or empty."""
+
+    label: int
+    split: str
+
+
+def read_truth(path: str | Path) -> dict[str, Truth]:
+    """Read the true classes of frames by their location.
+
+    A table `image_location,label`, optionally with a third column `split` (train, val or test). A
+    label is 0..6, a compound's name, or -1 or empty where it is not scored. Raises UserError, with
+    the line's number, for another form, an unknown label, or a frame named twice.
+    """
+    truth: dict[str, Truth] = {}
+    columns = ["image_location", "label", "split"]
+    for number, text, fields in rows_of(path):
+        with in_line(path, number):
+            if number == 1:
+                columns = columns[: max(2, len(fields))]
+                if fields != columns:
+                    raise ValueError(
+                        "the header must be image_location,label or image_location,label,split"
+                    )
+                continue
+            if len(fields) != len(columns):
+                raise ValueError(
+                    f"{text[:80]!r} has {len(fields)} fields, the header {len(columns)}"
+                )
+            location, label, split = (*fields, "")[:3]
+            split_location(location)
+            if split.lower() not in SPLITS:
+                raise ValueError(f"the split {split!r} is none of train, val and test")
+            if location in truth:
+                raise ValueError(f"{location} has a label already")
+            truth[location] = Truth(_class_of(label), split.lower())
+    return truth
+
+
+def _class_of(label: str) -> int:
+    if label in ("", "-1"):
+        return -1
+    if re.fullmatch("[0-9]+", label):
+        number = int(label)
+    else:
+        number = challenge_class(" ".join(parse_labels(label)))
+    if not 0 <= number < len(CHALLENGE):
+        raise ValueError(f"{label!r} is none of the seven classes 0..6; leave it empty to skip it")
+    return number
+
+
+def check_truth_exists(path: Path | None) -> None:
+    """Raise UserError where a truth table is named that is not there.
+
+    It is opened only after the submission is written.
+    """
+    if path and not path.is_file():
+        raise UserError(f"There is no truth table {path}.")
+
+
+def score(
+    path: Path | None, locations: list[str], table: pd.DataFrame, seed: int
+) -> tuple[np.ndarray | None, dict | None, str]:
+    """Score the frames whose truth is known.
+
+    path: of the truth table, or None. table: of `decision.decide`, a row a location. Returns the
+    truth, int [N], class or -1; the score as `metrics.summarise` gives it, with not_test, the
+    number of frames marked train or val, on which settings may have been tuned; and the reason why
+    there is no score although a truth was named, or "".
+    """
+    if path is None:
+        return None, None, ""
+    try:
+        known = read_truth(path)
+    except UserError as error:
+        return None, None, str(error)
+    truth = np.array([known[place].label if place in known else -1 for place in locations])
+    scored = truth >= 0
+    if not scored.any():
+        return None, None, f"{path} has a label for none of the predicted frames."
+    decision, videos = table["decision"].to_numpy()[scored], table["video"].to_numpy()[scored]
+    summary = summarise(truth[scored], decision, videos, len(CHALLENGE), seed=seed)
+    places = (place for place, one in zip(locations, scored, strict=True) if one)
+    summary["not_test"] = sum(known[place].split in ("train", "val") for place in places)
+    return truth, summary, ""
+
+
+def score_text(score: dict) -> str:
+    """Return the macro-F1 and its interval in one line."""
+    where = f"{score['frames']:,} frames of {score['groups']} videos"
+    if not score["interval"]:
+        where = f"no interval: {score['frames']:,} frames of one video"
+    else:
+        where = "95 % interval {:.4f} to {:.4f}, {}".format(*score["interval"], where)
+    if score["not_test"]:
+        where += f"; {score['not_test']:,} of them marked train or val: not a test score"
+    return f"macro-F1 {score['macro_f1']:.4f} ({where})"
+
+
+def class_counts(table: pd.DataFrame) -> np.ndarray:
+    """Return the number of frames of each class: int [7]."""
+    return np.bincount(table["decision"], minlength=len(CHALLENGE))
+
+
+def summary_of(table: pd.DataFrame, warnings: list[str], seconds: float) -> dict:
+    """Return the figures of a submission that need no truth, for run.json.
+
+    seconds: since the start of the script.
+    """
+    return {
+        "frames": len(table),
+        "frames_without_face": int((table["face"] == 0).sum()),
+        "class_counts": class_counts(table).tolist(),
+        "divergence_nats": divergence(class_counts(table), PUBLISHED),
+        "warnings": warnings,
+        "wall_s": round(seconds, 1),
+        "frames_per_s": round(len(table) / seconds, 1),
+        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
+
+
+def summary_text(table: pd.DataFrame, summary: dict, unseen: set[str], kept: str) -> str:
+    """Return what 05 prints about a submission: class shares beside the published ones, counts.
+
+    summary: of `summary_of`. unseen: videos that are missing or cannot be read. kept: a line about
+    an earlier submission, or "".
+    """
+    lines = [f"{'class':<24}{'predicted':>10}{'published':>10}"]
+    counts, nats = class_counts(table), summary["divergence_nats"]
+    for name, share, published in zip(NAMES, counts / counts.sum(), PUBLISHED, strict=True):
+        lines.append(f"{name:<24}{share:>9.1%}{published:>10.1%}")
+    lines += [
+        f"Kullback-Leibler divergence {nats:.3f} nats (0: the same shares). On geometric average,",
+        f"a frame's class is {np.exp(nats):.2f} times as frequent here as in the whole database.",
+        f"predicted {len(table):,} frames of {table['video'].nunique():,} videos, "
+        f"{summary['frames_without_face']:,} of them without a face, at "
+        f"{summary['frames_per_s']:.3g} frames/s with start-up",
+    ]
+    if unseen:
+        named = ", ".join(sorted(unseen)[:5])
+        named += f" and {len(unseen) - 5} more" if len(unseen) > 5 else ""
+        fate = "no list names their frames, so the submission does not contain them"
+        if frames := int(table["video"].isin(unseen).sum()):
+            fate = f"{frames:,} frames have nothing but the most frequent class"
+        lines.append(f"not seen   videos missing or unreadable: {named}; {fate}")
+    return "\n".join([*lines, kept] if kept else lines)
+
+
+def write_probabilities(path: Path, table: pd.DataFrame) -> None:
+    """Write the table of `decision.decide` as CSV; image_location stands for video and frame.
+
+    A video column would read back as a number: `01` as 1.
+    """
+    write_csv(path, table.drop(columns=["video", "frame"]), "%.6f")
+
+
+def warnings_of(table: pd.DataFrame, timelines: Timelines) -> list[str]:
+    """Return what a user should know before submitting this."""
+    warnings = [
+        f"Video {name} has no frame with a face: its frames get the database's most frequent "
+        f"class, {CHALLENGE[int(PUBLISHED.argmax())]}."
+        for name in timelines.faceless
+    ]
+    if len(table) > 1 and table["decision"].nunique() == 1:
+        warnings.append(
+            f"All {len(table):,} frames get the same class, {table['class_name'].iloc[0]}: the "
+            "classifier may not have learned, or may not see faces."
+        )
+    return warnings
