@@ -9,7 +9,7 @@ duplicates are left out.
 
 Writes to DATA_DIR/prepared/:
   images/, crops/   the face crops
-  manifest.csv      one row an image (manifest.npz: the same, faster to read)
+  manifest.csv      one row an image
   frames.csv        one row a frame of the challenge
   frame_list.txt    the challenge's list
   skipped.csv       every input that is not used, with the reason

@@ -1,23 +1,23 @@
 """The one table that ties the stages together: schema, reading, writing, checking, folds.
 
-`manifest.csv` has one row an image; see DESIGN.md. 4.5 million rows are read in seconds: from the
-arrays beside the table (common.manifest_arrays), and, where these do not belong to it, from the
-table with names that repeat as categoricals, so that few Python objects are made.
+`manifest.csv` has one row an image. 4.5 million rows are read in seconds: names that repeat become
+categoricals, and a hash becomes a number without ever being a Python object.
 """
 
 from __future__ import annotations
 
 import csv
+import itertools
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from string import hexdigits
 
 import numpy as np
 import pandas as pd
 
-from common import manifest_arrays
-from common.emotions import ALONE, BASIC
-from common.script.files import UserError, file_digest, whole_file
+from common.emotions import ADAPTATION, ALONE, BASIC
+from common.script.files import UserError, whole_file
 
 COLUMNS = (
     "image",  # path relative to the folder of the manifest
@@ -30,10 +30,15 @@ COLUMNS = (
     "height",
     "hash",  # 64-bit perceptual hash
 )
+# A last column, there only if an image has votes: how many people saw each of the eight expressions
+# of ADAPTATION, or how strong it is. Eight numbers, with spaces between; empty for other images.
+VOTES = "votes"
 SPLITS = ("train", "val", "test", "")
 KINDS = ("unlabelled", "single", "compound")
 CATEGORICAL = ("dataset", "split", "kind", "labels", "subject")
-_NUMBERS = {"width": "int32", "height": "int32", "hash": "uint64"}
+# A hash has 16 digits: the 17th byte shows that there are more.
+_TYPES = {name: "category" for name in (*CATEGORICAL, VOTES)}
+_TYPES |= {"image": "str", "width": "int32", "height": "int32", "hash": "S17"}
 
 _ESCAPES = r"^$|^[/\\]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:[/\\]|$)|\0"
 _SINGLE = {*BASIC, *ALONE}
@@ -43,31 +48,23 @@ _COMPOUND = {f"{a} {b}" for a in BASIC for b in BASIC if a < b}
 def read_manifest(path: str | Path) -> pd.DataFrame:
     """Read a manifest: image str, five categoricals, width and height int32, hash uint64.
 
-    Raises UserError for a missing file, a value that is not of its column's type, or what
+    A sixth categorical is `votes`, if the file has that column; the function `votes` reads it.
+    Raises UserError for a missing file, a value that is not of its column's type, or anything that
     check_manifest refuses.
     """
-    path = Path(path)
-    arrays = manifest_arrays.path_of(path)
-    if arrays.is_file() and path.is_file():
-        frame = manifest_arrays.load(arrays, file_digest(path), _collector())
-        if frame is not None:  # anybody may have written them: checked as the table would be
-            check_manifest(frame, path)
-            return frame
-    types = {name: "category" for name in CATEGORICAL}
-    types |= {"image": object, "width": "int32", "height": "int32", "hash": object}
     try:
         with open(path, encoding="utf-8") as file:
-            header = file.readline().rstrip("\r\n").split(",")
-        if tuple(header) != COLUMNS:
+            header = tuple(file.readline().rstrip("\r\n").split(","))
+        if header not in (COLUMNS, (*COLUMNS, VOTES)):
             raise UserError(
                 f"{path}, line 1: the columns are {','.join(header)[:200]!r}, expected "
                 f"{','.join(COLUMNS)}; write it again with 01_prepare_data.py."
             )
         # In one piece: to unite the categories of many pieces takes three times as long.
+        types = {name: _TYPES[name] for name in header}
         frame = pd.read_csv(
             path, dtype=types, keep_default_na=False, na_filter=False, low_memory=False
         )
-        frame["image"] = frame["image"].astype("str")
         frame["hash"] = hashes_from_text(frame["hash"])
     except FileNotFoundError:
         raise UserError(f"There is no manifest {path}; run 01_prepare_data.py first.") from None
@@ -83,28 +80,23 @@ def read_manifest(path: str | Path) -> pd.DataFrame:
 
 
 def write_manifest(path: str | Path, frame: pd.DataFrame | Iterable[pd.DataFrame]) -> None:
-    """Check a manifest and write it whole, hashes as 16 hex digits, and its arrays beside it.
+    """Check a manifest and write it whole, hashes as 16 hex digits.
 
-    frame: the table, or its parts, so that it need not be held at once; that no image stands in
-    two parts is then up to the caller.
+    frame: the table, or its parts, so that it need not be in memory at once. All parts have the
+    column `votes`, or none. The caller makes sure that no image is in two parts.
     """
-    parts = [frame] if isinstance(frame, pd.DataFrame) else frame
-    path, collector, rows = Path(path), _collector(), 0
+    parts = iter([frame] if isinstance(frame, pd.DataFrame) else frame)
+    first = next(parts, pd.DataFrame(columns=list(COLUMNS)))
+    names, rows = (*COLUMNS, VOTES) if VOTES in first else COLUMNS, 0
     with whole_file(path, "w") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for part in parts:
+        writer.writerow(names)
+        for part in itertools.chain([first], parts):
             check_manifest(part, path, rows)
             digits = _hashes_to_text(part["hash"].to_numpy())
-            columns = (digits if name == "hash" else part[name].tolist() for name in COLUMNS)
+            columns = (digits if name == "hash" else part[name].tolist() for name in names)
             writer.writerows(zip(*columns, strict=True))
-            collector.add(part)
             rows += len(part)
-    collector.save(manifest_arrays.path_of(path), file_digest(path))
-
-
-def _collector() -> manifest_arrays.Collector:
-    return manifest_arrays.Collector(("image",), CATEGORICAL, _NUMBERS)
 
 
 def check_manifest(
@@ -113,8 +105,8 @@ def check_manifest(
     """Raise UserError, with file and line, for the first fault of a manifest.
 
     Columns, unique images that stay inside the prepared folder, known splits, kinds and labels,
-    labels that agree with their kind, sides of 1 pixel or more. rows_before: how many rows of the
-    file come before these.
+    labels that agree with their kind, votes as VOTES has them, sides of 1 pixel or more.
+    rows_before: how many rows of the file come before these.
     """
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
@@ -134,8 +126,15 @@ def check_manifest(
     for kind, known in (("unlabelled", {""}), ("single", _SINGLE), ("compound", _COMPOUND)):
         wrong = (kinds == kind).to_numpy() & ~frame["labels"].isin(known).to_numpy()
         refuse(wrong, "labels", f"are not those of an image of the kind {kind}")
+    if VOTES in frame:
+        bad = [text for text in frame[VOTES].unique() if _distribution(text) is None]
+        what = f"are not {len(ADAPTATION)} numbers from 0 up, with spaces between, some above 0"
+        refuse(frame[VOTES].isin(bad).to_numpy(), VOTES, what)
     images = frame["image"].astype("str")
-    refuse(images.duplicated().to_numpy(), "image", "stands in an earlier line already")
+    # Sorted numbers show in half the time that there is no double; which one it is, pandas finds.
+    numbers = np.sort(np.fromiter(map(hash, images), np.int64, len(images)))
+    if (numbers[1:] == numbers[:-1]).any():
+        refuse(images.duplicated().to_numpy(), "image", "is in an earlier line already")
     # A regular expression over millions of names takes half a minute: look once for what only a
     # bad name may hold, and search only then.
     text = "\n".join(["", *images, ""])
@@ -144,6 +143,31 @@ def check_manifest(
         refuse(escapes, "image", "points outside the prepared folder")
     for column in ("width", "height"):
         refuse((frame[column] < 1).to_numpy(), column, "is not 1 or more")
+
+
+def votes(frame: pd.DataFrame) -> np.ndarray:
+    """Return the votes of each image as a distribution over ADAPTATION, float32 [n, 8].
+
+    NaN for an image without votes.
+    """
+    if VOTES not in frame:
+        return np.full((len(frame), len(ADAPTATION)), np.nan, dtype=np.float32)
+    codes, texts = pd.factorize(frame[VOTES])  # each text is read once
+    table = np.array([_distribution(text) for text in texts], dtype=np.float32)
+    return table.reshape(-1, len(ADAPTATION))[codes]
+
+
+def _distribution(text: str) -> np.ndarray | None:
+    """Return the votes of one image divided by their sum, NaN for none; None for a bad text."""
+    if not text:
+        return np.full(len(ADAPTATION), np.nan)
+    try:
+        numbers = np.array(text.split(" "), dtype=np.float64)
+    except ValueError:
+        return None
+    total = numbers.sum()
+    sound = len(numbers) == len(ADAPTATION) and (numbers >= 0).all() and 0 < total < np.inf
+    return numbers / total if sound else None
 
 
 # scikit-learn weighs every fold for every subject, about a millisecond each.
@@ -267,8 +291,16 @@ def _hashes_to_text(hashes: np.ndarray) -> list[str]:
 
 def hashes_from_text(text: Sequence[str]) -> np.ndarray:
     """Turn hashes of 16 hex digits into uint64 [n]. Raises ValueError for anything else."""
-    wrong = next((row for row, digits in enumerate(text) if len(digits) != 16), None)
-    if wrong is not None:
-        digits = list(text)[wrong]
-        raise ValueError(f"line {wrong + 2}: the hash {digits!r} is not 16 hex digits")
-    return np.frombuffer(bytes.fromhex("".join(text)), dtype=">u8").astype(np.uint64)
+    fixed = np.ascontiguousarray(text, dtype="S17")
+    characters = fixed.view(np.uint8).reshape(-1, 17)
+    values = _HEX[characters[:, :16]]
+    wrong = (values > 15).any(1) | (characters[:, 16] > 0)
+    if wrong.any():
+        row = int(wrong.argmax())
+        digits = bytes(fixed[row]).decode(errors="replace")
+        raise ValueError(f"line {row + 2}: the hash {digits!r} is not 16 hex digits")
+    return (values[:, ::2] << 4 | values[:, 1::2]).view(">u8").ravel().astype(np.uint64)
+
+
+# The value of each byte as a hex digit; 255 if it is none.
+_HEX = np.array([int(c, 16) if c in hexdigits else 255 for c in map(chr, range(256))], np.uint8)

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from common import manifest_arrays
 from common.manifest import (
     COLUMNS,
     check_manifest,
@@ -17,6 +16,7 @@ from common.manifest import (
     read_manifest,
     thin_out,
     training_rows,
+    votes,
     write_manifest,
 )
 from common.script.files import UserError
@@ -68,31 +68,26 @@ def test_parts_make_the_same_files_as_the_whole(tmp_path):
     assert not (tmp_path / "bad.csv").exists()
 
 
-def test_arrays_and_table_say_the_same(tmp_path):
-    path = tmp_path / "manifest.csv"
-    write_manifest(path, manifest())
-    fast = read_manifest(path)
-    (tmp_path / "manifest.npz").unlink()
-    pd.testing.assert_frame_equal(fast, read_manifest(path))
+COUNTS, SALIENCE = "6 0 0 1 0 0 3 0", "0 0.7 0 0 0 0.3 0 0"
 
 
-@pytest.mark.parametrize("fault", ["table", "cut", "flipped", "pickle"])
-def test_arrays_that_do_not_belong_to_the_table_are_not_used(tmp_path, fault):
-    path, arrays = tmp_path / "manifest.csv", tmp_path / "manifest.npz"
-    write_manifest(path, manifest())
-    content = bytearray(arrays.read_bytes())
-    if fault == "table":
-        path.write_text(path.read_text("utf-8").replace("Neutral", "Sadness"), "utf-8")
-    elif fault == "cut":
-        arrays.write_bytes(content[:-200])
-    elif fault == "flipped":
-        content[content.index(b"images/A, B/003")] ^= 1
-        arrays.write_bytes(content)
-    else:
-        np.savez(arrays, format=np.array([print, 1], dtype=object))
-    labels = read_manifest(path)
-    assert labels["labels"][3] == ("Sadness" if fault == "table" else "Neutral")
-    assert labels["image"][3] == "images/A, B/003é.jpg"
+def test_votes_are_a_distribution_and_cost_no_column_where_there_are_none(tmp_path):
+    path, plain = tmp_path / "manifest.csv", tmp_path / "plain.csv"
+    texts = [COUNTS, "", SALIENCE, "", "", COUNTS]
+    write_manifest(path, manifest(votes=texts))
+    write_manifest(plain, manifest())
+    lines = plain.read_text("utf-8").splitlines()
+    assert lines[0] == ",".join(COLUMNS)
+    expected = [f"{line},{text}" for line, text in zip(lines, ["votes", *texts], strict=True)]
+    assert path.read_text("utf-8").splitlines() == expected
+    frame = read_manifest(path)
+    assert tuple(frame.columns) == (*COLUMNS, "votes") and frame.votes.tolist() == texts
+    found = votes(frame)
+    assert found.dtype == np.float32 and np.isnan(found[[1, 3, 4]]).all()
+    assert found[[0, 5]] == pytest.approx(np.array([[0.6, 0, 0, 0.1, 0, 0, 0.3, 0]] * 2))
+    assert found[2] == pytest.approx([0, 0.7, 0, 0, 0, 0.3, 0, 0])
+    assert votes(read_manifest(plain)).shape == (6, 8) and np.isnan(votes(manifest())).all()
+    assert votes(frame[:0]).shape == votes(manifest()[:0]).shape == (0, 8)
 
 
 def test_an_empty_manifest_is_one(tmp_path):
@@ -117,10 +112,18 @@ def test_an_empty_manifest_is_one(tmp_path):
         ("image", 5, r"C:\x.jpg", "outside"),
         ("image", 5, "", "outside"),
         ("width", 3, 0, "line 5: the width"),
+        ("votes", 3, "1 2 3", "line 5: the votes '1 2 3' are not 8 numbers"),
+        ("votes", 0, COUNTS + " 1", "line 2"),
+        ("votes", 0, COUNTS.replace("6", "-6"), "line 2"),
+        ("votes", 0, COUNTS.replace("6", "many"), "line 2"),
+        ("votes", 0, COUNTS.replace("6", "nan"), "line 2"),
+        ("votes", 0, COUNTS.replace("6", "inf"), "line 2"),
+        ("votes", 0, COUNTS.replace(" ", "  "), "line 2"),
+        ("votes", 0, "0 0 0 0 0 0 0 0", "line 2"),
     ],
 )
 def test_each_fault_is_named_with_its_line(tmp_path, column, row, value, words):
-    frame = manifest()
+    frame = manifest(votes=[COUNTS, "", SALIENCE, "", "", ""])
     frame.loc[row, column] = value
     with pytest.raises(UserError, match=words):
         check_manifest(frame, tmp_path / "manifest.csv")
@@ -140,6 +143,8 @@ def test_two_dots_in_a_name_are_no_escape():
         (lambda text: text.replace(",100,16,", ",wide,16,"), "damaged"),
         (lambda text: text.replace("ffffffffffffffff", "ffff"), "damaged.*line 4"),
         (lambda text: text.replace("ffffffffffffffff", "zzzzzzzzzzzzzzzz"), "damaged"),
+        (lambda text: text.replace("ffffffffffffffff", "f" * 17), "damaged.*line 4"),
+        (lambda text: text.replace("ffffffffffffffff", "ffffffff ffffffff"[:16]), "line 4"),
         (lambda text: text + "a,b,c,d,e,f,g,h,i,j,k,l\n", "damaged"),
     ],
 )
@@ -301,17 +306,3 @@ def test_a_table_of_few_people_is_divided_as_far_as_it_goes(people):
     frame = manifest(6, dataset="C", split="", kind="single", labels=["Fear", "Anger"] * 3)
     held = hold_out(frame.assign(subject=[str(row % people) for row in range(6)]))
     assert held.sum() == (0 if people == 1 else 6 // people)
-
-
-def test_arrays_that_lead_out_of_the_folder_are_refused(tmp_path):
-    """A prepared folder may come from a stranger, who can name any digest in the arrays."""
-    path = tmp_path / "manifest.csv"
-    write_manifest(path, manifest(3))
-    with np.load(manifest_arrays.path_of(path)) as stored:
-        arrays = dict(stored)
-    names = arrays["image"].tobytes().decode().split("\n")
-    names[1] = "../../outside.jpg"
-    arrays["image"] = np.frombuffer("\n".join(names).encode(), dtype=np.uint8)
-    np.savez(manifest_arrays.path_of(path), **arrays)
-    with pytest.raises(UserError, match="outside the prepared folder"):
-        read_manifest(path)

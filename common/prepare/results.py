@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from common.faces.follow import FrameRow
-from common.manifest import CATEGORICAL, COLUMNS, write_manifest
+from common.manifest import CATEGORICAL, VOTES, write_manifest
 from common.prepare import clean, ledger, tally
 from common.prepare.clips import Challenge
 from common.script.config import settings_of
@@ -174,21 +174,22 @@ def _account(
 
 
 def _manifest_parts(found: clean.Survey, used: np.ndarray) -> Iterator[pd.DataFrame]:
-    for (start, end), texts in zip(found.spans, found.texts, strict=True):
-        kept = used[start:end]
+    def column(block: int, name: str) -> list[str]:
+        kept = used[slice(*found.spans[block])].tolist()
+        return list(itertools.compress(found.texts[block][name].split("\n"), kept))
 
-        def column(name: str, texts=texts, kept=kept) -> list[str]:
-            return list(itertools.compress(texts[name].split("\n"), kept.tolist()))
-
+    blocks = range(len(found.spans))
+    voted = any(any(column(block, VOTES)) for block in blocks)
+    texts = ("image", *CATEGORICAL, *([VOTES] if voted else ()))
+    for block in blocks:
+        span = slice(*found.spans[block])
         yield pd.DataFrame(
             {
-                "image": column("image"),
-                **{name: column(name) for name in CATEGORICAL},
-                "width": np.array(column("width"), dtype=np.int32),
-                "height": np.array(column("height"), dtype=np.int32),
-                "hash": found.hashes[start:end, 0][kept],
-            },
-            columns=list(COLUMNS),
+                **{name: column(block, name) for name in texts},
+                "width": np.array(column(block, "width"), dtype=np.int32),
+                "height": np.array(column(block, "height"), dtype=np.int32),
+                "hash": found.hashes[span, 0][used[span]],
+            }
         )
 
 

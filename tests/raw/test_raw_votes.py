@@ -10,8 +10,6 @@ from helpers.raw_files import REAL, faults, read
 from helpers.raw_trees_emotions import fer2013_tree, ferplus_tree
 
 from common.emotions import ADAPTATION
-from common.prepare import ledger
-from common.prepare.images import ledger_of
 from common.raw import fer2013, ferplus, votes
 from common.script.files import UserError
 
@@ -98,16 +96,14 @@ def test_ferplus_beside_the_pixels_has_the_same_votes(tmp_path):
     assert {i.votes for i in read(fer2013, plain)[0].values()} == {()}
 
 
-def test_votes_are_noted_by_01_and_a_changed_rule_relabels(tmp_path, capsys):
+def test_votes_reach_the_manifest_and_a_changed_rule_relabels(tmp_path, capsys):
     ferplus_tree(tmp_path / "raw" / "FER")
     flags = ("--duplicates", "keep", "--min-sharpness", "0", "--accept-losses")
     prepared = prepare(tmp_path, *flags)
     assert "compounds by votes, 3 or more each and 7 or more together: 2" in capsys.readouterr().out
-    before = {r["image"]: r["labels"] for r in rows_of(prepared / "manifest.csv")}
-    book = ledger.newest(ledger_of(tmp_path / "raw" / "FER", prepared))
-    (block,) = ledger.load(book)
-    images = (image.rpartition("/")[2] for image in block["image"].split("\n"))
-    noted = dict(zip(images, block["votes"].split("\n"), strict=True))
+    rows = rows_of(prepared / "manifest.csv")
+    before = {r["image"]: r["labels"] for r in rows}
+    noted = {r["image"].rpartition("/")[2]: r["votes"] for r in rows}
     assert noted["fer0000002.png.jpg"] == "4 3 0 0 0 0 0 0"
     prepare(tmp_path, *flags, "--votes-rule", "4", "8")
     after = {r["image"]: r["labels"] for r in rows_of(prepared / "manifest.csv")}
