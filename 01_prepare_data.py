@@ -51,6 +51,13 @@ def parse() -> argparse.Namespace:
         help="folders below raw/ to read; of the others, what earlier runs prepared is kept",
     )
     add(
+        "--owners-fold",
+        type=int,
+        choices=range(1, 6),
+        default=1,
+        help="which of their owners' five folds gives MAFW, DFEW and BLEMORE their split",
+    )
+    add(
         "--votes-rule",
         type=flags.positive,
         nargs=2,

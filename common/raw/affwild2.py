@@ -37,7 +37,7 @@ FRAMES = True
 
 _DATASET, _MTL = "Aff-Wild2", "s-Aff-Wild2"
 _ROOTS = ("EXPR_Recognition_Challenge", "EXPR_Classification_Challenge", "EXPR_Set")
-_SETS = {"Train_Set": "train", "Validation_Set": "val"}
+_SETS = {"Train_Set": "train", "Training_Set": "train", "Validation_Set": "val"}
 _LISTS = {"training_set_annotations.txt": "train", "validation_set_annotations.txt": "val"}
 _CROPS = ("cropped_aligned", "cropped_aligned_new_50_vids")
 _MTL_FIELDS = 16

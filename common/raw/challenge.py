@@ -14,10 +14,13 @@ import os
 import re
 from pathlib import Path
 
+from common.raw import blemore, dfew, mafw, mafw_tables, table
 from common.raw.layout import VIDEO_SUFFIXES, entries, look, unwrapped
 from common.script.files import UserError
 
 ALIGNED = False
+
+_LABELLED = (blemore, dfew, mafw, mafw_tables, table)
 
 _OFFICIAL_NAMES = (
     "cer.txt",
@@ -51,8 +54,9 @@ def _files_in(folder: Path, listed) -> list[os.DirEntry]:
 
 
 def recognises(folder: Path) -> bool:
-    """A folder with a video in it or one level below."""
-    return any(map(_is_video, _files(folder, look)))
+    """A folder with a video in it or one level below, unless the videos are labelled clips."""
+    videos = any(map(_is_video, _files(folder, look)))
+    return videos and not any(reader.recognises(folder) for reader in _LABELLED)
 
 
 def find_videos(folder: Path) -> dict[str, Path]:

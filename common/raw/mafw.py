@@ -9,7 +9,8 @@ The natural validation set for the challenge: 880 clips show one of its seven co
 read once, with its compound label if it has one: the compound lists hold 8,996 clips, some of them
 with one expression, the single lists 176 more. with_caption is read where no_caption is not there.
 Of each clip 8 frames are taken, evenly spread, and their main face is aligned; frames without one
-are refused. The split is that of the owners' first fold (set_1), four fifths for training.
+are refused. The split is that of one of the owners' five folds, four fifths for training. Tables in
+place of the lists are read by common.raw.mafw_tables.
 
 Traps: lines end in CRLF; captions are GBK; anxiety, helplessness and disappointment, as parts too,
 are none of our expressions, nor are three together: such frames are kept without a label. The
@@ -18,37 +19,32 @@ subject is the clip; which clips are of one film is not known.
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import av
-import numpy as np
-
 from common.emotions import CHALLENGE, challenge_class, parse_labels
-from common.faces.video import frames
+from common.raw.clips import frames_of
 from common.raw.layout import Item, Skip, entries, file_in, labelled, look, subfolder
 from common.raw.lists import check_text, text_lines
 from common.script.files import UserError
 
 ALIGNED = False
 FRAMES = True
+SETTINGS = ("owners_fold",)
 
 _DATASET = "MAFW"
 _KINDS = ("compound", "single")  # in this order: the first label of a clip counts
-_FOLD = "set_1"
-_FRAMES = 8
 _OFFICIAL_CLIPS = (392, 206, 26, 37, 33, 96, 90)  # of the challenge's classes, in its order
 
 
 def form(folder: Path) -> str:
     """Say how the folder is laid out."""
-    return "lists of " + " and ".join(place.parents[1].name for place in _folds(folder))
+    return "lists of " + " and ".join(place.parents[1].name for place in _folds(folder, 1))
 
 
-def _folds(folder: Path) -> list[Path]:
-    """Return the folders of the first fold, of compound and of single labels."""
+def _folds(folder: Path, fold: int) -> list[Path]:
+    """Return the folders of one of the owners' folds, of compound and of single labels."""
     roots = [folder, *(Path(e.path) for e in look(folder)[:50] if e.is_dir())]
     roots += [p for root in roots[1:] if (p := subfolder(root, "Train & Test Set"))]
     found = []
@@ -56,7 +52,7 @@ def _folds(folder: Path) -> list[Path]:
         places = (subfolder(root, kind) for root in roots)
         place = next((p for p in places if p and _captions(p)), None)
         if place:
-            found.append(_captions(place) / _FOLD)
+            found.append(_captions(place) / f"set_{fold}")
     return [path for path in found if path.is_dir()]
 
 
@@ -64,19 +60,28 @@ def _captions(place: Path) -> Path | None:
     return subfolder(place, "no_caption") or subfolder(place, "with_caption")
 
 
+def has_lists(folder: Path) -> bool:
+    """Say whether a folder has the owners' lists."""
+    return bool(_folds(folder, 1))
+
+
 def recognises(folder: Path) -> bool:
     """A folder with the owners' lists, or one named MAFW."""
-    return folder.name.lower() == "mafw" or bool(_folds(folder))
+    return folder.name.lower() == "mafw" or has_lists(folder)
 
 
-def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
+def read(folder: Path, counts: Counter, owners_fold: int = 1) -> Iterator[Item | Skip]:
     """Return frames of the listed clips; see common.raw."""
-    folds = _folds(folder)
+    folds = _folds(folder, owners_fold)
     clips = subfolder(folder, "clips", depth=3)
     if not folds or clips is None:
         raise UserError(
             f"{_DATASET} in {folder} lacks "
-            + ("data/clips/" if folds else f"Train & Test Set/compound/no_caption/{_FOLD}/")
+            + (
+                "data/clips/"
+                if folds
+                else f"Train & Test Set/compound/no_caption/set_{owners_fold}/"
+            )
             + "; unpack the owners' archives there."
         )
     lists = [
@@ -109,13 +114,9 @@ def _read(lists: list[tuple[Path, str]], clips: Path, counts: Counter) -> Iterat
             else:
                 names = _labels(label)
                 by_class[challenge_class(" ".join(names))] += 1
-                path = str(clips / clip)
-                for frame in range(1, _FRAMES + 1):
-                    yield Item(
-                        path, f"{Path(clip).stem}/{frame}.jpg", _DATASET, split, **labelled(names),
-                        subject=Path(clip).stem, part=f"{frame}/{_FRAMES}", opener=open_frame,
-                        scene=True,
-                    )  # fmt: skip
+                stem = Path(clip).stem
+                item = Item(str(clips / clip), stem, _DATASET, split, subject=stem)
+                yield from frames_of(item._replace(**labelled(names)))
             seen.setdefault(clip, listing)
     for index, official in enumerate(_OFFICIAL_CLIPS):
         counts[f"clips of {CHALLENGE[index]} (official {official})"] = by_class[index]
@@ -126,25 +127,3 @@ def _labels(text: str) -> tuple[str, ...]:
         return parse_labels(text)
     except ValueError:
         return ()
-
-
-def open_frame(path: str, part: str) -> np.ndarray:
-    """Return frame k of n evenly spread ones of a clip, uint8 [H, W, 3], for a part `k/n`."""
-    number, count = map(int, part.split("/"))
-    found = _spread_frames(path, count)
-    if number > len(found):
-        raise ValueError(f"the clip has {len(found)} frames that decode")
-    return found[number - 1]
-
-
-@functools.lru_cache(maxsize=1)  # the frames of a clip are asked for one after the other
-def _spread_frames(path: str, count: int) -> list[np.ndarray]:
-    """Return the middle frames of `count` equal parts of a clip, fewer of a clip that has fewer."""
-    try:
-        with av.open(path, metadata_errors="replace") as container:
-            total = sum(packet.size > 0 for packet in container.demux(video=0))
-        wanted = sorted({int(total * (2 * k + 1) / (2 * count)) + 1 for k in range(count)})
-        return [image for number, image in frames(path) if number in wanted]
-    except (av.FFmpegError, UserError, IndexError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ValueError(f"the clip does not decode: {reason}"[:200]) from None

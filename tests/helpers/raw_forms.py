@@ -62,6 +62,17 @@ def write_sheet(path: Path, rows: list) -> None:
     book.save(path)
 
 
+ELEVEN = (
+    *("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise", "contempt"),
+    *("anxiety", "helplessness", "disappointment"),
+)
+
+
+def mafw_row(clip: str, *shown: str) -> list:
+    numbers = [n for n, name in enumerate(ELEVEN, 1) if name in shown]
+    return [clip, *(int(name in shown) for name in ELEVEN), ",".join(map(str, numbers))]
+
+
 BASIC, COMPOUND = "RAF-DB-basic", "RAF-DB-compound"
 FORMS = {
     "RAF-DB without its level": Form(
@@ -301,5 +312,138 @@ FORMS = {
             "train/colere/b.jpg": "lies in no folder of a class",
         },
         {"classes.csv": "folder,label\nHeureux,happy\n0,Sadly Angry\nennui,other\n"},
+    ),
+    "Aff-Wild2, 1st edition": Form(
+        "affwild2",
+        "EXPR_Set",
+        {
+            "cropped_images_aligned/cropped_aligned/v1/00001.jpg": (
+                *("Aff-Wild2", "train", "Happiness", "v1"),
+            ),
+            "cropped_images_aligned/cropped_aligned/v1/00002.jpg": "label -1: not annotated",
+            "cropped_images_aligned/cropped_aligned/v2_left/00001.jpg": (
+                *("Aff-Wild2", "val", "Surprise", "v2"),
+            ),
+        },
+        {
+            "annotations/EXPR_Set/Training_Set/v1.txt": "Neutral,Anger,Disgust,Fear,Happiness,"
+            "Sadness,Surprise\n4\n-1\n",
+            "annotations/EXPR_Set/Validation_Set/v2_left.txt": "Neutral,Anger,Disgust,Fear,"
+            "Happiness,Sadness,Surprise\n6\n",
+        },
+    ),
+    "MAFW, tables": Form(
+        "mafw_tables",
+        "tables multi-set and single-set",
+        {
+            "data/clips/00001.mp4": ("MAFW", "", "Anger Fear", "00001"),
+            "data/clips/00002.mp4": ("MAFW", "", "Happiness", "00002"),
+            "data/clips/00003.mp4": ("MAFW", "", "", "00003"),
+        },
+        sheets={
+            "Labels/multi-set.xlsx": [
+                ["clip", *ELEVEN, "multi_label"],
+                mafw_row("00001.mp4", "anger", "fear"),
+                mafw_row("00003.mp4", "anger", "fear", "disgust"),
+            ],
+            "Labels/single-set.xlsx": [
+                ["clip", *ELEVEN, "single_label"],
+                mafw_row("00001.mp4", "anger"),
+                mafw_row("00002.mp4", "happiness"),
+            ],
+            "Labels/annotation.xlsx": [["clip", "votes"]],
+        },
+    ),
+    "DFEW, frames": Form(
+        "dfew",
+        "frames of clips, votes",
+        {
+            **{
+                f"Clip/clip_224x224/00001/{n}.jpg": ("DFEW", "train", "Happiness", "00001")
+                for n in (1, 2)
+            },
+            "Clip/clip_224x224/00002/1.jpg": ("DFEW", "test", "Fear Surprise", "00002"),
+            "Clip/clip_224x224/00003/1.jpg": "no majority and in no list",
+            "Clip/clip_224x224/00004/1.jpg": ("DFEW", "", "Anger Sadness", "00004"),
+        },
+        {
+            "EmoLabel_DataSplit/train(single-labeled)/set_1.csv": "video_name,label\n1,1\n",
+            "EmoLabel_DataSplit/test(single-labeled)/set_1.csv": "video_name,label\n2,7\n",
+        },
+        {
+            "Annotation/annotation.xlsx": [
+                [*("1happy", "2sad", "3neutral", "4angry", "5surprise", "6disgust", "7fear")]
+                + ["order", "label"],
+                [8, 0, 2, 0, 0, 0, 0, 1, 1],
+                [0, 0, 0, 0, 4, 0, 6, 2, 7],
+                [0, 3, 3, 2, 2, 0, 0, 3, 0],
+                [0, 5, 0, 5, 0, 0, 0, 4, 0],
+            ]
+        },
+    ),
+    "DFEW, videos": Form(
+        "dfew",
+        "clips, owners folds",
+        {
+            "Clip/clip_224x224_avi/00001.avi": ("DFEW", "train", "Happiness", "00001"),
+            "Clip/clip_224x224_avi/00002.avi": ("DFEW", "test", "Fear", "00002"),
+        },
+        {
+            "EmoLabel_DataSplit/train(single-labeled)/set_1.csv": "video_name,label\n1,1\n",
+            "EmoLabel_DataSplit/test(single-labeled)/set_1.csv": "video_name,label\n2,7\n",
+        },
+    ),
+    "FERV39k": Form(
+        "ferv39k",
+        "frames of clips",
+        {
+            "2_ClipsforFaceCrop/Action/Sad/0010/1.jpg": (
+                *("FERV39k", "train", "Sadness", "Action/Sad/0010"),
+            ),
+            "2_ClipsforFaceCrop/Crime/Angry/0002/1.jpg": (
+                *("FERV39k", "test", "Anger", "Crime/Angry/0002"),
+            ),
+            "2_ClipsforFaceCrop/Crime/Angry/0003/1.jpg": "",
+        },
+        {
+            "4_setups/All_scenes/train_All.csv": "Action/Sad/0010 Sad\n",
+            "4_setups/All_scenes/test_All.csv": "Crime/Angry/0002 Angry\n",
+        },
+    ),
+    "BLEMORE": Form(
+        "blemore",
+        "clips, with tables",
+        {
+            "A411_mix_ang_hap_30_70_ver1.mov": ("BLEMORE", "val", "Anger Happiness", "A411"),
+            "A102_ang_int1_ver1.mov": ("BLEMORE", "train", "Anger", "A102"),
+            "A300_mix_disg_sad_50_50_ver1.mov": ("BLEMORE", "test", "Disgust Sadness", "A300"),
+            "A301_boredom_ver1.mov": "its name tells no emotions",
+        },
+        {
+            "train_metadata.csv": "filename,fold\nA411_mix_ang_hap_30_70_ver1,1\n"
+            "A102_ang_int1_ver1,0\n",
+            "test_metadata.csv": "filename,mix\nA300_mix_disg_sad_50_50_ver1.mov,1\n",
+        },
+    ),
+    "EmotioNet": Form(
+        "emotionet",
+        "table of URLs",
+        {
+            "images/N_1.jpg": ("EmotioNet", "", "Anger Surprise", ""),
+            "images/a b.jpg": ("EmotioNet", "", "Happiness", ""),
+            "images/c.jpg": ("EmotioNet", "", "", ""),
+            "images/d.jpg": "of several categories",
+            "images/e.jpg": "not in URLsWithEmotionCat_aws.xlsx",
+        },
+        sheets={
+            "URLsWithEmotionCat_aws.xlsx": [
+                ["url_orig", "url_server", "happy", "angrily_surprised", "awed"],
+                ["http://x.org/p/1.jpg", "http://aws/N_1.jpg", 0, 1, 0],
+                ["http://x.org/a%20b.jpg?w=3", None, 1, 999, 0],
+                ["http://x.org/c.jpg", None, 0, 0, 1],
+                ["http://x.org/d.jpg", None, 1, 1, 0],
+                ["http://x.org/gone.jpg", None, 1, 0, 0],
+            ]
+        },
     ),
 }

@@ -13,7 +13,7 @@ from PIL import Image
 
 from common.emotions import challenge_class
 from common.prepare.ingest import Options, ingest
-from common.raw import ckplus, expw, fer2013, mafw, reader_of
+from common.raw import ckplus, clips, expw, fer2013, mafw, reader_of
 from common.script.files import UserError
 
 
@@ -48,7 +48,7 @@ def test_mafw_frames_are_spread_over_the_clip_and_aligned(tmp_path, options):
     items = [i for i in read(mafw, place)[0].values() if i.subject == "00001"]
     # The drawn face moves 5 px a frame: its middle tells the frame. Of 20 frames, the middles
     # of eight equal parts are frames 2, 4, 7, 9, 12, 14, 17, 19 (from 1).
-    pictures = [mafw.open_frame(i.path, i.part).astype(int) for i in items]
+    pictures = [clips.open_frame(i.path, i.part).astype(int) for i in items]
     background = np.array((110, 130, 140))
     columns = [np.abs(p - background).sum(-1).sum(0) for p in pictures]
     middles = [np.average(np.arange(len(c)), weights=np.where(c > 2000, c, 0)) for c in columns]
