@@ -5,7 +5,7 @@ Frames without a face are interpolated, then each video is smoothed in time. The
 is the compound with the highest score: the sum of its two emotions (paper §3.4).
 
 In:  <data-dir>/prepared/{frames.csv,crops/} of 01, or --videos
-     <run-dir>/curriculum/model.safetensors of 04, or --checkpoints
+     <run-dir>/curriculum/model.safetensors of 04, or --checkpoints (weights, runs, folds)
      the frame list beside the videos, or prepared/frame_list.txt; without one, all decoded frames
 Out: <run-dir>/submission/predictions.txt    the file to hand in: the frames of the list, in order
                           probabilities.csv  class, probabilities and scores of each frame
@@ -38,13 +38,7 @@ def arguments() -> argparse.Namespace:
     add("--truth", type=Path, metavar="FILE", help="table image_location,label to score with")
     add("--faces", choices=("main", "max"), default="main", help="main face, or maximum over all")
     add = parser.group("model").add_argument
-    add(
-        "--checkpoints",
-        type=Path,
-        nargs="+",
-        metavar="PATH",
-        help="weights to average: files, or folders of runs or folds",
-    )
+    add("--checkpoints", type=Path, nargs="+", metavar="PATH", help="files or folders to average")
     add("--flip", action=argparse.BooleanOptionalAction, default=True, help="average mirror images")
     add(
         "--shifts",
@@ -66,12 +60,12 @@ def arguments() -> argparse.Namespace:
         help="0 to 1: how far to move the predicted class shares to the published ones",
     )
     add = parser.group("hardware").add_argument
-    add("--batch-size", type=flags.positive, metavar="N", help="faces computed at once")
-    add("--workers", type=flags.count, metavar="N", help="processes or threads that read faces")
+    add("--batch-size", type=flags.positive, metavar="N", help="faces at once (default: by memory)")
+    add("--workers", type=flags.count, metavar="N", help="readers of faces (default: by cores)")
     add = parser.group("instead of predicting").add_argument
     add("--tune", type=Path, metavar="TRUTH", help="choose the decision on labelled frames")
     add("--check", type=Path, metavar="FILE", help="list all faults of a submission")
-    add("--compare", type=Path, nargs=2, metavar="FILE", help="show how two submissions differ")
+    add("--compare", type=Path, nargs="+", metavar="FILE", help="show how submissions differ")
     return config.parse_arguments(parser, "predict_submit")
 
 
@@ -186,13 +180,14 @@ def check(args: argparse.Namespace) -> None:
 
 
 def compare(args: argparse.Namespace) -> None:
-    """Show how two submissions differ; write compare.csv where a run folder is named."""
+    """Show how submissions differ; write compare.csv where a run folder is named."""
     from common.submission import checking
 
-    comparison = checking.compare_submissions(*args.compare)
-    print(checking.comparison_text(comparison))
+    submissions = checking.read_submissions(args.compare)
+    found = checking.compare_submissions(submissions)
+    print(checking.comparison_text(args.compare, submissions, found))
     if args.run_dir != flags.COMMON["run_dir"]["default"]:
-        checking.write_comparison(args.run_dir / "compare.csv", comparison)
+        checking.write_comparison(args.run_dir / "compare.csv", found)
         print(f"table      {args.run_dir / 'compare.csv'}")
 
 

@@ -6,8 +6,11 @@ Nothing here is shared with the writing of submissions, so that a fault there ca
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
+from string import ascii_uppercase
 
 from common.emotions import CHALLENGE
 from common.script.files import UserError, csv_rows
@@ -143,89 +146,108 @@ def is_valid(findings: list[Finding]) -> bool:
 class Comparison:
     """How two submissions differ, over the frames that both predict.
 
-    names: their paths. agreement: share of frames with the same class. kappa: Cohen's, the
-    agreement beyond chance; 1 where both give all frames one class. pairs: int [7][7], frames by
-    class in A and in B. videos: of each, number of frames and of changed ones. alone: number of
-    frames only in A, and only in B. changed: location, class in A, class in B.
+    names: their letters. pairs: int [7][7], frames by class in the first and in the second.
+    agreement: share of frames with the same class. kappa: Cohen's, the agreement beyond chance; 1
+    where both give all frames one class. macro_f1: mean over the classes that occur. videos: of
+    each, number of frames and of changed ones. moves: video, class in the first, class in the
+    second → number of changed frames.
     """
 
     names: tuple[str, str]
-    frames: int
+    pairs: list[list[int]]
     agreement: float
     kappa: float
-    pairs: list[list[int]]
-    videos: dict[str, tuple[int, int]]
-    alone: tuple[int, int]
-    changed: list[tuple[str, int, int]]
+    macro_f1: float
+    videos: Counter[str]
+    moves: Counter[tuple[str, int, int]]
 
 
-def compare_submissions(first: str | Path, second: str | Path) -> Comparison:
-    """Compare two submissions frame by frame.
+def read_submissions(paths: Sequence[Path]) -> dict[str, dict[str, int]]:
+    """Read submissions for `compare_submissions`: their classes by a letter each, from A.
 
-    Raises UserError where either cannot be read, or they have no frame in common.
+    Raises UserError for fewer than two, more than 26, or one that cannot be read.
     """
-    a, b = files.read_submission(first), files.read_submission(second)
+    if not 2 <= len(paths) <= len(ascii_uppercase):
+        raise UserError(f"--compare takes 2 to {len(ascii_uppercase)} submissions.")
+    return dict(zip(ascii_uppercase, map(files.read_submission, paths), strict=False))
+
+
+def compare_submissions(submissions: dict[str, dict[str, int]]) -> list[Comparison]:
+    """Compare every two submissions frame by frame.
+
+    Raises UserError where two have no frame in common.
+    """
+    return [_compare(*pair) for pair in combinations(submissions.items(), 2)]
+
+
+def _compare(first: tuple[str, dict[str, int]], second: tuple[str, dict[str, int]]) -> Comparison:
+    (name_a, a), (name_b, b) = first, second
     both = [location for location in a if location in b]
     if not both:
-        raise UserError(f"{first} and {second} have no frame in common.")
+        raise UserError(f"The submissions {name_a} and {name_b} have no frame in common.")
     pairs = [[0] * len(CHALLENGE) for _ in CHALLENGE]
-    videos: dict[str, tuple[int, int]] = {}
+    videos, moves = Counter(), Counter()
     for location in both:
-        pairs[a[location]][b[location]] += 1
         video = split_location(location)[0]
-        frames, changed = videos.get(video, (0, 0))
-        videos[video] = frames + 1, changed + (a[location] != b[location])
-    agreement = sum(row[index] for index, row in enumerate(pairs)) / len(both)
-    columns = zip(*pairs, strict=True)
-    chance = sum(sum(x) * sum(y) for x, y in zip(pairs, columns, strict=True)) / len(both) ** 2
-    return Comparison(
-        (str(first), str(second)),
-        len(both),
-        agreement,
-        (agreement - chance) / (1 - chance) if chance < 1 else 1.0,
-        pairs,
-        videos,
-        (len(a) - len(both), len(b) - len(both)),
-        [(place, a[place], b[place]) for place in both if a[place] != b[place]],
-    )
+        pairs[a[location]][b[location]] += 1
+        videos[video] += 1
+        if a[location] != b[location]:
+            moves[video, a[location], b[location]] += 1
+    totals = [(sum(x), sum(y)) for x, y in zip(pairs, zip(*pairs, strict=True), strict=True)]
+    same = [row[index] for index, row in enumerate(pairs)]
+    f1 = [2 * n / sum(total) for n, total in zip(same, totals, strict=True) if any(total)]
+    agreement = sum(same) / len(both)
+    chance = sum(x * y for x, y in totals) / len(both) ** 2
+    kappa = (agreement - chance) / (1 - chance) if chance < 1 else 1.0
+    return Comparison((name_a, name_b), pairs, agreement, kappa, sum(f1) / len(f1), videos, moves)
 
 
-def comparison_text(found: Comparison) -> str:
-    """Return a comparison as tables to read."""
+def comparison_text(
+    paths: Sequence[Path], submissions: dict[str, dict[str, int]], found: list[Comparison]
+) -> str:
+    """Return comparisons as tables; two submissions also by video, and where their classes went."""
     lines = [
-        f"A {found.names[0]}",
-        f"B {found.names[1]}",
-        f"{found.frames:,} frames in both: {found.agreement:.1%} agree, Cohen's kappa "
-        f"{found.kappa:.3f}, {len(found.changed):,} changed",
+        f"{letter} {path}: {len(classes):,} frames"
+        for path, (letter, classes) in zip(paths, submissions.items(), strict=True)
     ]
-    if any(found.alone):
-        lines.append("only in A: {:,} frames, only in B: {:,}".format(*found.alone))
-    lines.append(f"\n{'class':<24}{'in A':>8}{'in B':>8}{'in both':>9}  A's frames changed to")
-    for index, (name, row) in enumerate(zip(CHALLENGE, found.pairs, strict=True)):
-        moved = sorted(((n, i) for i, n in enumerate(row) if n and i != index), reverse=True)
-        into = ", ".join(f"{CHALLENGE[i].replace('_', ' ')} {n:,}" for n, i in moved)
-        counts = f"{sum(row):>8,}{sum(pair[index] for pair in found.pairs):>8,}{row[index]:>9,}"
-        lines.append(f"{name.replace('_', ' '):<24}{counts}  {into}")
-    lines.append(f"\n{'video':<24}{'frames':>8}{'changed':>8}{'agree':>9}")
-    for video, (frames, changed) in found.videos.items():
-        lines.append(f"{video:<24}{frames:>8,}{changed:>8,}{1 - changed / frames:>9.1%}")
+    lines += [f"\n{'pair':<6}{'in both':>9}{'changed':>9}{'agree':>9}{'macro-F1':>10}{'kappa':>8}"]
+    for one in found:
+        counts = f"{one.videos.total():>9,}{one.moves.total():>9,}{one.agreement:>9.1%}"
+        lines.append(f"{' '.join(one.names):<6}{counts}{one.macro_f1:>10.4f}{one.kappa:>8.3f}")
+    more = "  A's frames changed to" if len(found) == 1 else ""
+    lines.append(f"\n{'class':<24}" + "".join(f"{letter:>8}" for letter in submissions) + more)
+    by_class = [Counter(classes.values()) for classes in submissions.values()]
+    for index, name in enumerate(CHALLENGE):
+        line = f"{name.replace('_', ' '):<24}" + "".join(f"{n[index]:>8,}" for n in by_class)
+        if len(found) == 1:
+            row = enumerate(found[0].pairs[index])
+            moved = sorted(((n, i) for i, n in row if n and i != index), reverse=True)
+            line += "  " + ", ".join(f"{CHALLENGE[i].replace('_', ' ')} {n:,}" for n, i in moved)
+        lines.append(line.rstrip())
+    if len(found) == 1:
+        lines.append(f"\n{'video':<24}{'frames':>8}{'changed':>9}{'agree':>9}")
+        for video, frames in found[0].videos.items():
+            changed = sum(n for (name, *_), n in found[0].moves.items() if name == video)
+            lines.append(f"{video:<24}{frames:>8,}{changed:>9,}{1 - changed / frames:>9.1%}")
     return "\n".join(lines)
 
 
-def write_comparison(path: str | Path, found: Comparison) -> None:
-    """Write a comparison as CSV: the changed frames by video and pair of classes, with counts.
+def write_comparison(path: str | Path, found: list[Comparison]) -> None:
+    """Write comparisons as CSV: the changed frames by video and pair of classes, with counts.
 
-    Columns: video, frames (of the video), class_a, class_b, changed; a video without a change has
-    one row with 0.
+    Columns: a, b (letters of the submissions), video, frames (of the video), class_a, class_b,
+    changed; a video without a change has one row with 0.
     """
-    moves = Counter((split_location(place)[0], a, b) for place, a, b in found.changed)
-    with csv_rows(path, ["video", "frames", "class_a", "class_b", "changed"]) as table:
-        for video, (frames, changed) in found.videos.items():
-            if not changed:
-                table.writerow([video, frames, "", "", 0])
-            for (name, a, b), count in sorted(moves.items()):
-                if name == video:
-                    table.writerow([video, frames, CHALLENGE[a], CHALLENGE[b], count])
+    columns = ["a", "b", "video", "frames", "class_a", "class_b", "changed"]
+    with csv_rows(path, columns) as table:
+        for one in found:
+            for video, frames in one.videos.items():
+                moves = sorted(move for move in one.moves if move[0] == video)
+                for _, a, b in moves:
+                    row = [CHALLENGE[a], CHALLENGE[b], one.moves[video, a, b]]
+                    table.writerow([*one.names, video, frames, *row])
+                if not moves:
+                    table.writerow([*one.names, video, frames, "", "", 0])
 
 
 def _shown(text: str) -> str:

@@ -7,16 +7,12 @@ import pandas as pd
 import pytest
 from helpers.predicting import LISTED, LOCATIONS, predict
 from helpers.toy_world import call
-from hypothesis import given
-from hypothesis import settings as limits
-from hypothesis import strategies as st
-from sklearn.metrics import cohen_kappa_score, f1_score
+from sklearn.metrics import f1_score
 
 from common.emotions import CHALLENGE_PAIRS
 from common.script.files import UserError
-from common.submission import checking, tuning
+from common.submission import tuning
 from common.submission.decision import Decision, Timelines, decide
-from common.submission.files import write_submission
 from common.submission.scoring import Truth
 
 
@@ -139,43 +135,3 @@ def test_truth_of_the_challenges_own_frames_is_refused(crops, tmp_path, capsys):
     )
     assert status == 2 and "settings are not tuned on the frames they are judged by" in complaints
     assert not (tmp_path / "out").exists()
-
-
-# ---------------------------------------------------------------- two submissions
-
-
-@limits(max_examples=30, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=40))
-def test_agreement_and_kappa_are_scikit_learns(tmp_path_factory, pairs):
-    folder = tmp_path_factory.mktemp("compare")
-    places = [f"{i % 3}/{i // 3 + 1:05d}.jpg" for i in range(len(pairs))]
-    a, b = (np.array(pairs)[:, column] for column in (0, 1))
-    for name, classes in (("a", a), ("b", b)):
-        write_submission(folder / name, "image_location", places, classes)
-    found = checking.compare_submissions(folder / "a", folder / "b")
-    assert found.agreement == pytest.approx((a == b).mean())
-    if len(set(a) | set(b)) > 1:
-        assert found.kappa == pytest.approx(cohen_kappa_score(a, b))
-    assert len(found.changed) == (a != b).sum()
-
-
-def test_comparison_is_told_by_video_and_class_also_as_a_table(crops, tmp_path, capsys):
-    start = call(capsys)
-    assert predict(start, crops, tmp_path)[0] == 0
-    ours, other = tmp_path / "submission" / "predictions.txt", tmp_path / "other.txt"
-    lines = ours.read_text().splitlines()
-    was = int(lines[1][-1])
-    lines[1] = lines[1][:-1] + str((was + 1) % 7)
-    other.write_text("\n".join(lines[:-1]) + "\n")
-    status, output, _ = start(
-        "05_predict_submit.py", "--compare", ours, other, "--run-dir", tmp_path
-    )
-    assert status == 0 and "11 frames in both: 90.9% agree" in output
-    assert "only in A: 1 frames, only in B: 0" in output
-    table = pd.read_csv(tmp_path / "compare.csv", dtype={"video": str}).set_index("video")
-    assert table["frames"].to_dict() == {"01": 6, "02": 3, "10": 2}
-    assert table["changed"].to_dict() == {"01": 1, "02": 0, "10": 0}
-    lines[3] = "01/00003.jpg,8"
-    other.write_text("\n".join(lines))
-    status, _, complaints = start("05_predict_submit.py", "--compare", ours, other)
-    assert status == 2 and "line 4" in complaints and "6 Sadly_Angry" in complaints
