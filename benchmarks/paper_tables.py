@@ -43,9 +43,9 @@ from benchmarks.derived_data import add_pseudo_labels, keep_part, training_singl
 from benchmarks.paper_rows import DEFAULT, RUNS, SECTIONS, start_of
 from common.emotions import challenge_class
 from common.manifest import hold_out, read_manifest
-from common.script.config import run_script
 from common.script.files import UserError, file_digest, only_process, whole_file
 from common.script.flags import count, positive
+from common.script.main import run_script
 
 ROOT = Path(__file__).resolve().parents[1]
 

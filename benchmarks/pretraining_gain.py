@@ -27,9 +27,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.comparison import Section, markdown
 from benchmarks.derived_data import write_derived
 from common.manifest import folds, read_manifest
-from common.script.config import run_script
 from common.script.files import UserError, whole_file
 from common.script.flags import positive
+from common.script.main import run_script
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -30,9 +30,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.timing import Line, machine, short, spread
-from common.script.config import run_script
 from common.script.files import whole_file
-from common.script.memory import keep_memory
+from common.script.main import prepare_process, run_script
 
 # Group -> module below benchmarks/, and its function.
 GROUPS = {
@@ -81,7 +80,7 @@ def main() -> None:
 
 def measure(group: str, quick: bool) -> list[Line]:
     """Run one group, in a process of its own, under the allocator that the scripts run under."""
-    keep_memory()
+    prepare_process()
     module, function = GROUPS[group]
     return getattr(import_module(f"benchmarks.{module}"), function)(quick)
 

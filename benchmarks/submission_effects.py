@@ -25,8 +25,8 @@ from common.demo.videos import plan_videos, truth_table, write_video
 from common.emotions import CHALLENGE
 from common.hardware import default_precision
 from common.metrics import macro_f1
-from common.script.config import run_script
 from common.script.files import whole_file
+from common.script.main import run_script
 from common.submission.decision import Decision, Timelines, decide
 from common.submission.inference import find_checkpoints, load_ensemble
 from common.submission.scoring import read_truth

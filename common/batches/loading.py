@@ -229,7 +229,7 @@ def _loader(data: Dataset, workers: int) -> Iterator:
         multiprocessing_context="fork" if workers and hasattr(os, "fork") else None,
     )
     # Held, too: another thread may receive a signal, and torch complains of a half-made iterator.
-    with signals.held(), signals.blocked():
+    with signals.deferred(), signals.blocked():
         return iter(loader)
 
 

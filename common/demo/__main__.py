@@ -10,11 +10,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from common.demo.settings import settings_for
-from common.demo.sheets import action_unit_sheet, contact_sheet
-from common.demo.world import make_world
-from common.script.config import run_script
 from common.script.flags import COMMON, positive_float
+from common.script.main import run_script
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -37,6 +34,11 @@ def main(argv: list[str] | None = None) -> None:
         parser.error("give --out, --contact-sheet or --action-units")
     if arguments.workers is not None and arguments.workers < 1:
         parser.error("--workers must be 1 or more")
+    # Here, so that --help and mistakes in the arguments cost no second.
+    from common.demo.settings import settings_for
+    from common.demo.sheets import action_unit_sheet, contact_sheet
+    from common.demo.world import make_world
+
     if arguments.contact_sheet:
         contact_sheet(arguments.contact_sheet, arguments.seed)
         print(f"Contact sheet: {arguments.contact_sheet}")

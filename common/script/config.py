@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import os
 import sys
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from common.script import signals
 from common.script.files import UserError
-from common.script.flags import COMMON, GROUPS, refuse_impossible
-from common.script.memory import keep_memory
+from common.script.flags import ADVICE, COMMON, GROUPS, OTHER_NAMES, refuse_impossible
+from common.script.main import run_script  # noqa: F401
 
 # The tables a recipe may hold: one for each script and one that all of them read.
 TABLES = (
@@ -89,8 +87,8 @@ def parse_arguments(
         raise UserError(f"In {path}: {error}") from None
     arguments, unknown = parser.parse_known_args(from_file + argv)
     if unknown:
-        flags = [flag for action in parser._actions for flag in action.option_strings]
-        raise UserError(f"Unknown argument {unknown[0]}{nearest(unknown[0], flags)}")
+        flag = unknown[0].partition("=")[0]
+        raise UserError(f"Unknown argument {flag}{_hint(flag, parser, '--')}")
     if options := getattr(arguments, "model_options", None):
         arguments.model_options = dict([*recipe.model_options, *options])
     elif options is not None:
@@ -117,7 +115,7 @@ def _recipe_flags(parser: argparse.ArgumentParser, path: Path, table: str) -> li
         if key not in actions or key in ("help", "config"):
             if key in COMMON and key not in recipe.get(table, {}):
                 continue  # a common flag that this script has no use for
-            raise UserError(f"{path} has an unknown key {key!r}{nearest(key, actions)}")
+            raise UserError(f"{path} has an unknown key {key!r}{_hint(key, parser)}")
         action = actions[key]
         if isinstance(action, argparse.BooleanOptionalAction):
             if not isinstance(value, bool):
@@ -132,10 +130,36 @@ def _recipe_flags(parser: argparse.ArgumentParser, path: Path, table: str) -> li
     return flags
 
 
-def nearest(name: str, known) -> str:
-    """Return the end of a sentence that names the known word most like `name`."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; the nearest known is {close[0]}." if close else "; see --help."
+def _hint(name: str, parser: Parser, dashes: str = "") -> str:
+    """Return the end of a sentence on an unknown flag or key: what to use instead of it.
+
+    dashes: what the answer is spelled with, "--" for a flag and nothing for a key.
+    """
+
+    def spelled(key: str) -> str:
+        return dashes + key.replace("_", "-") if dashes else key
+
+    known = [action.dest for action in parser._actions if action.option_strings]
+    word = name.lstrip("-").replace("-", "_").lower()
+    if same := [key for key in known if word in OTHER_NAMES.get(key, "").split()]:
+        return f"; it is called {spelled(same[0])} here."
+    for words, advice in ADVICE.items():
+        if word in words.split():
+            return f": {advice}."
+    return nearest(spelled(word), map(spelled, known))
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the end of a sentence that names the known word most like `name`, if one is close."""
+
+    def plain(word: str) -> str:
+        return word.strip("-").replace("-", "_").lower()
+
+    words = {plain(word): word for word in known}
+    parts = sorted(plain(name).split("_"))
+    turned = [word for word in words if sorted(word.split("_")) == parts]  # epochs_adapt
+    close = turned or difflib.get_close_matches(plain(name), words, n=1, cutoff=0.75)
+    return f"; the nearest known is {words[close[0]]}." if close else "; see --help."
 
 
 def settings_of(arguments: argparse.Namespace) -> dict:
@@ -149,50 +173,3 @@ def settings_of(arguments: argparse.Namespace) -> dict:
         return value if isinstance(value, str | int | float | None) else str(value)
 
     return {key: plain(value) for key, value in sorted(vars(arguments).items())}
-
-
-def run_script(main: Callable[[], None]) -> None:
-    """Run a script's main: what a user can mend becomes one sentence and exit status 2.
-
-    A signal that ends the script exits with 128 and its number: 143 for SIGTERM, 130 for Ctrl-C.
-    """
-    keep_memory()
-    signals.listen()
-    try:
-        _run(main)
-    except signals.Stopped as stopped:  # also one that came while the script was ending
-        sys.exit(stopped.status)
-    finally:
-        signals.listen_no_more()
-
-
-def _run(main: Callable[[], None]) -> None:
-    try:
-        main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except BrokenPipeError:
-        # The reader of our output has gone (`| head`): not an error worth a traceback.
-        for descriptor in (1, 2):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
-        sys.exit(141)
-    except RuntimeError as error:
-        if type(error).__name__ == "OutOfMemoryError":  # of torch, which is not imported here
-            print("error: The GPU's memory is too small; lower --batch-size.", file=sys.stderr)
-        elif "DataLoader worker" in str(error):
-            print(
-                "error: A loader process was killed, perhaps for want of memory (shared memory, "
-                "in a container); run the same command again, with fewer --workers: it goes on "
-                "from the last state.",
-                file=sys.stderr,
-            )
-        else:
-            raise
-        sys.exit(2)
-    except OSError as error:  # disk full, no permission, a folder that is a file
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}.", file=sys.stderr)
-        sys.exit(2)
-    finally:
-        signals.end_workers()  # Python would wait for them, and one may hang in a read

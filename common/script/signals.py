@@ -1,4 +1,4 @@
-"""Signals that end a script: told to the user at once, obeyed where nothing is lost."""
+"""Signals that end a script: reported to the user at once, obeyed where nothing is lost."""
 
 from __future__ import annotations
 
@@ -14,18 +14,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-_NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
-# Launchers pass on what their whole group got already: what comes again so soon is no insisting.
+# SIGUSR1 is what SLURM sends some time before the end (`--signal=USR1@300`); SIGHUP is a closed
+# terminal.
+_NAMES = {
+    signal.SIGINT: "Ctrl-C",
+    signal.SIGTERM: "SIGTERM",
+    signal.SIGHUP: "SIGHUP",
+    signal.SIGUSR1: "SIGUSR1",
+}
+# Launchers pass on what their whole group has received already: a signal that comes again within
+# this time is not a user who insists.
 _ECHO_S = 1.0
 
-_process = 0  # that listens: a worker forked from it has its handlers
-_held = 0
+_process = 0  # the one that listens; a worker forked from it inherits its handlers
+_deferred = 0
 _caught = 0
 _caught_at = 0.0
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal that ends the script; like Ctrl-C it passes every `except Exception`."""
+    """A signal that ends the script. Like Ctrl-C it passes every `except Exception`."""
 
     def __init__(self, number: int):
         super().__init__(_NAMES.get(number, number))
@@ -33,9 +41,9 @@ class Stopped(KeyboardInterrupt):
 
 
 def listen() -> None:
-    """Raise `Stopped` on SIGTERM, SIGHUP (a closed terminal) and Ctrl-C from now on.
+    """Raise `Stopped` on Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 from now on.
 
-    One that is ignored stays ignored: SIGHUP under nohup, Ctrl-C in a shell's background job.
+    A signal that is ignored stays ignored: SIGHUP under nohup, Ctrl-C in a background job.
     """
     global _process
     _process = os.getpid()
@@ -45,65 +53,65 @@ def listen() -> None:
 
 
 def listen_no_more() -> None:
-    """Let these signals end the process the default way: it is ending by itself."""
+    """Give these signals their default action again, as the process is ending anyway."""
     for number in _NAMES:
         if signal.getsignal(number) is _catch:
             signal.signal(number, signal.SIG_DFL)
 
 
 def caught() -> bool:
-    """Tell whether a signal has come that ends this script."""
+    """Return whether a signal has come that ends this script."""
     return bool(_caught)
 
 
 @contextmanager
-def held() -> Iterator[None]:
-    """Only note a signal inside, where `caught` tells of it, and obey it at the end.
+def deferred() -> Iterator[None]:
+    """Only note a signal inside, so that `caught` returns True, and obey it at the end.
 
-    A second Ctrl-C is not held: the user insists.
+    A second Ctrl-C is obeyed at once: the user insists.
     """
-    yield from _change_hold(1)
-    if caught() and not _held:
+    yield from _change_deferral(1)
+    if caught() and not _deferred:
         leave()
 
 
 @contextmanager
-def released() -> Iterator[None]:
-    """Let signals raise inside, in the midst of `held`: here is a wait that may be long."""
-    yield from _change_hold(-1)
+def at_once() -> Iterator[None]:
+    """Obey signals inside although `deferred` surrounds it: for a wait that may be long."""
+    yield from _change_deferral(-1)
 
 
-def _change_hold(by: int) -> Iterator[None]:
-    global _held
-    _held += by
+def _change_deferral(by: int) -> Iterator[None]:
+    global _deferred
+    _deferred += by
     try:
-        if caught() and not _held:
+        if caught() and not _deferred:
             leave()
         yield
     finally:
-        _held -= by
+        _deferred -= by
 
 
 def leave() -> None:
-    """Raise `Stopped` for the signal that was caught, or for another process's SIGTERM."""
+    """Raise `Stopped` for the signal that was caught, or SIGTERM where another process got one."""
     raise Stopped(_caught or signal.SIGTERM)
 
 
 def end_workers() -> None:
-    """Kill this process's workers: they are deaf, and to wait for one could take for ever.
+    """Kill this process's workers: they ignore signals, and one may hang in a read for ever.
 
-    What they write appears whole or is made again.
+    Nothing is lost: what they write appears whole, or is made again.
     """
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's loader would complain of their deaths
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else torch's loader complains of their deaths
     for child in multiprocessing.active_children():
         child.kill()
 
 
 @contextmanager
 def blocked() -> Iterator[None]:
-    """Start workers inside that are deaf to these signals for life, and inherit it by the mask.
+    """Block these signals inside, so that workers started there ignore them for life.
 
-    A terminal or a scheduler signals the whole group; the main process answers for all.
+    A terminal or a scheduler signals the whole group, and the main process answers for all.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _NAMES)
     try:
@@ -117,32 +125,32 @@ def _catch(number: int, frame: FrameType | None) -> None:
     now = time.monotonic()
     if os.getpid() != _process:
         return
-    if _would_be_lost(frame):  # it comes again, after that
+    if _would_be_lost(frame):  # so it is sent again, a little later
         threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
         return
     if _caught and now - _caught_at < _ECHO_S:
         return
     again, _caught, _caught_at = bool(_caught), _caught or number, now
-    _forget_deaf_readers(number)
+    _drop_closed_outputs(number)
     if not again:
-        _tell(number)
-    if not _held or (again and number == signal.SIGINT):
+        _report(number)
+    if not _deferred or (again and number == signal.SIGINT):
         leave()
 
 
 def _would_be_lost(frame: FrameType | None) -> bool:
-    """Tell whether Python drops what is raised here: in a destructor, in what it calls at a fork.
+    """Return whether Python drops what is raised here: in a destructor, or in a hook of a fork.
 
-    A signal comes there although `blocked` holds it off the main thread: another one receives it.
+    It gets there even inside `blocked`, which holds back the main thread only.
     """
     while frame and frame.f_code.co_name not in ("__del__", "_launch"):
         frame = frame.f_back
     return frame is not None
 
 
-def _tell(number: int) -> None:
+def _report(number: int) -> None:
     if os.environ.get("RANK", "0") != "0":
-        return  # one sentence is enough
+        return  # the first process speaks for all
     line = "\n" if sys.stderr.isatty() else ""  # below a progress bar
     command = "make command" if "MAKELEVEL" in os.environ else "command"
     line += f"Stopped by {_NAMES[number]}; the same {command} goes on from here.\n"
@@ -151,8 +159,8 @@ def _tell(number: int) -> None:
         os.write(2, line.encode())
 
 
-def _forget_deaf_readers(number: int) -> None:
-    """Print nowhere where it would fail or wait: to a closed terminal, into a full pipe."""
+def _drop_closed_outputs(number: int) -> None:
+    """Discard output that would fail or block: to a closed terminal, into a full pipe."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for descriptor in (1, 2):
         with suppress(OSError):  # closed by the user

@@ -51,6 +51,6 @@ def predict(
             output.float()
         )
         done += len(images)
-    with signals.held():  # raised where the loader is deleted, a signal would be lost
+    with signals.deferred():  # raised where the loader is deleted, a signal would be lost
         del batches
     return accelerator.reduce(logits, "sum").cpu().numpy()

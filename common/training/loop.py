@@ -37,7 +37,7 @@ from common.training.states import States
 LOOK_EVERY = 10
 
 
-@signals.held()
+@signals.deferred()
 def fit(
     run: Run,
     network: nn.Module,
@@ -179,7 +179,7 @@ def fit(
         }
         try:
             with average.applied() if average else nullcontext():
-                with signals.released():
+                with signals.at_once():
                     row.update(validate(epoch) if validate else {})
                 rows = [*progress["rows"], row]
                 if best and row[best] >= max(earlier[best] for earlier in rows):
@@ -194,7 +194,7 @@ def fit(
         progress.update(epoch=epoch + 1, step=0, sums=[0.0, 0.0], rows=rows)
         write_metrics(run, rows)
         saved = states.save(progress, saved)
-        with signals.released():  # a full pipe may keep us waiting
+        with signals.at_once():  # a full pipe may keep us waiting
             report_epoch(run, row, epochs)
         if _any_process(run, signals.caught()):
             signals.leave()
@@ -252,7 +252,7 @@ def _accumulate(
 def _next_unless_stopped(passes: Iterator[Batch]) -> Batch | None:
     """Return the next pass, or None where a signal came: then nothing is awaited any more."""
     try:
-        with signals.released():
+        with signals.at_once():
             return next(passes)
     except signals.Stopped:
         return None

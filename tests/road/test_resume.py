@@ -15,6 +15,7 @@ import torch
 from helpers.toy_world import SAVE_ALWAYS, command, inherit, record, run_warm, start_warm, wait_for
 
 STATUS = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129, signal.SIGKILL: -9}
+STATUS[signal.SIGUSR1] = 138
 DROPS = {"mae": [], "single": [], "curriculum": ["--drop-path", "0.2"]}
 
 
