@@ -34,6 +34,7 @@ from pathlib import Path
 
 from common.script import config, flags
 from common.script.files import only_process
+from common.script.main import run_script
 
 
 def parse() -> argparse.Namespace:
@@ -187,4 +188,4 @@ def prepare(arguments: argparse.Namespace, folders, given, others: list[Path], t
 
 
 if __name__ == "__main__":
-    config.run_script(main)
+    run_script(main)

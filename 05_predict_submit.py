@@ -25,12 +25,14 @@ import sys
 import time
 from pathlib import Path
 
-from common import emotions
 from common.script import config, files, flags
-from common.submission import decision  # like emotions, it does not import pandas or torch
+from common.script.main import run_script
 
 
 def arguments() -> argparse.Namespace:
+    from common import emotions
+    from common.submission import decision
+
     parser = config.make_parser(__doc__, "data_dir", "run_dir", "seed", "mixed_precision")
     add = parser.group("data").add_argument
     add("--videos", type=Path, metavar="DIR", help="predict these videos: a folder, or one file")
@@ -83,8 +85,8 @@ def main() -> None:
 
 def predict(args: argparse.Namespace) -> None:
     """Faces → probabilities → classes → submission → score → report."""
+    from common.submission import decision, report, scoring, sources
     from common.submission import files as submission
-    from common.submission import report, scoring, sources
 
     started, folder = time.time(), args.run_dir / "submission"
     scoring.check_truth_exists(args.truth)
@@ -133,7 +135,7 @@ def predict(args: argparse.Namespace) -> None:
 
 def tune(args: argparse.Namespace) -> None:
     """Labelled frames → probabilities → all settings of the grid → the best, and its gain."""
-    from common.submission import sources, tuning
+    from common.submission import decision, sources, tuning
 
     folder = args.run_dir / "submission"
     source, ensemble, record = open_inputs(args, flip=True)
@@ -192,4 +194,4 @@ def compare(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    config.run_script(main)
+    run_script(main)

@@ -15,6 +15,7 @@ import pandas as pd
 from common.hardware import default_batch_size, default_workers
 from common.raw.challenge import find_frame_list, find_videos
 from common.script.files import UserError, inside
+from common.script.main import batch_is
 from common.submission.files import HEADER, locate, read_frame_list, split_location
 from common.submission.inference import Ensemble, Observed, predict_crops, predict_videos
 
@@ -107,6 +108,7 @@ def observe(
     """
     if batch_size is None:  # activations on a CPU would leave its caches
         batch_size = 32 if ensemble.device.type == "cpu" else default_batch_size()
+    batch_is(batch_size)
     if source.videos is None:
         workers = default_workers() if workers is None else workers
         return predict_crops(ensemble, source.folder, source.frames, batch_size, workers)

@@ -21,6 +21,7 @@ from common.networks.formats import refuse_other_kinds, split_entry
 from common.networks.weights import read_record, refuse_unfinished
 from common.script.config import settings_of
 from common.script.files import UserError, file_digest, only_process, write_json
+from common.script.main import batch_is
 
 TRACKERS = [str(tracker.value) for tracker in get_available_trackers()]
 
@@ -117,6 +118,7 @@ def start_run(args: argparse.Namespace, stage: str, facts: dict) -> Run | None:
         workers=workers if args.workers is None else args.workers,
         save_minutes=args.save_minutes,
     )
+    batch_is(run.batch_size)
     if run.main:
         run.lock.enter_context(only_process(folder))
         (folder / "state").mkdir(exist_ok=True)
