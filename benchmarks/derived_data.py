@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from common.emotions import ADAPTATION_SETS, BASIC, CHALLENGE, parts_of
+from common.emotions import ADAPTATION_SETS, BASIC, CHALLENGE, CHALLENGE_PAIRS, label_of
 from common.manifest import folds, hold_out, read_manifest, training_rows, write_manifest
 from common.submission.files import locate
 
@@ -68,7 +68,7 @@ def add_pseudo_labels(folder: Path, data: Path, predictions: Path) -> None:
     rank = seen.groupby("decision")["margin"].rank(pct=True, ascending=False)
     chosen = seen[rank <= SUREST]
     side = Image.open(source / chosen["image"].iloc[0]).width  # the same for all of 01's crops
-    names = [" ".join(sorted(BASIC[i] for i in parts_of(name))) for name in CHALLENGE]
+    names = [label_of(pair) for pair in CHALLENGE_PAIRS]
     rows = pd.DataFrame(
         {
             "image": chosen["image"],

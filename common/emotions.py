@@ -1,14 +1,14 @@
 """Names of expressions, their numbers in each data set, and the compound decision rule.
 
-Everything that is a name or an order stands here once. The six logits of every classifier are in
-the order of `BASIC`; the seven classes of a submission are in the order of `CHALLENGE`, which is
-the order of the challenge's own header.
+Every name and every order is defined here, once. The six logits of a classifier follow `BASIC`; the
+seven classes of a submission follow `CHALLENGE`, the order of the challenge's own header.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 
 import numpy as np
@@ -16,14 +16,14 @@ import numpy as np
 # Order of the six logits, as in the authors' released code.
 BASIC = ("Surprise", "Fear", "Disgust", "Happiness", "Sadness", "Anger")
 
-# Expressions that stand alone: no compound has them as a part.
+# Expressions that are never part of a compound.
 ALONE = ("Neutral", "Contempt")
 
 # Classes of the adaptation phase (paper §3.2): AffectNet's eight.
 ADAPTATION = (*BASIC, *ALONE)
 
-# The encoder is adapted on these; the six logits are trained on all others (paper §3.2, §3.3).
-# AffectNet and Aff-Wild2, in each form that 01 reads.
+# The encoder is adapted on AffectNet and Aff-Wild2, in every form that 01 reads; the six logits are
+# trained on all other sets (paper §3.2, §3.3).
 ADAPTATION_SETS = ("AffectNet", "AffectNet+", "Aff-Wild2", "s-Aff-Wild2")
 
 # The challenge's classes 0..6, spelled as in the header of its frame list.
@@ -52,7 +52,7 @@ RAF11 = (
     "Disgustedly Surprised",
 )
 
-# RAF-CE's classes 0..13: counted from 0 and in another order than RAF-DB's.
+# RAF-CE's classes 0..13: they count from 0, and their order is not RAF-DB's.
 RAFCE14 = (
     "Happily Surprised",
     "Happily Disgusted",
@@ -86,10 +86,10 @@ _NAME_OF = {word: name for name, words in _SYNONYMS.items() for word in words.sp
 def parse_labels(text: str) -> tuple[str, ...]:
     """Read one label as people write it: `happy`, `SADNESS`, `Sadly Angry`, `fear+surprise`.
 
-    Words are joined by space, `+`, `|`, `;`, `,`, `_`, `&` or `/`; case and common synonyms do not
-    matter. Returns canonical names in alphabetical order, at most two, e.g. ("Anger", "Sadness").
-    Raises ValueError for an unknown word, an empty label, more than two emotions, or `Neutral`
-    and `Contempt` beside another.
+    Space, `+`, `|`, `;`, `,`, `_`, `&` or `/` may join the words; case does not matter, and common
+    synonyms are known. Returns one or two canonical names in alphabetical order, such as
+    ("Anger", "Sadness"). Raises ValueError for an unknown word, an empty label, more than two
+    emotions, or `Neutral` or `Contempt` with another expression.
     """
     words = [word for word in re.split(r"[\s+|;,_&/]+", text.strip().lower()) if word]
     if not words:
@@ -101,11 +101,11 @@ def parse_labels(text: str) -> tuple[str, ...]:
         raise ValueError(f"unknown expression {unknown[0]!r} in {text!r} ({known})")
     names = sorted({_NAME_OF[word] for word in words})
     if len(names) > 2 or (len(names) == 2 and set(names) & set(ALONE)):
-        raise ValueError(f"{text!r} joins expressions that do not make a compound")
+        raise ValueError(f"the expressions of {text!r} do not make a compound")
     return tuple(names)
 
 
-@lru_cache(1024)  # a table of a million rows may have the same mistake in each
+@lru_cache(1024)  # every row of a large table may have the same mistake
 def _nearest_word(word: str) -> str:
     """Return the known word most like one, or ""."""
     return next(iter(difflib.get_close_matches(word, _NAME_OF, n=1)), "")
@@ -122,9 +122,9 @@ def parts_of(name: str) -> tuple[int, int]:
 CHALLENGE_PAIRS = tuple(parts_of(name) for name in CHALLENGE)
 RAF11_PAIRS = tuple(parts_of(name) for name in RAF11)
 
-# Which emotion of each challenge class shows in the upper face, which in the lower, in the order of
-# CHALLENGE: read from the action units of Du, Tao & Martinez, PNAS 2014, table 1. Fearfully
-# surprised, for one, is 1 2 5 | 20 25: brows and lids of surprise over the mouth of fear.
+# The emotions in the upper and the lower face of each challenge class, in the order of CHALLENGE:
+# from the action units of Du, Tao & Martinez, PNAS 2014, table 1. For example, fearfully surprised
+# is 1 2 5 | 20 25: brows and lids of surprise over the mouth of fear.
 UPPER_OVER_LOWER = tuple(
     (BASIC.index(upper), BASIC.index(lower))
     for upper, lower in (
@@ -138,9 +138,13 @@ UPPER_OVER_LOWER = tuple(
     )
 )
 
-_CHALLENGE_CLASS = {
-    tuple(sorted((BASIC[a], BASIC[b]))): index for index, (a, b) in enumerate(CHALLENGE_PAIRS)
-}
+
+def label_of(pair: Iterable[int]) -> str:
+    """Return the manifest's label of some emotions, given as indices in `BASIC`."""
+    return " ".join(sorted(BASIC[index] for index in pair))
+
+
+_CHALLENGE_CLASS = {label_of(pair): index for index, pair in enumerate(CHALLENGE_PAIRS)}
 
 
 def multi_hot(labels: str) -> np.ndarray:
@@ -157,7 +161,7 @@ def multi_hot(labels: str) -> np.ndarray:
 
 def challenge_class(labels: str) -> int:
     """Return the challenge's class 0..6 of a manifest label, or -1 if it is none of the seven."""
-    return _CHALLENGE_CLASS.get(tuple(sorted(labels.split())), -1)
+    return _CHALLENGE_CLASS.get(" ".join(sorted(labels.split())), -1)
 
 
 # The score of a compound from its two emotions: the rule of the paper (§3.4), two of other teams.

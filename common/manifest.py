@@ -1,7 +1,7 @@
-"""The one table that ties the stages together: schema, reading, writing, checking, folds.
+"""The table between the stages, one row an image: reading, writing, checking, and its splits.
 
-`manifest.csv` has one row an image. 4.5 million rows are read in seconds: names that repeat become
-categoricals, and a hash becomes a number without ever being a Python object.
+4.5 million rows are read in seconds: names that repeat become categoricals, and a hash becomes a
+number without being a Python string on the way.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from string import hexdigits
 import numpy as np
 import pandas as pd
 
-from common.emotions import ADAPTATION, ALONE, BASIC
+from common.emotions import ADAPTATION, ALONE, BASIC, label_of
 from common.script.files import UserError, whole_file
 
 COLUMNS = (
@@ -25,7 +25,7 @@ COLUMNS = (
     "split",
     "kind",
     "labels",  # basic emotions, alphabetical, joined by one space
-    "subject",  # person or video; empty: unknown, and the image stands for itself
+    "subject",  # person or video; empty where unknown: the image is then a subject of its own
     "width",
     "height",
     "hash",  # 64-bit perceptual hash
@@ -34,23 +34,25 @@ COLUMNS = (
 # of ADAPTATION, or how strong it is. Eight numbers, with spaces between; empty for other images.
 VOTES = "votes"
 SPLITS = ("train", "val", "test", "")
-KINDS = ("unlabelled", "single", "compound")
 CATEGORICAL = ("dataset", "split", "kind", "labels", "subject")
 # A hash has 16 digits: the 17th byte shows that there are more.
 _TYPES = {name: "category" for name in (*CATEGORICAL, VOTES)}
 _TYPES |= {"image": "str", "width": "int32", "height": "int32", "hash": "S17"}
 
 _ESCAPES = r"^$|^[/\\]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:[/\\]|$)|\0"
-_SINGLE = {*BASIC, *ALONE}
-_COMPOUND = {f"{a} {b}" for a in BASIC for b in BASIC if a < b}
+# Which labels an image of each kind may have.
+_LABELS = {
+    "unlabelled": {""},
+    "single": {*BASIC, *ALONE},
+    "compound": {label_of(pair) for pair in itertools.combinations(range(len(BASIC)), 2)},
+}
 
 
 def read_manifest(path: str | Path) -> pd.DataFrame:
     """Read a manifest: image str, five categoricals, width and height int32, hash uint64.
 
-    A sixth categorical is `votes`, if the file has that column; the function `votes` reads it.
-    Raises UserError for a missing file, a value that is not of its column's type, or anything that
-    check_manifest refuses.
+    A sixth categorical, if the file has it, is for the function `votes`. Raises UserError for a
+    missing file, a value not of its column's type, or anything that check_manifest refuses.
     """
     try:
         with open(path, encoding="utf-8") as file:
@@ -60,7 +62,7 @@ def read_manifest(path: str | Path) -> pd.DataFrame:
                 f"{path}, line 1: the columns are {','.join(header)[:200]!r}, expected "
                 f"{','.join(COLUMNS)}; write it again with 01_prepare_data.py."
             )
-        # In one piece: to unite the categories of many pieces takes three times as long.
+        # In one piece: uniting the categories of many pieces takes three times as long.
         types = {name: _TYPES[name] for name in header}
         frame = pd.read_csv(
             path, dtype=types, keep_default_na=False, na_filter=False, low_memory=False
@@ -104,9 +106,9 @@ def check_manifest(
 ) -> None:
     """Raise UserError, with file and line, for the first fault of a manifest.
 
-    Columns, unique images that stay inside the prepared folder, known splits, kinds and labels,
-    labels that agree with their kind, votes as VOTES has them, sides of 1 pixel or more.
-    rows_before: how many rows of the file come before these.
+    Checked are the columns; known splits and kinds; labels that fit the kind; votes; images that
+    are unique and inside the prepared folder; sides of 1 pixel or more. rows_before: how many rows
+    of the file come before these.
     """
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
@@ -116,14 +118,13 @@ def check_manifest(
         if bad.any():
             row = int(np.argmax(bad))
             value = frame[column].iloc[row]
-            # Line 1 is the header, row 0 stands in line 2.
-            line = rows_before + row + 2
-            raise UserError(f"{path}, line {line}: the {column} {value!r} {what}.")
+            line = f"line {rows_before + row + 2}"  # line 1 is the header
+            raise UserError(f"{path}, {line}: the {column} {value!r} {what}.")
 
     kinds = frame["kind"]
     refuse(~frame["split"].isin(SPLITS).to_numpy(), "split", "is not train, val, test or empty")
-    refuse(~kinds.isin(KINDS).to_numpy(), "kind", f"is not one of {', '.join(KINDS)}")
-    for kind, known in (("unlabelled", {""}), ("single", _SINGLE), ("compound", _COMPOUND)):
+    refuse(~kinds.isin(_LABELS).to_numpy(), "kind", f"is not one of {', '.join(_LABELS)}")
+    for kind, known in _LABELS.items():
         wrong = (kinds == kind).to_numpy() & ~frame["labels"].isin(known).to_numpy()
         refuse(wrong, "labels", f"are not those of an image of the kind {kind}")
     if VOTES in frame:
@@ -131,12 +132,12 @@ def check_manifest(
         what = f"are not {len(ADAPTATION)} numbers from 0 up, with spaces between, some above 0"
         refuse(frame[VOTES].isin(bad).to_numpy(), VOTES, what)
     images = frame["image"].astype("str")
-    # Sorted numbers show in half the time that there is no double; which one it is, pandas finds.
+    # Sorting numbers takes half as long as pandas' search, which is needed only if two are equal.
     numbers = np.sort(np.fromiter(map(hash, images), np.int64, len(images)))
     if (numbers[1:] == numbers[:-1]).any():
         refuse(images.duplicated().to_numpy(), "image", "is in an earlier line already")
-    # A regular expression over millions of names takes half a minute: look once for what only a
-    # bad name may hold, and search only then.
+    # A regular expression takes half a minute for millions of names, so it runs only if one of the
+    # signs of a bad name is in them at all.
     text = "\n".join(["", *images, ""])
     if any(sign in text for sign in ("..", "\n/", "\n\n", "\\", ":", "\0")):
         escapes = images.str.contains(_ESCAPES, regex=True).to_numpy(dtype=bool)
@@ -146,10 +147,7 @@ def check_manifest(
 
 
 def votes(frame: pd.DataFrame) -> np.ndarray:
-    """Return the votes of each image as a distribution over ADAPTATION, float32 [n, 8].
-
-    NaN for an image without votes.
-    """
+    """Return each image's votes as a distribution over ADAPTATION, float32 [n, 8], NaN if none."""
     if VOTES not in frame:
         return np.full((len(frame), len(ADAPTATION)), np.nan, dtype=np.float32)
     codes, texts = pd.factorize(frame[VOTES])  # each text is read once
@@ -170,17 +168,17 @@ def _distribution(text: str) -> np.ndarray | None:
     return numbers / total if sound else None
 
 
-# scikit-learn weighs every fold for every subject, about a millisecond each.
+# scikit-learn tries every fold for every subject, which takes about a millisecond a subject.
 _EXACT_GROUPS = 2000
 
 
 def folds(frame: pd.DataFrame, count: int, seed: int) -> np.ndarray:
     """Give each row one of `count` folds, int64 [n]: balanced by label, no subject in two folds.
 
-    A row without a subject stands for itself. Subjects of the same name in two data sets are two
-    subjects. Up to 2,000 subjects by StratifiedGroupKFold; more are dealt out like cards, by their
-    commonest label and from the largest down, which takes seconds for millions. Raises UserError
-    where there are fewer subjects than folds.
+    A row without a subject is a subject of its own. The same name in two data sets is two subjects.
+    Up to 2,000 subjects are divided by StratifiedGroupKFold. More are dealt out like cards, by
+    their commonest label and from the largest down, which takes seconds for millions. Raises
+    UserError if there are fewer subjects than folds.
     """
     subjects = groups(frame)
     found = int(subjects.max(initial=-1)) + 1
@@ -188,17 +186,17 @@ def folds(frame: pd.DataFrame, count: int, seed: int) -> np.ndarray:
         raise UserError(f"Cannot make {count} folds of {found} subjects; more are needed.")
     if found > _EXACT_GROUPS:
         return _deal(subjects, pd.factorize(frame["labels"])[0], count, seed)
-    # Here, because few of the manifest's readers make folds and the import takes a second.
+    # Imported here: it takes a second, and few of the manifest's readers make folds.
     from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
     result = np.full(len(frame), -1, dtype=np.int64)
     labels = frame["labels"].astype("str").to_numpy()
-    # Balanced as far as a label is frequent enough to be in every fold.
+    # Labels can be balanced only if one of them is frequent enough to be in every fold.
     rare = pd.Series(labels).value_counts().max() < count
     splitter = (GroupKFold if rare else StratifiedGroupKFold)(
         count, shuffle=True, random_state=seed
     )
-    with warnings.catch_warnings():  # one rare label among frequent ones is no fault
+    with warnings.catch_warnings():  # of a rare label among frequent ones
         warnings.simplefilter("ignore", UserWarning)
         for fold, (_, rows) in enumerate(splitter.split(subjects, labels, subjects)):
             result[rows] = fold
@@ -215,8 +213,8 @@ def _deal(subjects: np.ndarray, labels: np.ndarray, count: int, seed: int) -> np
     sizes = np.bincount(subjects)
     chance = np.random.default_rng(seed).random(len(sizes))
     order = np.lexsort((chance, -sizes, commonest))
-    # To and fro, 0 1 2 2 1 0 0 1 ..., so that no fold has the larger one of each round; each label
-    # goes on where the one before ended.
+    # Back and forth, 0 1 2 2 1 0 0 1 ..., so that no fold gets the larger subject of every round;
+    # each label continues where the one before it ended.
     turn = np.arange(len(order)) % (2 * count)
     fold = np.empty(len(sizes), dtype=np.int64)
     fold[order] = np.minimum(turn, 2 * count - 1 - turn)
@@ -224,7 +222,7 @@ def _deal(subjects: np.ndarray, labels: np.ndarray, count: int, seed: int) -> np
 
 
 def groups(frame: pd.DataFrame) -> np.ndarray:
-    """Number the subjects, int64 [n] from 0; a row without a subject stands for itself."""
+    """Number the subjects, int64 [n] from 0; a row without a subject gets a number of its own."""
     dataset = frame["dataset"].astype("category").cat.codes.to_numpy(np.int64)
     subject = frame["subject"].astype("category").cat
     person = dataset * len(subject.categories) + subject.codes.to_numpy()
@@ -234,11 +232,11 @@ def groups(frame: pd.DataFrame) -> np.ndarray:
 
 
 def hold_out(frame: pd.DataFrame) -> pd.Series:
-    """Choose the rows to validate on, bool [n]; no subject of theirs is among the others.
+    """Choose the rows to validate on, bool [n].
 
-    Of each labelled data set: its `val` split, else its `test` split, else, for rows without a
-    split, one of five folds by subject. To be called with the whole manifest, whatever a stage
-    uses of it, so that all stages hold out the same rows whatever their seeds.
+    Of each labelled data set these are its `val` split, or else its `test` split, or else, for rows
+    without a split, one of five folds by subject. Call it with the whole manifest, whatever a stage
+    uses of it: all stages then hold out the same rows, whatever their seeds.
     """
     held = pd.Series(False, index=frame.index)
     for dataset in frame["dataset"].unique():
@@ -249,38 +247,33 @@ def hold_out(frame: pd.DataFrame) -> pd.Series:
             held[rows.index[rows["split"] == name]] = True
         elif splits == {""} and (rows["kind"] != "unlabelled").any():
             count = min(5, int(groups(rows).max()) + 1)
-            if count > 1:  # of one person, none can be held out
+            if count > 1:  # a single person cannot be held out
                 held[rows.index[folds(rows, count, seed=0) == 0]] = True
     return held
 
 
 def training_rows(frame: pd.DataFrame, held: pd.Series) -> pd.Series:
-    """Choose the rows that training may see, bool [n], given those of hold_out.
+    """Choose the rows that training may see, bool [n], given the held-out ones of hold_out.
 
-    Rows of the split train or of none that are not held out, show no subject of a held row, and
-    have no held row's perceptual hash: data sets share photographs, and owners' splits persons.
-    01 has already left out what is nearly one of the splits val or test; the hashes are for the
-    folds that hold_out makes, and for `--duplicates keep`.
+    These are rows of the split train or of no split that are not held out, and that share neither
+    subject nor perceptual hash with a held-out row: data sets share photographs, and owners' splits
+    share persons. 01 has already removed near-duplicates of the splits val and test; the hashes
+    matter for the folds that hold_out makes, and after `--duplicates keep`.
     """
     chosen = frame["split"].isin(("train", "")) & ~held
-    subject = frame["subject"].astype("category").cat
-    dataset = frame["dataset"].astype("category").cat
-    known = (frame["subject"] != "").to_numpy()
-    person = dataset.codes.to_numpy(np.int64) * len(subject.categories) + subject.codes.to_numpy()
-    seen = known & np.isin(person, np.unique(person[held & known]))
-    hashes = frame["hash"].to_numpy(np.uint64)
-    telling = np.setdiff1d(hashes[held], _FLAT)
-    return chosen & ~seen & ~np.isin(hashes, telling)
+    subjects, hashes = groups(frame), frame["hash"].to_numpy(np.uint64)
+    pictures = np.setdiff1d(hashes[held], _FLAT)
+    return chosen & ~np.isin(subjects, subjects[held]) & ~np.isin(hashes, pictures)
 
 
 def thin_out(frame: pd.DataFrame, limit: int | None) -> pd.DataFrame:
-    """Return `limit` rows, evenly spaced so that every data set keeps its share (`--limit`)."""
+    """Return `limit` evenly spaced rows, so that every data set keeps its share (`--limit`)."""
     if limit is None or limit >= len(frame):
         return frame
     return frame.iloc[np.linspace(0, len(frame) - 1, limit).astype(np.int64)]
 
 
-# Hashes of pictures of one gray, which tell nothing: without a bit, with all, with the mean's.
+# Hashes of pictures of a single gray (no bit, all bits, the mean's): such pictures may differ.
 _FLAT = np.array([0, 2**64 - 1, 2**63], dtype=np.uint64)
 
 

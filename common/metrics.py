@@ -1,4 +1,4 @@
-"""How good predictions are, and how sure we can be: macro-F1, confusion, intervals."""
+"""Scores of predictions and their confidence intervals: macro-F1, confusion, bootstrap."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """Count how often each class was taken for which: int64 [classes, classes], rows are truth.
+    """Return the confusion matrix, int64 [classes, classes]; its rows are the true classes.
 
     truth, predicted: int [N], each 0..classes-1. Raises ValueError for other shapes or values.
     """
@@ -25,15 +25,14 @@ def f1_per_class(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.n
 def macro_f1(truth: np.ndarray, predicted: np.ndarray, classes: int) -> float:
     """Return the mean of the classes' F1 over the whole set (paper eq. 2).
 
-    All `classes` count, also those absent from truth and predictions: the same as scikit-learn's
-    `f1_score(labels=range(classes), average="macro", zero_division=0)`, and not the mean of
-    batches' scores. 0 for an empty set.
+    A class without a true or predicted frame counts as 0, as in scikit-learn's
+    `f1_score(labels=range(classes), average="macro", zero_division=0)`. 0 for an empty set.
     """
     return float(f1_per_class(truth, predicted, classes).mean())
 
 
 def single_emotion_f1(truth: np.ndarray, probabilities: np.ndarray) -> float:
-    """Return the macro-F1 over single emotions, the most probable one being the answer.
+    """Return the macro-F1 of answering with the most probable single emotion.
 
     truth: int [N], index in `emotions.BASIC`. probabilities: float [N, 6].
     """
@@ -51,23 +50,22 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Return the percentile bootstrap interval of the macro-F1, resampling whole groups.
 
-    Frames of one video resemble each other, so that frames drawn singly would promise far too
-    narrow an interval: videos (or persons) are drawn, with replacement, as many as there are.
-    groups: [N], any hashable values. The result does not depend on the order of the rows.
+    Frames of one video resemble each other, so drawing single frames would give far too narrow an
+    interval. Instead all videos (or persons) are drawn, with replacement. groups: [N], any hashable
+    values. The result does not depend on the order of the rows.
     """
     if len(truth) == 0:
         return 0.0, 0.0
     truth, predicted = _class_numbers(truth, classes), _class_numbers(predicted, classes)
     names, member = np.unique(np.asarray(groups), return_inverse=True)
-    # One confusion matrix a group: a sample's matrix is then a weighted sum of them.
+    # With one confusion matrix a group, a sample's matrix is a weighted sum of them.
     cells = np.bincount(
         (member * classes + truth) * classes + predicted, minlength=len(names) * classes**2
     ).reshape(len(names), classes**2)  # [G, c*c]
     generator = np.random.default_rng(seed)
     draws = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=samples)
-    scores = f1_of_confusion((draws @ cells).reshape(samples, classes, classes)).mean(
-        axis=-1
-    )  # [S]
+    matrices = (draws @ cells).reshape(samples, classes, classes)
+    scores = f1_of_confusion(matrices).mean(axis=-1)  # [samples]
     low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
@@ -75,22 +73,22 @@ def bootstrap_interval(
 def summarise(
     truth: np.ndarray, predicted: np.ndarray, groups: np.ndarray, classes: int, seed: int = 0
 ) -> dict:
-    """Return all that a score needs to be judged, as plain JSON values.
+    """Return a score and what is needed to judge it, as plain JSON values.
 
     Keys: macro_f1, interval (95 %, over groups; None for a single group), frames, groups; f1,
-    precision, recall, support and predicted of each class; confusion (rows are truth); and two
-    references: chance_f1, what even guessing would expect, and constant_f1, the best that one
-    answer for all frames (constant_class) can reach.
+    precision, recall, support and predicted, by class; confusion (rows are truth); and two
+    references: chance_f1, the expected score of uniform guessing, and constant_f1, the best score
+    of one answer for all frames, constant_class.
     """
     matrix = confusion(truth, predicted, classes)
     support, answers, hits = matrix.sum(axis=1), matrix.sum(axis=0), np.diagonal(matrix)
     share = support / max(1, support.sum())
-    several = len(np.unique(groups)) > 1
+    interval = None
+    if len(np.unique(groups)) > 1:
+        interval = list(bootstrap_interval(truth, predicted, groups, classes, seed=seed))
     return {
         "macro_f1": float(f1_of_confusion(matrix).mean()),
-        "interval": list(bootstrap_interval(truth, predicted, groups, classes, seed=seed))
-        if several
-        else None,
+        "interval": interval,
         "frames": len(truth),
         "groups": len(np.unique(groups)),
         "f1": f1_of_confusion(matrix).tolist(),
@@ -99,7 +97,7 @@ def summarise(
         "support": support.tolist(),
         "predicted": answers.tolist(),
         "confusion": matrix.tolist(),
-        # A guesser answers each class in 1/c of all frames and is right in `share` of them.
+        # A guesser answers each class in 1/c of all frames, and `share` of those are right.
         "chance_f1": float((2 * share / (share * classes + 1)).mean()),
         "constant_f1": float(2 * share.max() / (share.max() + 1) / classes),
         "constant_class": int(share.argmax()),
@@ -107,13 +105,13 @@ def summarise(
 
 
 def emotion_scores(shown: np.ndarray, probabilities: np.ndarray, threshold: float = 0.5) -> dict:
-    """Judge each emotion's own probability, as plain JSON values.
+    """Score each emotion's own probability, as plain JSON values.
 
-    shown: bool [N, c], the emotions of each image, one or several. probabilities: float [N, c].
-    Returns f1 [c], of the answer "at least `threshold`"; average_precision [c], scikit-learn's, 0
-    for an emotion that no image shows; threshold.
+    shown: bool [N, c], the one or more emotions of each image. probabilities: float [N, c]. Returns
+    f1 [c] of the answer "at least `threshold`"; average_precision [c] as scikit-learn defines it,
+    0 for an emotion that no image shows; threshold.
     """
-    from sklearn.metrics import average_precision_score  # a second to import, used once a run
+    from sklearn.metrics import average_precision_score  # takes a second, so not at the top
 
     answered = probabilities >= threshold
     total = shown.sum(axis=0) + answered.sum(axis=0)
@@ -128,8 +126,8 @@ def emotion_scores(shown: np.ndarray, probabilities: np.ndarray, threshold: floa
 def divergence(counts: np.ndarray, reference: np.ndarray) -> float:
     """Return the Kullback-Leibler divergence of a distribution from a reference, in nats.
 
-    counts, reference: frequencies [c], not all 0, reference above 0. Σ p·log(p/q) ≥ 0: finite also
-    where a class was never predicted.
+    counts, reference: frequencies [c]; counts not all 0, reference above 0. Σ p·log(p/q) ≥ 0 is
+    finite even if a class was never predicted.
     """
     p = np.asarray(counts, dtype=np.float64) / np.sum(counts)
     q = np.asarray(reference, dtype=np.float64) / np.sum(reference)
@@ -140,7 +138,7 @@ def f1_of_confusion(matrices: np.ndarray) -> np.ndarray:
     """Return F1 [..., c] of confusion matrices [..., c, c]: 2·TP / (true + predicted)."""
     hits = np.diagonal(matrices, axis1=-2, axis2=-1)  # [..., c]
     total = matrices.sum(axis=-1) + matrices.sum(axis=-2)  # [..., c]
-    return 2 * hits / np.maximum(total, 1)  # where the total is 0, so are the hits
+    return 2 * hits / np.maximum(total, 1)  # a total of 0 has 0 hits
 
 
 def _class_numbers(values: np.ndarray, classes: int) -> np.ndarray:

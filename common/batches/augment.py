@@ -1,7 +1,7 @@
 """Augmentation and mixing of a whole batch on the training device.
 
-Every function takes the random numbers it needs, uniform in 0..1, one row for each image. They
-are drawn by the loader, so that a batch comes out the same on any number of processes.
+Every function takes the random numbers it needs, uniform in 0..1, a row an image. The loader draws
+them, so that a batch is the same on any number of processes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from common.batches.batch import (
 # Half the height of the soft seam between two half faces, in image heights.
 SEAM = 0.03
 
-# Lightness (ITU-R BT.601), and red and blue less it, of R G B.
+# From R, G, B to lightness (ITU-R BT.601), red minus lightness, blue minus lightness.
 OPPONENT = ((0.299, 0.587, 0.114), (0.701, -0.587, -0.114), (-0.299, -0.587, 0.886))
 
 
@@ -42,19 +42,19 @@ def normalise(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> torch.Tensor:
-    """Subtract the mean and divide by the deviation, each a number a channel in units of 0..1.
+    """Subtract the mean and divide by the deviation of each channel, both in units of 0..1.
 
     images: [B, 3, H, W], uint8 or float in 0..1. Returns float32.
     """
     mean, std = (_channels(tuple(values), images.device) for values in (mean, std))
-    # In place where the memory is our own: a quarter less time on the CPU.
+    # In place where the memory is ours, which takes a quarter less time on the CPU.
     centred = to_float(images).sub_(mean) if images.dtype == torch.uint8 else images - mean
     return centred.div_(std)
 
 
 @lru_cache
 def _channels(values: tuple[float, float, float], device: torch.device) -> torch.Tensor:
-    """Return float32 [1, 3, 1, 1], made once: every copy to a GPU would wait for its queue."""
+    """Return float32 [1, 3, 1, 1], made once: each copy to a GPU would wait for its queue."""
     return torch.tensor(values, device=device).view(1, 3, 1, 1)
 
 
@@ -78,10 +78,10 @@ def colour_jitter(images: torch.Tensor, uniform: torch.Tensor, strength: float) 
 def affine(
     images: torch.Tensor, uniform: torch.Tensor, rotation: float, scale: float, shift: float
 ) -> torch.Tensor:
-    """Turn, scale and move each image, bilinearly; what comes from outside mirrors the inside.
+    """Turn, scale and move each image, bilinearly; beyond its border the image is mirrored.
 
-    images: float [B, C, H, W]. uniform: [B, 4]. rotation: largest angle, degrees. scale: largest
-    change of size, a factor of 1 + scale or its inverse. shift: largest way, in image sides.
+    images: float [B, C, H, W]. uniform: [B, 4]. rotation: largest angle, degrees. scale: the size
+    changes by at most a factor of 1 + scale or its inverse. shift: largest shift, in image sides.
     """
     if not (rotation or scale or shift):
         return images
@@ -96,13 +96,14 @@ def affine(
     return grid_sample(images, grid, "bilinear", "reflection", align_corners=False)
 
 
-def _boxes(centre: torch.Tensor, area: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Return bool [B, 1, H, W], true inside a box of the image's shape with the given area.
+def _boxes(place: torch.Tensor, area: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Return bool [B, 1, H, W], true in a box of the image's proportions.
 
-    centre: [B, 2] (x, y) in 0..1 of the places where the whole box fits. area: [B], fraction.
+    place: [B, 2] (x, y), from 0, at the left or top border, to 1, at the other. area: [B], fraction
+    of the image.
     """
     side = area.sqrt().view(-1, 1)  # of the image's side
-    start = centre * (1 - side)  # [B, 2]
+    start = place * (1 - side)  # [B, 2]
     x = (torch.arange(width, device=area.device) + 0.5) / width
     y = (torch.arange(height, device=area.device) + 0.5) / height
     across = (x >= start[:, :1]) & (x < start[:, :1] + side)  # [B, W]
@@ -115,8 +116,8 @@ def cutout(
 ) -> torch.Tensor:
     """Blank one square in some images (DeVries & Taylor 2017; paper §3.3).
 
-    images: float [B, 3, H, W], already normalised, so that zero is the mean colour.
-    uniform: [B, 3]. area: fraction of the image.
+    images: float [B, 3, H, W], normalised, so that zero is the mean colour. uniform: [B, 3]. area:
+    fraction of the image.
     """
     if probability == 0:
         return images
@@ -134,7 +135,7 @@ def mix_pairs(
     window: torch.Tensor,
     uniform: torch.Tensor,
 ) -> torch.Tensor:
-    """Mix partners into a batch (paper §3.4), every form at once, without a loop over images.
+    """Mix partners into a batch (paper §3.4), all forms at once, without a loop over images.
 
     images: float [B, 3, H, W]. partners: float [M, 3, H, W], for the rows int64 [M] of the batch.
     form: uint8 [B], of batch.py. extent: float [B], how much of the result is the first image: see
@@ -148,7 +149,7 @@ def mix_pairs(
     x = ((torch.arange(width, device=images.device) + 0.5) / width).view(1, 1, 1, -1)
     y = ((torch.arange(height, device=images.device) + 0.5) / height).view(1, 1, -1, 1)
     top, shown = window[rows].view(-1, 2, 1, 1, 1).unbind(1)  # [M, 1, 1, 1]
-    place = top + shown * y  # [M, 1, H, 1], of a row in its whole image
+    height_in_image = top + shown * y  # [M, 1, H, 1]
     first = images[rows]
     # How much of each pixel is the partner's, [M, 1, H, W].
     partner = (1 - extent) * (form == MIXUP)
@@ -156,7 +157,7 @@ def mix_pairs(
     partner = partner + box * (form == BOX)
     partner = partner + (x >= extent) * (form == LEFT_RIGHT)
     partner = partner + (y >= extent) * (form == TOP_BOTTOM)
-    below = ((place - extent) / (2 * SEAM) + 0.5).clamp(0, 1)
+    below = ((height_in_image - extent) / (2 * SEAM) + 0.5).clamp(0, 1)
     partner = partner + below * (form == FACS)
     if images.is_cuda or (form == FACS).any():  # asking a GPU would mean waiting for it
         partners = torch.where(form == FACS, match_colours(partners, first), partners)
@@ -165,22 +166,22 @@ def mix_pairs(
 
 @lru_cache
 def _opponent(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return OPPONENT and its inverse, float32 [3, 3] each, made once as `_channels` are."""
+    """Return OPPONENT and its inverse, float32 [3, 3] each, made once like `_channels`."""
     matrix = torch.tensor(OPPONENT)
     return matrix.to(device), matrix.inverse().to(device)
 
 
 def match_colours(images: torch.Tensor, to: torch.Tensor) -> torch.Tensor:
-    """Give images the colour and light of others: [M, 3, H, W] in 0..1 each (Reinhard et al. 2001).
+    """Give images the colour and light of others, both [M, 3, H, W] in 0..1 (Reinhard et al. 2001).
 
-    Mean and deviation of lightness and of two colour differences are carried over, measured where
-    the face is, in the middle. Contrast changes by at most a factor of 1.5, because expressions
-    differ in it by themselves; colour fades as far as the other face's, so that grey stays grey.
+    Transfers the mean and deviation of lightness and of two colour differences, measured in the
+    middle, where the face is. Contrast changes by at most a factor of 1.5, because expressions
+    differ in contrast themselves. Colour may fade without limit, so that grey stays grey.
     """
     height, width = images.shape[-2:]
     middle = (..., slice(height // 4, -height // 4), slice(width // 4, -width // 4))
     opponent, back = _opponent(images.device)
-    with torch.autocast(images.device.type, enabled=False):  # which would cost two grey levels
+    with torch.autocast(images.device.type, enabled=False):  # half precision costs two grey levels
         own, aim = (torch.einsum("cd,mdhw->mchw", opponent, one) for one in (images, to))
         deviation, mean = torch.std_mean(own[middle], (2, 3), keepdim=True)
         aim_deviation, aim_mean = torch.std_mean(aim[middle], (2, 3), keepdim=True)
@@ -203,9 +204,9 @@ def augment(
 ) -> torch.Tensor:
     """Turn a batch on the device into the network's input.
 
-    Partners are jittered with their own image's numbers, so that a blend has one light, and turned
-    with it. rotation, scale, shift: see `affine`; they need a batch of RANDOMS_WITH_AFFINE. Returns
-    float32 [B, 3, S, S], normalised.
+    Partners share the random numbers of their image, so that a blend has one light and one angle.
+    rotation, scale, shift: see `affine`; they need a batch with RANDOMS_WITH_AFFINE random numbers.
+    Returns float32 [B, 3, S, S], normalised.
     """
     uniform, rows = batch.uniform, batch.partner_rows
     images = colour_jitter(to_float(batch.images), uniform[:, JITTER], jitter)

@@ -1,4 +1,4 @@
-"""One image: where it lies, how it is decoded, its random crop."""
+"""One image: its path, its pixels, its random crop."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from torchvision.io import ImageReadMode, decode_jpeg
 class ImageStore:
     """The paths of a set of images in two arrays, so that workers share them without copies.
 
-    A list of 4.5 million Python strings would be copied page by page into each worker as its
-    reference counts are touched; two NumPy arrays are not.
+    Workers would copy a list of 4.5 million Python strings page by page, as they touch its
+    reference counts; two NumPy arrays stay shared.
     """
 
     def __init__(self, root: str | Path, images: Sequence[str]):
@@ -46,7 +46,7 @@ class ImageStore:
             path = self.path(index)
             with open(path, "rb", buffering=0) as file:
                 content = bytearray(file.readall())
-            # What 01 writes is JPEG. torchvision's PNG decoder crashes on damaged files.
+            # 01 writes JPEG. The rest is Pillow's: torchvision crashes on damaged PNGs.
             if content.startswith(b"\xff\xd8"):
                 encoded = torch.frombuffer(content, dtype=torch.uint8)
                 return decode_jpeg(encoded, mode=ImageReadMode.RGB)
@@ -56,26 +56,26 @@ class ImageStore:
             return None
 
 
-# Random numbers that a view of an image takes.
+# How many random numbers Geometry.apply takes.
 VIEW = 5
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Random resized crop and flip: side of the result in pixels, ranges, probability."""
+    """A random resized crop and flip."""
 
-    image_size: int
+    image_size: int  # side of the result, pixels
     crop_area: tuple[float, float] = (0.2, 1.0)  # of the image's area
-    crop_ratio: tuple[float, float] = (0.9, 1.1)  # width over height: faces are little stretched
-    flip: float = 0.5
+    crop_ratio: tuple[float, float] = (0.9, 1.1)  # width over height: faces stay nearly unstretched
+    flip: float = 0.5  # probability
 
     def apply(
         self, image: torch.Tensor, uniform: np.ndarray
     ) -> tuple[torch.Tensor, tuple[float, float]]:
         """Crop, resize (bicubic, antialiased) and flip uint8 [3, H, W] to [3, size, size].
 
-        uniform: [VIEW] in 0..1; images of one shape are cropped alike by the same numbers. Returns
-        the view and the rows it shows: where they begin and how many, in image heights.
+        uniform: [VIEW] in 0..1; the same numbers crop images of one shape alike. Returns the view,
+        and its top and its height in the image, in image heights.
         """
         height, width = image.shape[-2:]
         area, shape, left, top, flip = uniform.tolist()
@@ -83,8 +83,8 @@ class Geometry:
         area = height * width * (smallest + area * (largest - smallest))
         low, high = map(math.log, self.crop_ratio)
         ratio = math.exp(low + shape * (high - low))
-        # A crop that would not fit is narrowed to the image: no rejection, so every image
-        # consumes the same number of random numbers.
+        # A crop that does not fit is narrowed, not drawn again, so that every image uses the same
+        # number of random numbers.
         crop_width = min(width, max(1, round(math.sqrt(area * ratio))))
         crop_height = min(height, max(1, round(math.sqrt(area / ratio))))
         left, top = int(left * (width - crop_width + 1)), int(top * (height - crop_height + 1))
@@ -94,5 +94,5 @@ class Geometry:
 
 def resize(image: torch.Tensor, side: int) -> torch.Tensor:
     """Resize uint8 [3, H, W] to [3, side, side], bicubic and antialiased."""
-    # torchvision's resize ends in this very call, after a tenth of its time in checks.
+    # torchvision's resize makes the same call, after checks that take a tenth of its time.
     return interpolate(image[None], (side, side), mode="bicubic", antialias=True)[0]

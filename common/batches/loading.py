@@ -1,10 +1,9 @@
-"""From a plan of what an epoch shows to uint8 batches, the same whatever the number of workers.
+"""From the plan of an epoch to uint8 batches, the same whatever the number of workers.
 
-A plan names the images of an epoch in order. Everything random about position p of an epoch comes
-from one generator keyed by (seed, epoch, p): geometry is applied here, in the workers, on uint8
-tensors; the numbers that colour, mixing and masking need on the device travel with the batch.
-So the result depends neither on the number of workers nor on that of processes, and a run can be
-resumed at any batch.
+A plan lists the images of an epoch in order. Everything random about position p of an epoch comes
+from one generator keyed by (seed, epoch, p). Workers crop and flip uint8 tensors; the random
+numbers for colour, mixing and masking travel with the batch to the device. So the result depends
+neither on the number of workers nor on the number of processes, and a run can resume at any batch.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from common.batches.batch import ALIGNED, Batch
 from common.batches.images import VIEW, Geometry, ImageStore, resize
 from common.script import signals
 
-# Other rows that are tried in the place of one that cannot be read.
+# How many other rows are tried in place of one that cannot be read.
 REPLACEMENTS = 5
 
 
 @dataclass
 class Plan:
-    """What one epoch shows, in order: n rows of one or two images of a store.
+    """What one epoch shows, in order: n rows, each of one or two images of a store.
 
     first, second: int64 [n], second is -1 where the row is one image. form: uint8 [n], of batch.py.
     extent: float32 [n], how much of the mixed image is the first one, by form: its weight in the
@@ -55,7 +54,7 @@ class Plan:
 
 
 def in_turn(rows: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
-    """Draw `count` of `rows`: every one is seen n times before any is seen n + 1 times."""
+    """Draw `count` of `rows`: each is drawn n times before any is drawn n + 1 times."""
     turns = [random.permutation(rows) for _ in range(-(-count // max(1, len(rows))))]
     return np.concatenate([rows[:0], *turns])[:count]
 
@@ -63,11 +62,11 @@ def in_turn(rows: np.ndarray, count: int, random: np.random.Generator) -> np.nda
 def split_batches(
     rows: int, global_batch: int, batch_size: int, rank: int, world: int
 ) -> list[list[np.ndarray]]:
-    """Divide an epoch's rows into optimiser steps and this process's part of each.
+    """Divide an epoch's rows into optimiser steps, and each step into this process's passes.
 
-    Returns a list of steps; a step is a list of int64 arrays of positions, one for each forward
-    pass. Over all ranks every position occurs once. A process whose share of the last step is
-    empty gets one pass of no rows, because all processes must take part in the gradient exchange.
+    Returns a list of steps; a step is a list of int64 arrays of positions, one a forward pass. Over
+    all ranks every position occurs once. A process with no row in the last step gets one pass of
+    no rows, because all processes must take part in the gradient exchange.
     """
     steps = []
     for start in range(0, rows, global_batch):
@@ -78,7 +77,7 @@ def split_batches(
 
 
 class _Passes(Dataset):
-    """The forward passes of an epoch, each made whole by one worker."""
+    """The forward passes of an epoch; one worker makes a whole pass."""
 
     def __init__(self, store, plan, passes, geometry, randoms, seed, epoch):
         self.store, self.plan, self.passes, self.geometry = store, plan, passes, geometry
@@ -90,10 +89,10 @@ class _Passes(Dataset):
     def __getitem__(self, number: int) -> Batch:
         positions = self.passes[number]
         count, side = len(positions), self.geometry.image_size
-        # A pass without rows still needs one image for the network; it is not valid.
+        # A pass without rows still needs one image for the network, which is not valid.
         shape = (max(1, count), 3, side, side)
         images = (torch.empty if count else torch.zeros)(shape, dtype=torch.uint8)
-        # Arrays, because to set one number of a tensor takes ten times as long.
+        # Arrays, because setting one number of a tensor takes ten times as long.
         form, extent = np.zeros(shape[0], dtype=np.uint8), np.ones(shape[0], dtype=np.float32)
         uniform = np.zeros((shape[0], self.randoms), dtype=np.float32)
         valid = np.zeros(shape[0], dtype=bool)
@@ -134,10 +133,10 @@ class _Passes(Dataset):
     def _read(self, position: int, unreadable: list[int]):
         """Return (row, its one or two images) for a position of the plan.
 
-        The row is the position's own. Where one of its images cannot be read (01 has read every
-        file, but disks fail), it is another row with the same target, whose partner and form come
-        with it, so that the labels stay right; the position alone decides which. (None, None)
-        where none of a few can be read. Adds the indices of bad images to `unreadable`.
+        The row is the position's own. If one of its images cannot be read (01 has read every file,
+        but disks fail), it is another row of the same target, with its own partner and form, so
+        that the label stays right; the position alone decides which. (None, None) if a few others
+        cannot be read either. Adds the indices of bad images to `unreadable`.
         """
         plan, row, random = self.plan, position, None
         for _ in range(REPLACEMENTS + 1):
@@ -171,8 +170,8 @@ def training_passes(
 ) -> Iterator[Batch]:
     """Yield the forward passes of an epoch in order.
 
-    passes: positions in the plan, int64 [b], of each. randoms: how many random numbers every image
-    gets for the device.
+    passes: int64 [b] each, positions in the plan. randoms: how many random numbers an image gets
+    for the device.
     """
     data = _Passes(store, plan, passes, geometry, randoms, seed, epoch)
     return _loader(data, workers)
@@ -208,7 +207,7 @@ def evaluation_batches(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     """Yield (positions int64 [b], images uint8 [b, 3, S, S], valid bool [b]) of a store, in order.
 
-    An image that cannot be read is black and not valid: the caller decides what that means.
+    An image that cannot be read is black and not valid; the caller decides what to do about it.
     """
     indices = np.arange(len(store)) if indices is None else np.asarray(indices, dtype=np.int64)
     passes = [indices[i : i + batch_size] for i in range(0, len(indices), batch_size)]
@@ -217,7 +216,7 @@ def evaluation_batches(
 
 def _loader(data: Dataset, workers: int) -> Iterator:
     # A worker makes whole passes (batch_size=None): nothing is collated twice, and one tensor
-    # crosses the process border instead of one for each image.
+    # passes between processes instead of one an image.
     workers = min(workers, len(data))
     loader = DataLoader(
         data,
@@ -228,13 +227,13 @@ def _loader(data: Dataset, workers: int) -> Iterator:
         worker_init_fn=_start_worker,
         multiprocessing_context="fork" if workers and hasattr(os, "fork") else None,
     )
-    # Held, too: another thread may receive a signal, and torch complains of a half-made iterator.
+    # Deferred as well: another thread may receive a signal, and torch fails on a half-made iterator.
     with signals.deferred(), signals.blocked():
         return iter(loader)
 
 
 def _start_worker(_: int) -> None:
     torch.set_num_threads(1)
-    # A main process that stops leaves the thread that hands tensors over with a broken connection,
-    # which it would complain of at length; faults of the work itself travel with the batch.
+    # When the main process stops, the thread that sends tensors loses its connection and would
+    # print a long traceback. Errors of the work itself travel with the batch.
     sys.excepthook = lambda *_: None

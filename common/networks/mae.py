@@ -1,7 +1,7 @@
 """Masked autoencoder (He et al. 2022; paper §3.2) around a timm Vision Transformer.
 
-The steps of the method are the functions of the module: patchify, random masking, encoder,
-decoder, loss. The encoder sees the visible patches alone.
+Each step of the method is a function: patchify, random masking, encode, decode, loss. The encoder
+sees only the visible patches.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from common.script.files import UserError
 def sine_cosine_positions(dim: int, side: int, prefix_tokens: int = 0) -> torch.Tensor:
     """Return fixed 2-D positions, float32 [prefix + side², dim], zeros for prefix tokens.
 
-    Half of the features encode x, half y; of each, half are sines and half cosines of the patch's
-    index over 10000^(i/(dim/4)), as in the reference.
+    One half of the features encodes x, the other y. Of each, one half is sines and the other
+    cosines of the patch's index over 10000^(i/(dim/4)), as in the reference code.
     """
     frequency = 1.0 / 10000 ** (torch.arange(dim // 4, dtype=torch.float64) / (dim / 4))
     y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
@@ -91,7 +91,7 @@ class MaskedAutoencoder(nn.Module):
         nn.init.normal_(self.mask_token, std=0.02)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Compute the blocks again in the backward pass instead of keeping what they hold."""
+        """Recompute the blocks in the backward pass instead of keeping their activations."""
         self.grad_checkpointing = enable
 
     def _through(self, blocks: nn.Module, x: torch.Tensor) -> torch.Tensor:
@@ -101,7 +101,7 @@ class MaskedAutoencoder(nn.Module):
 
     @property
     def patches(self) -> int:
-        """L, the number of patches of an image, and of random numbers its mask takes."""
+        """L, the number of patches of an image, and of random numbers for its mask."""
         return self.grid**2
 
     @property

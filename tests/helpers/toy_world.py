@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from common.emotions import BASIC, CHALLENGE_PAIRS
+from common.emotions import BASIC, CHALLENGE_PAIRS, label_of
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
@@ -51,7 +51,7 @@ def make_prepared(folder: Path, singles: int = 46, compounds: int = 21) -> Path:
             labels = BASIC[number // 2 % 6]
         elif number < 2 * singles + compounds:
             dataset, kind = "Toy-compound", "compound"
-            labels = " ".join(sorted(BASIC[i] for i in CHALLENGE_PAIRS[number % 7]))
+            labels = label_of(CHALLENGE_PAIRS[number % 7])
         else:
             dataset, kind, labels = "Faces", "unlabelled", ""
         pixels = random.integers(0, 60, (20, 20, 3))
