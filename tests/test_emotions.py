@@ -19,7 +19,7 @@ def test_challenge_classes_are_the_official_header():
     assert ",".join(CHALLENGE) == header
 
 
-# FACTS §3, typed from the owners' documentation: RAF-DB counts from 1, RAF-CE from 0 and otherwise.
+# Typed from the owners' documentation: RAF-DB counts from 1, RAF-CE from 0 in another order.
 RAF_DB = """1 Happily Surprised 2 Happily Disgusted 3 Sadly Fearful 4 Sadly Angry 5 Sadly Surprised
 6 Sadly Disgusted 7 Fearfully Angry 8 Fearfully Surprised 9 Angrily Surprised 10 Angrily Disgusted
 11 Disgustedly Surprised"""
@@ -59,7 +59,7 @@ def test_challenge_pairs_are_the_right_emotions():
     ]
 
 
-# MAFW's challenge subset (FACTS §3): class 0..6 and how its lists spell it.
+# MAFW's challenge subset: class 0..6 and its spelling in the owners' lists.
 @pytest.mark.parametrize(
     "number, text",
     [

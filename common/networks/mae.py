@@ -136,22 +136,21 @@ class MaskedAutoencoder(nn.Module):
         encoder, p, g = self.encoder, self.patch_size, self.grid
         batch, visible = kept.shape
         if getattr(encoder.patch_embed, "overlaps", False):
-            # Such a stem sees beyond its patch: hidden pixels are blanked before it.
+            # Such a stem sees beyond its patch, so hidden pixels are blanked before it.
             shown = torch.zeros((batch, g * g), device=images.device).scatter(1, kept, 1.0)
             shown = shown.view(batch, 1, g, g).repeat_interleave(p, 2).repeat_interleave(p, 3)
             tokens = encoder.patch_embed(images * shown)  # [B, L, D]
-            tokens = tokens.gather(1, kept[:, :, None].expand(-1, -1, tokens.shape[-1]))
+            tokens = torch.take_along_dim(tokens, kept[:, :, None], 1)
         else:
-            # A linear stem never mixes two patches: it is run on the visible ones alone.
+            # A linear stem never mixes two patches, so it needs only the visible ones.
             patches = images.reshape(batch, 3, g, p, g, p).permute(0, 2, 4, 1, 3, 5)
             patches = patches.reshape(batch, g * g, 3 * p * p)
-            patches = patches.gather(1, kept[:, :, None].expand(-1, -1, 3 * p * p))
+            patches = torch.take_along_dim(patches, kept[:, :, None], 1)
             tokens = encoder.patch_embed.proj(patches.reshape(batch * visible, 3, p, p))
             tokens = tokens.reshape(batch, visible, -1)  # [B, V, D]
         positions = encoder.pos_embed
         skipped = 0 if encoder.no_embed_class else self.prefix_tokens
-        where = kept[:, :, None].expand(-1, -1, positions.shape[-1])
-        tokens = tokens + positions[:, skipped:].expand(batch, -1, -1).gather(1, where)
+        tokens = tokens + torch.take_along_dim(positions[:, skipped:], kept[:, :, None], 1)
         prefix = [t for t in (encoder.cls_token, encoder.reg_token) if t is not None]
         if prefix:
             prefix = torch.cat(prefix, dim=1)

@@ -116,7 +116,7 @@ def test_pairs_of_raf_db_are_even_over_the_eleven():
 
 
 def test_faces_after_action_units_have_the_right_emotion_above():
-    # FACS §5 of Du et al., written out: who shows in the upper face, who in the lower
+    # from Du et al., table 1: the emotions of the lower face for each of the upper face
     above = {"Surprise": {"Fear", "Happiness", "Disgust"}, "Anger": {"Surprise", "Sadness"}}
     above |= {"Sadness": {"Surprise"}, "Fear": {"Sadness"}}
     expected = {(upper, lower) for upper, lowers in above.items() for lower in lowers}

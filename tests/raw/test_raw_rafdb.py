@@ -129,7 +129,7 @@ def test_rafce_counts_from_zero_in_its_own_order(tmp_path):
 
 
 def test_rafce_order_is_that_of_its_readme_and_not_rafdbs():
-    # FACTS: 8 is new, so that what follows is moved by one; 12 and 13 are new.
+    # 8 is new, so that the next ones move by one; 12 and 13 are new.
     assert len(RAFCE14) == 14 and RAFCE14[:8] == RAF11[:8] and RAFCE14[9:12] == RAF11[8:]
     assert (RAFCE14[8], *RAFCE14[12:]) == ("Fearfully Disgusted", "Happily Fearful", "Happily Sad")
 
