@@ -227,7 +227,7 @@ def _loader(data: Dataset, workers: int) -> Iterator:
         worker_init_fn=_start_worker,
         multiprocessing_context="fork" if workers and hasattr(os, "fork") else None,
     )
-    # Deferred too: another thread may receive a signal, and torch fails on a half-made iterator.
+    # Deferred as well: another thread may get a signal, and torch fails on a half-made iterator.
     with signals.deferred(), signals.blocked():
         return iter(loader)
 
