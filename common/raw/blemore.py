@@ -25,7 +25,7 @@ from common.raw import votes
 from common.raw.clips import frames_of
 from common.raw.layout import VIDEO_SUFFIXES, Item, Skip, labelled, look, unwrapped, walk_files
 from common.raw.lists import table_rows, whole_number
-from common.raw.trees import walk_levels
+from common.raw.trees import first_file
 from common.script.files import UserError
 
 ALIGNED = False
@@ -56,14 +56,7 @@ def _tables(folder: Path) -> list[Path]:
 
 def recognises(folder: Path) -> bool:
     """A folder whose videos are named as those of BLEMORE."""
-    places = [folder, *(place / name for place, names in walk_levels(folder) for name in names)]
-    videos = (e.name for place in places[:50] for e in look(place) if _is_video(e.name))
-    first = next(videos, "")
-    return bool(_NAME.match(first))
-
-
-def _is_video(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
+    return bool(_NAME.match(first_file(folder, VIDEO_SUFFIXES)))
 
 
 def read(

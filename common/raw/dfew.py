@@ -73,7 +73,7 @@ def _table(folder: Path) -> Path | None:
 
 def recognises(folder: Path) -> bool:
     """A folder with the owners' clips or lists."""
-    return _clips(folder) is not None or subfolder(folder, *_SETS, depth=3) is not None
+    return subfolder(folder, *_CLIPS, *_SETS, depth=3) is not None
 
 
 def read(

@@ -70,7 +70,7 @@ def _table(folder: Path) -> Path | None:
 
 def recognises(folder: Path) -> bool:
     """A folder with one of the owners' sets."""
-    return bool(_sets(folder))
+    return subfolder(folder, *_SETS, depth=3) is not None
 
 
 def read(

@@ -158,14 +158,14 @@ def walk_files(folder: str | Path, suffixes: frozenset[str]) -> Iterator[str]:
 
 
 # A folder with more entries holds images, persons or videos, and is no root of a data set.
-_LOOK = 200
+LOOK = 200
 
 
 def look(folder: Path) -> list[os.DirEntry]:
     """Return some 200 entries of a folder, by name: enough to tell what it is, however large."""
     try:
         with os.scandir(folder) as found:
-            some = list(itertools.islice(filter(is_shown, found), _LOOK + 1))
+            some = list(itertools.islice(filter(is_shown, found), LOOK + 1))
     except OSError:
         return []
     return sorted(some, key=lambda entry: entry.name)
@@ -197,10 +197,10 @@ def _find(folder: Path, names: Sequence[str], depth: int, folders: bool) -> Path
     for _ in range(depth):
         below: list[Path] = []
         for place in level:
-            if (looks := looks + 1) > _LOOK:
+            if (looks := looks + 1) > LOOK:
                 return None
             some = look(place)
-            if len(some) > _LOOK:
+            if len(some) > LOOK:
                 paths = [place / name for name in names]
                 if found := [p for p in paths if (p.is_dir() if folders else p.is_file())]:
                     return found[0]

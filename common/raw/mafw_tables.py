@@ -43,7 +43,7 @@ def _tables(folder: Path) -> list[Path]:
 
 def recognises(folder: Path) -> bool:
     """A folder with the tables, and without the owners' lists."""
-    return bool(_tables(folder)) and not mafw.has_lists(folder)
+    return file_in(folder, *_TABLES, depth=3) is not None and not mafw.has_lists(folder)
 
 
 def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:

@@ -24,12 +24,11 @@ from common.raw.layout import (
     IMAGE_SUFFIXES,
     Item,
     Skip,
-    first_image,
     labelled,
     prepared_name,
     walk_files,
 )
-from common.raw.trees import walk_levels
+from common.raw.trees import first_file
 
 ALIGNED = False
 
@@ -52,8 +51,7 @@ def form(folder: Path) -> str:
 
 def _dataset(folder: Path) -> str:
     """Return the data set that the names of the first images found are of, or ``."""
-    places = [folder, *(place / name for place, names in walk_levels(folder) for name in names)]
-    first = next(filter(None, map(first_image, places[:50])), "")
+    first = first_file(folder, IMAGE_SUFFIXES)
     return next((name for name, pattern in _NAMES.items() if pattern.match(first)), "")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import NamedTuple
 from common.emotions import parse_labels
 from common.raw.layout import (
     IMAGE_SUFFIXES,
+    LOOK,
     Item,
     Skip,
     first_image,
@@ -37,7 +39,7 @@ _FILLERS = frozenset(
     )
 )
 _OTHERS = ("other", "others")  # kept without a label
-_LOOKS = 200  # folders that are looked into
+_LOOKS = 64  # folders that are looked into: classes lie high up
 _LEVELS = 5  # classes lie at most this many folders down: archive/data/train/person/happy
 _PERSONS_MIN = 10  # folders below a class that are so many are persons, and not views
 CLASSES_MAX = 26  # more folders are rather persons
@@ -101,7 +103,7 @@ class Level(NamedTuple):
 def levels(folder: Path, of_class: Callable = class_of) -> Iterator[Level]:
     """Yield the folders below (and this one) whose folders are classes by name.
 
-    Three classes, or two where most folders are classes. Only some 200 folders are looked into.
+    Three classes, or two where most folders are classes. Only some 64 folders are looked into.
     """
     for place, names in walk_levels(folder):
         known = [name for name in names if of_class(name) is not None]
@@ -116,12 +118,12 @@ def number_levels(folder: Path) -> Iterator[Level]:
         numbers = sorted(-1 if (n := number_of(name)) is None else n for name in names)
         gapless = numbers == list(range(numbers[0], numbers[0] + len(numbers)))
         few = 2 <= len(names) <= CLASSES_MAX and numbers[0] in (0, 1) and gapless
-        if few and sum(holds_image(place / name) for name in names) > 1:
+        if few and any(holds_image(place / name) for name in names[:3]):
             yield Level(place, names, [])
 
 
 def walk_levels(folder: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Yield folders down to five levels, with the names of their folders, 200 at the most."""
+    """Yield folders down to five levels, with the names of their folders, 64 at the most."""
     level, looks = [folder], 0
     for _ in range(_LEVELS):
         below = []
@@ -129,7 +131,7 @@ def walk_levels(folder: Path) -> Iterator[tuple[Path, list[str]]]:
             if (looks := looks + 1) > _LOOKS:
                 return
             some = look(place)
-            if len(some) > _LOOKS:
+            if len(some) > LOOK:
                 continue
             names = [entry.name for entry in some if entry.is_dir()]
             if names:
@@ -148,6 +150,16 @@ def is_named(folder: Path, word: str) -> bool:
     """Say whether a folder, or the only folder in it, has a word in its name."""
     names = (folder.name, unwrapped(folder).name, unwrapped(unwrapped(folder)).name)
     return any(word in "".join(filter(str.isalnum, name)).lower() for name in names)
+
+
+def first_file(folder: Path, suffixes: frozenset[str]) -> str:
+    """Return the name of the first file with one of the suffixes in a few folders, or ``."""
+    below = (place / name for place, names in walk_levels(folder) for name in names[:3])
+    for place in (folder, *itertools.islice(below, 9)):
+        for entry in look(place):
+            if os.path.splitext(entry.name)[1].lower() in suffixes:
+                return entry.name
+    return ""
 
 
 def sample_name(level: Level) -> str:
