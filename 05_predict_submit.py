@@ -37,7 +37,7 @@ def arguments() -> argparse.Namespace:
     add = parser.group("data").add_argument
     add("--videos", type=Path, metavar="DIR", help="predict these videos: a folder, or one file")
     add("--frame-list", type=Path, metavar="FILE", help="the challenge's list of frames")
-    add("--truth", type=Path, metavar="FILE", help="table image_location,label to score with")
+    add("--truth", type=Path, metavar="FILE", help="table, or folder of tables, to score with")
     add("--faces", choices=("main", "max"), default="main", help="main face, or maximum over all")
     add = parser.group("model").add_argument
     add("--checkpoints", type=Path, nargs="+", metavar="PATH", help="files or folders to average")
@@ -85,11 +85,11 @@ def main() -> None:
 
 def predict(args: argparse.Namespace) -> None:
     """Faces → probabilities → classes → submission → score → report."""
-    from common.submission import decision, report, scoring, sources
+    from common.submission import decision, report, scoring, sources, truth
     from common.submission import files as submission
 
     started, folder = time.time(), args.run_dir / "submission"
-    scoring.check_truth_exists(args.truth)
+    truth.check_truth(args.truth, args.videos)
     source, ensemble, record = open_inputs(args, args.flip)
     how = decision.Decision(args.smooth, args.smooth_width, args.rule, args.prior_correction)
 
@@ -110,14 +110,14 @@ def predict(args: argparse.Namespace) -> None:
         scoring.write_probabilities(folder / "probabilities.csv", table)
 
         # The truth is opened only now: nothing above can depend on it.
-        truth, score, complaint = scoring.score(args.truth, locations, table, args.seed)
+        known, score, complaint = scoring.score(args.truth, source.videos, table, args.seed)
         record |= scoring.summary_of(table, warnings, time.time() - started)
         report.write_report(
             folder / "report.html",
             table,
             title=f"Submission {args.run_dir}",
             picture=lambda row: observed.picture(timelines.face_of[row]),
-            truth=truth,
+            truth=known,
             score=score,
             record=record,
         )
@@ -135,9 +135,10 @@ def predict(args: argparse.Namespace) -> None:
 
 def tune(args: argparse.Namespace) -> None:
     """Labelled frames → probabilities → all settings of the grid → the best, and its gain."""
-    from common.submission import decision, sources, tuning
+    from common.submission import decision, sources, truth, tuning
 
     folder = args.run_dir / "submission"
+    truth.check_truth(args.tune, args.videos)
     source, ensemble, record = open_inputs(args, flip=True)
     source, labels = tuning.labelled_part(source, args.tune)
     how = decision.Decision(args.smooth, args.smooth_width, args.rule, args.prior_correction)

@@ -29,8 +29,8 @@ from common.script.files import whole_file
 from common.script.main import run_script
 from common.submission.decision import Decision, Timelines, decide
 from common.submission.inference import find_checkpoints, load_ensemble
-from common.submission.scoring import read_truth
 from common.submission.sources import frames_to_decide, observe, open_source
+from common.submission.truth import read_truth
 
 SHIFT = 0.03
 PLAIN = Decision(smooth="none")

@@ -2,108 +2,45 @@
 
 from __future__ import annotations
 
-import re
 import resource
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from common.emotions import CHALLENGE, challenge_class, parse_labels
+from common.emotions import CHALLENGE
 from common.metrics import divergence, summarise
 from common.script.files import UserError, write_csv
 from common.submission.decision import PUBLISHED, Timelines
-from common.submission.files import in_line, rows_of, split_location
+from common.submission.truth import read_truth
 
 NAMES = tuple(name.replace("_", " ") for name in CHALLENGE)
-SPLITS = ("", "train", "val", "test")
-
-
-class Truth(NamedTuple):
-    """What is known of a frame: its class 0..6, or -1; its split as written, or empty."""
-
-    label: int
-    split: str
-
-
-def read_truth(path: str | Path) -> dict[str, Truth]:
-    """Read the true classes of frames by their location.
-
-    A table `image_location,label`, optionally with a third column `split` (train, val or test). A
-    label is 0..6, a compound's name, or -1 or empty where it is not scored. Raises UserError, with
-    the line's number, for another form, an unknown label, or a frame named twice.
-    """
-    truth: dict[str, Truth] = {}
-    columns = ["image_location", "label", "split"]
-    for number, text, fields in rows_of(path):
-        with in_line(path, number):
-            if number == 1:
-                columns = columns[: max(2, len(fields))]
-                if fields != columns:
-                    raise ValueError(
-                        "the header must be image_location,label or image_location,label,split"
-                    )
-                continue
-            if len(fields) != len(columns):
-                raise ValueError(
-                    f"{text[:80]!r} has {len(fields)} fields, the header {len(columns)}"
-                )
-            location, label, split = (*fields, "")[:3]
-            split_location(location)
-            if split.lower() not in SPLITS:
-                raise ValueError(f"the split {split!r} is none of train, val and test")
-            if location in truth:
-                raise ValueError(f"{location} has a label already")
-            truth[location] = Truth(_class_of(label), split.lower())
-    return truth
-
-
-def _class_of(label: str) -> int:
-    if label in ("", "-1"):
-        return -1
-    if re.fullmatch("[0-9]+", label):
-        number = int(label)
-    else:
-        number = challenge_class(" ".join(parse_labels(label)))
-    if not 0 <= number < len(CHALLENGE):
-        raise ValueError(f"{label!r} is none of the seven classes 0..6; leave it empty to skip it")
-    return number
-
-
-def check_truth_exists(path: Path | None) -> None:
-    """Raise UserError where a truth table is named that is not there.
-
-    It is opened only after the submission is written.
-    """
-    if path and not path.is_file():
-        raise UserError(f"There is no truth table {path}.")
 
 
 def score(
-    path: Path | None, locations: list[str], table: pd.DataFrame, seed: int
+    path: Path | None, videos: dict[str, Path] | None, table: pd.DataFrame, seed: int
 ) -> tuple[np.ndarray | None, dict | None, str]:
     """Score the frames whose truth is known.
 
-    path: of the truth table, or None. table: of `decision.decide`, a row a location. Returns the
-    truth, int [N], class or -1; the score as `metrics.summarise` gives it, with not_test, the
-    number of frames marked train or val, on which settings may have been tuned; and the reason why
-    there is no score although a truth was named, or "".
+    path: of the truth, or None. videos: as of `read_truth`. table: of `decision.decide`,
+    N rows. Returns the truth, int [N], class or -1; the score as `metrics.summarise` gives it,
+    with not_test, the number of frames marked train or val, on which settings may have been tuned;
+    and the reason why there is no score although a truth was named, or "".
     """
     if path is None:
         return None, None, ""
     try:
-        known = read_truth(path)
+        known = read_truth(path, videos)
     except UserError as error:
         return None, None, str(error)
+    locations = table["image_location"]
     truth = np.array([known[place].label if place in known else -1 for place in locations])
     scored = truth >= 0
     if not scored.any():
         return None, None, f"{path} has a label for none of the predicted frames."
     decision, videos = table["decision"].to_numpy()[scored], table["video"].to_numpy()[scored]
     summary = summarise(truth[scored], decision, videos, len(CHALLENGE), seed=seed)
-    places = (place for place, one in zip(locations, scored, strict=True) if one)
-    summary["not_test"] = sum(known[place].split in ("train", "val") for place in places)
+    summary["not_test"] = sum(known[place].split in ("train", "val") for place in locations[scored])
     return truth, summary, ""
 
 

@@ -17,8 +17,8 @@ from common.metrics import f1_of_confusion
 from common.script.files import UserError, whole_file
 from common.submission.decision import SMOOTHINGS, Decision, Timelines, class_scores
 from common.submission.files import split_location
-from common.submission.scoring import Truth, read_truth
 from common.submission.sources import Source
+from common.submission.truth import Truth, read_truth
 
 WIDTHS = (5, 9, 15, 25, 49)  # frames; at 25 frames a second, 0.2 to 2 seconds
 STRENGTHS = (0.0, 0.5, 1.0)
@@ -94,10 +94,10 @@ def tuning_frames(
 def labelled_part(source: Source, path: Path) -> tuple[Source, dict[str, int]]:
     """Return the part of the source that can be tuned on, and the class 0..6 of its frames.
 
-    path: of the truth table. Prints a warning for each labelled video that is not there: it would
+    path: of the truth. Prints a warning for each labelled video that is not there: it would
     count as one without a face, wrong under every setting. Raises UserError as `tuning_frames`.
     """
-    truth = read_truth(path)
+    truth = read_truth(path, source.videos)
     absent = source.absent(list(truth))
     for name in absent:
         print(

@@ -200,7 +200,7 @@ def table_case(box: Path, seeds: Path, chance: random.Random) -> str:
     from common import manifest
     from common.networks import weights
     from common.script import config, flags
-    from common.submission import checking, scoring, sources
+    from common.submission import checking, sources, truth
     from common.submission import files as submission
 
     name = chance.choice(("list.txt", "frames.csv", "truth.csv", "check.txt", "manifest.csv",
@@ -213,7 +213,7 @@ def table_case(box: Path, seeds: Path, chance: random.Random) -> str:
         for image in sources.read_frames(box)["image"]:
             assert ".." not in Path(image).parts and not Path(image).is_absolute()
     elif name == "truth.csv":
-        scoring.read_truth(path)
+        truth.read_truth(path)
     elif name == "check.txt":
         findings = checking.check_submission(path, seeds / "tables" / "list.txt")
         same = path.read_bytes() == (seeds / "tables" / name).read_bytes()

@@ -29,8 +29,8 @@ from common.script.files import UserError
 from common.script.flags import COMMON
 from common.submission.checking import check_submission, is_valid
 from common.submission.files import read_frame_list, read_submission
-from common.submission.scoring import read_truth
 from common.submission.sources import read_frames
+from common.submission.truth import read_truth
 
 SHARED = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

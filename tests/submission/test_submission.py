@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from common.script.files import UserError
 from common.submission import files as submission
 from common.submission.checking import check_submission, is_valid
-from common.submission.scoring import read_truth
+from common.submission.truth import read_truth
 
 HEADER = (
     "image_location,Fearfully_Surprised,Happily_Surprised,Sadly_Surprised,Disgustedly_Surprised,"

@@ -13,7 +13,7 @@ from common.emotions import CHALLENGE_PAIRS
 from common.script.files import UserError
 from common.submission import tuning
 from common.submission.decision import Decision, Timelines, decide
-from common.submission.scoring import Truth
+from common.submission.truth import Truth
 
 
 def noisy_videos(noise, videos=14, length=40, seed=0):
