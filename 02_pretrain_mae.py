@@ -16,7 +16,9 @@ from __future__ import annotations
 import argparse
 
 from common.script.config import make_parser, parse_arguments, run_script
-from common.script.flags import count, fraction, not_negative, positive, positive_float
+from common.script.flags import count, fraction, positive, positive_float
+
+# Other modules are imported in functions, so that --help and a wrong flag need not wait for torch.
 
 
 def arguments():
@@ -25,111 +27,125 @@ def arguments():
         *("data_dir", "run_dir", "seed", "epochs", "global_batch", "batch_size", "workers"),
         *("mixed_precision", "model", "model_options", "image_size", "mean", "std", "init"),
         *("ema", "compile", "grad_checkpointing", "limit", "save_minutes", "report_to"),
+        *("weight_decay", "warmup_epochs", "crop_area"),
         epochs=20,  # the authors' code loads an encoder named model-20
         global_batch=4096,  # paper §4.3
+        warmup_epochs=2.0,
+        crop_area=[0.2, 1.0],
         init="none",
     )
-    add = parser.add_argument
+    add = parser.group("masked autoencoder").add_argument
     add("--mask-ratio", type=fraction, default=0.75, help="share of hidden patches")  # paper §3.2
-    add("--blr", type=positive_float, default=1.5e-4, help="learning rate for a batch of 256")
-    add("--weight-decay", type=fraction, default=0.05, help="of AdamW")
-    add("--warmup-epochs", type=not_negative, default=2.0, help="epochs of rising learning rate")
-    add("--crop-area", type=fraction, nargs=2, default=[0.2, 1.0], help="range of the random crop")
-    add("--norm-pix-loss", action=argparse.BooleanOptionalAction, default=False,
-        help="target: each patch normalised by itself")  # fmt: skip
+    add(
+        "--norm-pix-loss",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="predict each patch normalised by its own mean and deviation",
+    )
     add("--decoder-dim", type=positive, default=512, help="features of the decoder")
     add("--decoder-depth", type=positive, default=8, help="blocks of the decoder")
     add("--decoder-heads", type=positive, default=16, help="attention heads of the decoder")
+    parser.group("optimisation").add_argument(
+        "--blr", type=positive_float, default=1.5e-4, help="peak learning rate for a batch of 256"
+    )
+    add = parser.group("run").add_argument
     add("--picture-every", type=positive, default=5, help="epochs between reconstructions.png")
-    add("--probe", type=count, default=0,
-        help="epochs between linear probes of the frozen encoder, 0: none")  # fmt: skip
+    add("--probe", type=count, default=0, help="epochs between linear probes, 0: none")
     return parse_arguments(parser, "pretrain_mae")
 
 
 def main() -> None:
     args = arguments()
-    # Here, so that --help and a mistyped flag are answered before torch is imported.
-    import numpy as np
+    from common import manifest
+    from common.script import files
+    from common.training import checks, runs
 
-    from common.batches.augment import normalise
-    from common.batches.images import Geometry, ImageStore
-    from common.batches.loading import Plan
-    from common.manifest import hold_out, read_manifest, thin_out, training_rows
-    from common.networks.classifier import create_encoder
-    from common.networks.mae import MaskedAutoencoder, learning_rate_of
-    from common.networks.weights import save_model, save_weights, start_autoencoder
-    from common.script.files import UserError, file_digest
-    from common.training.loop import fit
-    from common.training.optimization import cosine, make_optimizer
-    from common.training.probe import linear_probe, save_reconstructions
-    from common.training.runs import finish_run, init_facts, start_run
-
-    prepared = args.data_dir / "prepared"
-    manifest = read_manifest(prepared / "manifest.csv")
-    held = hold_out(manifest)
-    training = training_rows(manifest, held)
-    seen = thin_out(manifest[training], args.limit)
-    if seen.empty:
-        raise UserError(f"{prepared} has no image that is not held out for validation or test.")
-    facts = {"manifest_sha256": file_digest(prepared / "manifest.csv"), **init_facts(args.init)}
-    run = start_run(args, "mae", facts)
+    path = args.data_dir / "prepared" / "manifest.csv"
+    table = manifest.read_manifest(path)
+    held_out = manifest.hold_out(table)
+    training = manifest.training_rows(table, held_out)
+    shown = manifest.thin_out(table[training], args.limit)
+    checks.check_images(len(shown), path.parent)
+    facts = {"manifest_sha256": files.file_digest(path), **runs.init_facts(args.init)}
+    run = runs.start_run(args, "mae", facts)
     if run is None:
         return
-    store = ImageStore(prepared, seen.image)
     run.say(
-        f"mae: {len(store):,} images on {run.hardware} ({held.sum():,} held out for validation)"
+        f"mae: {len(shown):,} images on {run.hardware} ({held_out.sum():,} held out for validation)"
     )
+    train(run, run.images(shown), table, training, held_out)
+    runs.finish_run(run)
+    run.say(f"mae: encoder in {run.folder / 'model.safetensors'}")
 
-    encoder = create_encoder(args.model, args.image_size, args.model_options)
-    model = MaskedAutoencoder(
+
+def train(run, store, table, training, held_out) -> None:
+    """Train the autoencoder on the images of a store, and keep the encoder.
+
+    table: the manifest; training, held_out: bool [n], its rows that a probe may fit and judge by.
+    """
+    import numpy as np
+
+    from common.batches import augment, images, loading
+    from common.networks import classifier, mae, weights
+    from common.training import loop, optimization, probe
+
+    settings = run.settings
+    encoder = classifier.create_encoder(
+        settings["model"], settings["image_size"], settings["model_options"]
+    )
+    model = mae.MaskedAutoencoder(
         encoder,
-        mask_ratio=args.mask_ratio,
-        decoder_dim=args.decoder_dim,
-        decoder_depth=args.decoder_depth,
-        decoder_heads=args.decoder_heads,
-        norm_pix_loss=args.norm_pix_loss,
+        mask_ratio=settings["mask_ratio"],
+        decoder_dim=settings["decoder_dim"],
+        decoder_depth=settings["decoder_depth"],
+        decoder_heads=settings["decoder_heads"],
+        norm_pix_loss=settings["norm_pix_loss"],
     )
-    if args.init != "none":
-        decoder = "too" if start_autoencoder(model, args.init)[1] else "starts at random"
-        run.say(f"mae: encoder from {args.init}; its decoder {decoder}")
-    probe = linear_probe(run, encoder, prepared, manifest, training, held) if args.probe else None
-    steps_an_epoch = -(-len(store) // args.global_batch)
-    rate = learning_rate_of(args.blr, args.global_batch)
+    if settings["init"] != "none":
+        decoder = (
+            "too" if weights.start_autoencoder(model, settings["init"])[1] else "starts at random"
+        )
+        run.say(f"mae: encoder from {settings['init']}; its decoder {decoder}")
+    probing = settings["probe"] and probe.linear_probe(run, encoder, table, training, held_out)
+    epochs, size = settings["epochs"], settings["global_batch"]
+    steps = -(-len(store) // size)  # an epoch
 
-    def plan(epoch: int) -> Plan:
-        order = np.random.default_rng([args.seed, epoch]).permutation(len(store))
-        return Plan(order, np.zeros((len(store), 0), dtype=np.float32))
+    def plan(epoch):
+        order = np.random.default_rng([settings["seed"], epoch]).permutation(len(store))
+        return loading.Plan(order, np.zeros((len(store), 0), dtype=np.float32))
 
     def loss(network, batch):
-        return network(normalise(batch.images, args.mean, args.std), batch.uniform)[0]
+        pixels = augment.normalise(batch.images, settings["mean"], settings["std"])
+        return network(pixels, batch.uniform)[0]
 
-    def look(epoch: int) -> dict:
+    def validate(epoch):
         def due(every):
-            return (epoch + 1) % every == 0 or epoch + 1 == args.epochs
+            return (epoch + 1) % every == 0 or epoch + 1 == epochs
 
-        if due(args.picture_every) and run.main:
-            save_reconstructions(run, model, store)
-        return probe() if probe and due(args.probe) else {}
+        if due(settings["picture_every"]) and run.main:
+            probe.save_reconstructions(run, model, store)
+        return probing() if probing and due(settings["probe"]) else {}
 
-    fit(
-        run,
-        model,
-        store,
+    rate = mae.learning_rate_of(settings["blr"], size)
+    experiment = loop.Experiment(
         name="mae",
-        epochs=args.epochs,
+        epochs=epochs,
         plan=plan,
         loss=loss,
-        geometry=Geometry(args.image_size, tuple(args.crop_area), crop_ratio=(3 / 4, 4 / 3)),
+        geometry=images.Geometry(
+            settings["image_size"], tuple(settings["crop_area"]), crop_ratio=(3 / 4, 4 / 3)
+        ),
         randoms=model.patches,
-        optimizer=make_optimizer(model, rate, args.weight_decay, betas=(0.9, 0.95)),
-        schedule=cosine(args.epochs * steps_an_epoch, round(args.warmup_epochs * steps_an_epoch)),
-        validate=look,
+        optimizer=optimization.make_optimizer(
+            model, rate, settings["weight_decay"], betas=(0.9, 0.95)
+        ),
+        schedule=optimization.cosine(epochs * steps, round(settings["warmup_epochs"] * steps)),
+        validate=validate,
     )
+    loop.fit(run, model, store, experiment)
     if run.main:
-        save_model(run.folder, encoder)
-        save_weights(run.folder / "autoencoder.safetensors", model)
-    finish_run(run)
-    run.say(f"mae: encoder in {run.folder / 'model.safetensors'}")
+        weights.save_model(run.folder, encoder)
+        weights.save_weights(run.folder / "autoencoder.safetensors", model)
 
 
 if __name__ == "__main__":

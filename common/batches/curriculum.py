@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import torch
+import pandas as pd
 
-from common.batches.augment import augment
-from common.batches.batch import BOX, FACS, LEFT_RIGHT, MIXUP, RANDOMS, SINGLE, TOP_BOTTOM
-from common.batches.images import Geometry, ImageStore
-from common.batches.loading import Plan, in_turn, training_passes
-from common.emotions import BASIC, CHALLENGE, CHALLENGE_PAIRS, RAF11, RAF11_PAIRS, UPPER_OVER_LOWER
+from common.batches.batch import BOX, FACS, LEFT_RIGHT, MIXUP, SINGLE, TOP_BOTTOM
+from common.batches.loading import Plan, in_turn
+from common.emotions import (
+    BASIC,
+    CHALLENGE,
+    CHALLENGE_PAIRS,
+    RAF11,
+    RAF11_PAIRS,
+    UPPER_OVER_LOWER,
+    multi_hot,
+)
 from common.script.files import UserError
-from common.training.optimization import plateau
 
 PAIRS = {
     "challenge7": dict(zip(CHALLENGE, CHALLENGE_PAIRS, strict=True)),
@@ -35,6 +39,11 @@ BOX_AREA = (0.3, 0.7)
 SEAM_HEIGHT = (0.44, 0.52)
 
 
+def labels_of(pairs: str) -> set[str]:
+    """Return the compounds of a key of PAIRS, as the manifest labels them."""
+    return {" ".join(sorted((BASIC[a], BASIC[b]))) for a, b in PAIRS[pairs].values()}
+
+
 @dataclass(frozen=True)
 class Sources:
     """The images an epoch draws from, as rows of one store.
@@ -46,6 +55,15 @@ class Sources:
     targets: np.ndarray
     single: np.ndarray
     natural: np.ndarray
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame, training: pd.Series) -> Sources:
+        """Return the sources among rows of the manifest. training: bool [n], those to train on."""
+        return cls(
+            np.array([multi_hot(text) for text in rows.labels]).reshape(-1, len(BASIC)),
+            np.flatnonzero(training & (rows.kind == "single")),
+            np.flatnonzero(training & (rows.kind == "compound")),
+        )
 
     def by_emotion(self) -> list[np.ndarray]:
         """Return the single rows of each of the six emotions."""
@@ -70,6 +88,19 @@ class Mixing:
     beta: float | None = None
     label: str = "union"
     pairs: str = "challenge7"
+
+    @classmethod
+    def of(cls, settings: dict) -> Mixing:
+        """Return the mixing of 04's settings."""
+        return cls(
+            natural_share=settings["natural_share"],
+            forms=tuple(settings["mixes"]),
+            cutmix=settings["cutmix"],
+            weight=settings["mixup_weight"],
+            beta=settings["mixup_beta"],
+            label=settings["mixed_label"],
+            pairs=settings["pairs"],
+        )
 
 
 def stage_of(epoch: int, stage_epochs: Sequence[int]) -> int:
@@ -103,38 +134,26 @@ class Timetable:
     global_batch: int
 
     @classmethod
-    def of(cls, args: argparse.Namespace, sources: Sources) -> Timetable:
+    def of(cls, settings: dict, sources: Sources) -> Timetable:
         """Lay out the epochs that 04's settings ask for."""
-        images = args.epoch_images or len(sources.single)
-        natural_share = args.natural_share if args.mixes else 1.0  # without a generator
+        images = settings["epoch_images"] or len(sources.single)
+        natural_share = settings["natural_share"] if settings["mixes"] else 1.0
         sizes = [
-            epoch_size(share, args.compound_share_of, images, sources, natural_share)
-            for share in args.compound_shares
+            epoch_size(share, settings["compound_share_of"], images, sources, natural_share)
+            for share in settings["compound_shares"]
         ]
-        stages = [stage_of(epoch, args.stage_epochs) for epoch in range(sum(args.stage_epochs))]
-        return cls(stages, sizes, args.global_batch)
+        epochs = settings["stage_epochs"]
+        stages = [stage_of(epoch, epochs) for epoch in range(sum(epochs))]
+        return cls(stages, sizes, settings["global_batch"])
 
     def size(self, epoch: int) -> tuple[int, int]:
         """Return how many images an epoch shows, and how many of them are compounds."""
         return self.sizes[self.stages[epoch]]
 
-    def schedule(self, warmup_epochs: float, stage_warmup_epochs: float) -> Callable[[int], float]:
-        """Return the factor of the rate at each step: a plateau, that may rise in every sub-stage.
-
-        An epoch of warm-up has the steps of the first epoch.
-        """
-        steps = [-(-self.size(epoch)[0] // self.global_batch) for epoch in range(len(self.stages))]
-        whole = plateau(sum(steps), round(warmup_epochs * steps[0]))
-        if not stage_warmup_epochs:
-            return whole
-        begins = [sum(steps[: self.stages.index(stage)]) for stage in set(self.stages)]
-        rise = max(1, round(stage_warmup_epochs * steps[0]))
-
-        def factor(step: int) -> float:
-            since = step - max(begin for begin in begins if begin <= step)
-            return whole(step) * min(1.0, (since + 1) / rise)
-
-        return factor
+    @property
+    def steps(self) -> list[int]:
+        """Optimiser steps of each epoch."""
+        return [-(-self.sizes[stage][0] // self.global_batch) for stage in self.stages]
 
 
 def draw_epoch(
@@ -194,36 +213,7 @@ def draw_epoch(
     return Plan(first, targets, second, form, extent), _account(union, kinds, PAIRS[mixing.pairs])
 
 
-def draw_examples(
-    store: ImageStore, sources: Sources, mixing: Mixing, args: argparse.Namespace, each: int = 4
-) -> dict[str, torch.Tensor]:
-    """Generate `each` compounds of every class as 04 does, without cutout, to be looked at.
-
-    Returns, by class, uint8 [each, 3, 3, S, S]: the first image, the second, the mixed one.
-    """
-    generated = replace(mixing, natural_share=0.0)
-    count = each * len(PAIRS[mixing.pairs])
-    plan, account = draw_epoch(sources, count, count, generated, np.random.default_rng(args.seed))
-    if not account["generated"]:
-        return {}
-    geometry = Geometry(args.image_size, tuple(args.crop_area))
-    passes = training_passes(
-        store, plan, [np.arange(count)], geometry,
-        randoms=RANDOMS, seed=args.seed, epoch=0, workers=0,
-    )  # fmt: skip
-    batch = next(passes)
-    plain = dict(jitter=args.jitter, cutout_probability=0.0, mean=(0.0,) * 3, std=(1.0,) * 3)
-    mixed = (255 * augment(batch, **plain)).byte()
-    rows = batch.partner_rows
-    shown = torch.stack([batch.images[rows], batch.partners, mixed[rows]], dim=1)
-    union = np.maximum(sources.targets[plan.first], sources.targets[plan.second])[rows]
-    return {
-        name: shown[torch.from_numpy(union[:, list(pair)].sum(1) == 2)]
-        for name, pair in PAIRS[mixing.pairs].items()
-    }
-
-
-def refuse_unshowable(sources: Sources, mixing: Mixing, shares: Sequence[float]) -> None:
+def check_compounds(sources: Sources, mixing: Mixing, shares: Sequence[float]) -> None:
     """Raise UserError where compounds are to be shown, and there is no way to have one."""
     generated = len(_pairs_to_generate(sources.by_emotion(), mixing)) > 0
     if any(shares) and not generated and not len(sources.natural):

@@ -1,30 +1,32 @@
-"""What 03 and 04 share: the sets they take singles from, input and losses; and a phase of 03."""
+"""What 03 and 04 share: data sets, network, losses, and how they train and evaluate."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from scipy.special import expit
 from torch import nn
 from torch.nn import functional
 
+from common import pictures
 from common.batches.augment import augment, normalise
 from common.batches.batch import RANDOMS, Batch
 from common.batches.images import Geometry, ImageStore
 from common.batches.loading import Plan, in_turn
-from common.emotions import ADAPTATION_SETS
+from common.emotions import ADAPTATION_SETS, BASIC
+from common.networks.classifier import create_classifier
+from common.networks.weights import start_from
 from common.script.config import nearest
 from common.script.files import UserError
-from common.training.evaluation import predict
-from common.training.loop import fit
+from common.training.evaluation import predict, prediction_table, save_validation
+from common.training.folds import Split
+from common.training.loop import Experiment, fit
 from common.training.optimization import cosine, make_optimizer
 from common.training.runs import Run
-
-# Deviation of the noise that balanced MSE assumes of a label (released code).
-NOISE = 1.0
 
 
 def choose_sets(manifest: pd.DataFrame, names: Sequence[str] | None, flag: str) -> pd.Series:
@@ -44,39 +46,113 @@ def choose_sets(manifest: pd.DataFrame, names: Sequence[str] | None, flag: str) 
     return manifest.dataset.isin(names)
 
 
-def model_options(args: argparse.Namespace) -> dict:
-    """Return the model's options with the drop rate that training adds."""
-    return {**args.model_options, "drop_path_rate": args.drop_path}
+def make_classifier(
+    run: Run, init: str, classes: int = len(BASIC), keep_head: bool = False
+) -> nn.Module:
+    """Return the classifier of a run's settings on its device.
+
+    init: file of weights to start from, `timm:NAME` or `none`. keep_head: take its head too.
+    """
+    settings = run.settings
+    options = {**settings["model_options"], "drop_path_rate": settings["drop_path"]}
+    network = create_classifier(settings["model"], settings["image_size"], options, classes)
+    if init != "none":
+        start_from(network, init, keep_head)
+    return network.to(run.accelerator.device)
 
 
-def network_input(args: argparse.Namespace, batch: Batch) -> torch.Tensor:
-    """Mix, augment and normalise a batch on the device (paper §3.3, §3.4)."""
-    return augment(
-        batch, jitter=args.jitter, cutout_probability=args.cutout, mean=args.mean, std=args.std
+def predict_logits(run: Run, network: nn.Module, store: ImageStore) -> np.ndarray:
+    """Return the logits of a store's images, without augmentation: float32 [n, C]."""
+    mean, std = run.settings["mean"], run.settings["std"]
+    return predict(
+        run, network, store, network.num_classes, lambda images: normalise(images, mean, std)
     )
 
 
-def evaluation_input(args: argparse.Namespace) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return the function from uint8 [b, 3, S, S] to the network's input, without augmentation."""
-    return lambda images: normalise(images, args.mean, args.std)
+def evaluate(run: Run, network: nn.Module, held_out: pd.DataFrame, names: Sequence[str]) -> None:
+    """Predict held-out rows; write validation.csv, report.json and confusion.png; print the scores.
+
+    names: CHALLENGE or BASIC, see evaluation.score_predictions.
+    """
+    logits = predict_logits(run, network, run.images(held_out))
+    if run.main:
+        save_validation(
+            run.folder / "validation.csv",
+            prediction_table(held_out, logits),
+            names,
+            threshold=LOSSES[run.settings["loss"]].threshold,
+            seed=run.settings["seed"],
+            say=run.say,
+        )
+
+
+def save_curves(run: Run, epochs: pd.DataFrame, title: str) -> None:
+    """Draw the loss and the validation score of every epoch into curves.png."""
+    if run.main:
+        names = [name for name in ("loss", "val_macro_f1") if name in epochs]
+        pictures.save_curves(run.folder / "curves.png", epochs, names, title)
+
+
+def augmented_logits(settings: dict, network: nn.Module, batch: Batch) -> torch.Tensor:
+    """Return the logits of a batch, mixed and augmented (paper §3.3, §3.4): float32 [b, C]."""
+    images = augment(
+        batch,
+        jitter=settings["jitter"],
+        cutout_probability=settings["cutout"],
+        mean=settings["mean"],
+        std=settings["std"],
+    )
+    return network(images).float()
+
+
+def cross_entropy(
+    logits: torch.Tensor, targets: torch.Tensor, step_targets: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return binary cross-entropy summed over the C emotions (eq. 1): [b, C], [b, C] → [b]."""
+    return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1)
+
+
+def balanced_mse(
+    logits: torch.Tensor, targets: torch.Tensor, step_targets: torch.Tensor, noise: float = 1.0
+) -> torch.Tensor:
+    """Return the batch-based Monte Carlo balanced MSE of each image, [b] (Ren et al., CVPR 2022).
+
+    -2σ² log(exp(-|z - t|² / 2σ²) / Σ_j exp(-|z - t_j|² / 2σ²)), j over the labels of the whole
+    batch, so that frequent labels do not draw every prediction to them. logits, targets: [b, C];
+    step_targets: [B, C], of all processes and passes of the step. noise: σ, the deviation that a
+    label is assumed to have (1: released code).
+    """
+    scale = 2 * noise**2
+    distances = (logits[:, None] - step_targets[None]).square().sum(2)  # [b, B]
+    own = (logits - targets).square().sum(1)
+    return own + scale * torch.logsumexp(-distances / scale, dim=1)
+
+
+class Loss(NamedTuple):
+    """A loss of --loss, and the probability from which an emotion then counts as shown."""
+
+    of_images: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+    threshold: float
+
+
+# By the value of --loss. The logits of balanced MSE aim at 0 and 1, so 0.5 is in the middle.
+LOSSES = {"bce": Loss(cross_entropy, 0.5), "bmc": Loss(balanced_mse, float(expit(0.5)))}
 
 
 def expression_loss(
-    args: argparse.Namespace, prior: torch.Tensor | None = None
+    settings: dict, prior: torch.Tensor | None = None
 ) -> Callable[[nn.Module, Batch], torch.Tensor]:
-    """Return the loss of each image, [b]: binary cross-entropy summed over the six (eq. 1), or bmc.
+    """Return the loss that --loss names, as a function of network and batch: of each image, [b].
 
     prior: of prior_logits, added to the logits.
     """
+    of_images = LOSSES[settings["loss"]].of_images
 
     def loss(network: nn.Module, batch: Batch) -> torch.Tensor:
-        targets = batch.targets
-        logits = network(network_input(args, batch)).float()
+        logits = augmented_logits(settings, network, batch)
         if prior is not None:
             logits = logits + prior.to(logits.device)
-        if args.loss == "bmc":
-            return balanced_mse(logits, targets, batch.step_targets, NOISE)
-        return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1)
+        return of_images(logits, batch.targets, batch.step_targets)
 
     return loss
 
@@ -84,23 +160,23 @@ def expression_loss(
 def prior_logits(balance: str, targets: np.ndarray, exclusive: bool = False) -> torch.Tensor:
     """Return what logit adjustment adds to the logits in training, float32 [C]; else zeros.
 
-    targets: [n, C], labels of the training images. With their frequencies added, the network learns
-    what the image says beside them, and decides without them (Menon et al. 2021): the logarithm of
-    a class's share where classes are exclusive, that of its odds where each has its own sigmoid.
+    Class frequencies are added during training only, so predictions are free of the prior (Menon et
+    al. 2021): the logarithm of a class's frequency where classes are exclusive, that of its odds
+    where each has its own sigmoid. targets: [n, C], labels of the training images.
     """
-    share = torch.from_numpy(targets.mean(0)).float().clamp(1e-6, 1 - 1e-6)
+    frequency = torch.from_numpy(targets.mean(0)).float().clamp(1e-6, 1 - 1e-6)
     if balance != "logit-adjustment":
-        return torch.zeros_like(share)
-    return share.log() if exclusive else share.logit()
+        return torch.zeros_like(frequency)
+    return frequency.log() if exclusive else frequency.logit()
 
 
 def draw_order(
     rows: np.ndarray, classes: np.ndarray, balance: str, random: np.random.Generator
 ) -> np.ndarray:
-    """Return the order in which an epoch shows the images `rows`, as many as they are.
+    """Return the order in which an epoch shows the images `rows`, as many as there are.
 
-    classes: [len(rows)]. `sampling`: every class equally often, its images in turn; else each image
-    once.
+    classes: [len(rows)]. balance: `sampling` shows every class equally often, its images in turn;
+    otherwise each image is shown once.
     """
     if balance != "sampling":
         return random.permutation(rows)
@@ -111,89 +187,75 @@ def draw_order(
     return random.permutation(np.concatenate(drawn))
 
 
+def make_experiment(run: Run, network: nn.Module, *, rate: float, **own) -> Experiment:
+    """Return an Experiment of 03 or 04. rate: highest learning rate. own: its further fields."""
+    settings = run.settings
+    return Experiment(
+        geometry=Geometry(settings["image_size"], crop_area=tuple(settings["crop_area"])),
+        randoms=RANDOMS,
+        optimizer=make_optimizer(network, rate, settings["weight_decay"], settings["layer_decay"]),
+        **own,
+    )
+
+
 def fit_phase(
     run: Run,
-    args: argparse.Namespace,
     network: nn.Module,
-    images: Sequence[str],
+    split: Split,
     targets: np.ndarray,
-    training: np.ndarray,
-    held: np.ndarray,
     *,
     name: str,
-    loss: Callable[[nn.Module, Batch], torch.Tensor],
-    score: Callable[[np.ndarray], float],
     epochs: int,
     rate: float,
+    loss: Callable[[nn.Module, Batch], torch.Tensor],
+    score: Callable[[np.ndarray], float],
     keep: Callable[[], None] | None = None,
-) -> tuple[pd.DataFrame, Callable[[], np.ndarray]]:
-    """Fit a phase of 03, validating after each epoch; return its table and its validation.
+) -> pd.DataFrame:
+    """Fit a phase of 03, validating after each epoch; return one row an epoch.
 
-    images: names below prepared/. targets: [n, C]. training, held: bool [n]. score(logits of the
-    held ones): the validation figure, whose best epoch `keep` stores. The validation is a function
-    that returns those logits.
+    targets: float32 [n, C], of the split's rows. score(logits of the held-out rows): the validation
+    figure, whose best epoch `keep` stores.
     """
-    network.to(run.accelerator.device)
-    store = ImageStore(args.data_dir / "prepared", images)
-    training, checking = np.flatnonzero(training), np.flatnonzero(held)
+    settings = run.settings
+    training = np.flatnonzero(split.training)
+    store, checked = run.images(split.rows), run.images(split.rows[split.held_out])
     run.say(
-        f"{name}: {len(training):,} images on {run.hardware} ({len(checking):,} held out for "
+        f"{name}: {len(training):,} images on {run.hardware} ({len(checked):,} held out for "
         "validation)"
     )
-    steps = -(-len(training) // args.global_batch)  # an epoch
     classes = targets[training].argmax(1)
+    steps = -(-len(training) // settings["global_batch"])  # an epoch
 
     def plan(epoch: int) -> Plan:
-        random = np.random.default_rng([args.seed, epoch])
-        order = draw_order(training, classes, args.balance, random)
+        random = np.random.default_rng([settings["seed"], epoch])
+        order = draw_order(training, classes, settings["balance"], random)
         return Plan(order, targets[order])
 
-    def validation() -> np.ndarray:
-        return predict(run, network, store, checking, targets.shape[1], evaluation_input(args))
+    def validate(_: int) -> dict[str, float]:
+        return {"val_macro_f1": score(predict_logits(run, network, checked))}
 
-    def validate(_: int) -> dict:
-        return {"val_macro_f1": score(validation())} if len(checking) else {}
-
-    table = fit(
+    experiment = make_experiment(
         run,
         network,
-        store,
+        rate=rate,
         name=name,
         epochs=epochs,
         plan=plan,
         loss=loss,
-        geometry=Geometry(args.image_size, crop_area=tuple(args.crop_area)),
-        randoms=RANDOMS,
-        optimizer=make_optimizer(network, rate, args.weight_decay, args.layer_decay),
-        schedule=cosine(epochs * steps, round(args.warmup_epochs * steps)),
-        validate=validate,
+        schedule=cosine(epochs * steps, round(settings["warmup_epochs"] * steps)),
+        validate=validate if len(checked) else lambda _: {},
         best="val_macro_f1" if keep else None,
         keep=keep,
-        stop_early=no_better_for(args.early_stop),
+        stop_early=no_better_for(settings["early_stop"]),
     )
-    return table, validation
-
-
-def balanced_mse(
-    logits: torch.Tensor, targets: torch.Tensor, all_targets: torch.Tensor, noise: float
-) -> torch.Tensor:
-    """Return the batch-based Monte Carlo balanced MSE of each image, [b] (Ren et al., CVPR 2022).
-
-    -2σ² log(exp(-|z - t|² / 2σ²) / Σ_j exp(-|z - t_j|² / 2σ²)), j over the labels of the whole
-    batch, so that frequent labels do not draw every prediction to them. logits, targets: [b, C];
-    all_targets: [B, C], of all processes and passes of the step.
-    """
-    scale = 2 * noise**2
-    distances = (logits[:, None] - all_targets[None]).square().sum(2)  # [b, B]
-    own = (logits - targets).square().sum(1)
-    return own + scale * torch.logsumexp(-distances / scale, dim=1)
+    return fit(run, network, store, experiment)
 
 
 def no_better_for(epochs: int | None, first: int = 0) -> Callable[[list[dict]], bool]:
-    """Return what tells fit to stop: `epochs` epochs, from epoch `first` on, without a better one.
+    """Return a function that ends a training after `epochs` epochs without a better score.
 
-    With None, never. A score counts as `val_macro_f1`; without validation there is nothing to stop
-    by.
+    epochs: None for never. first: the epoch, from 0, from which scores count. The score is
+    `val_macro_f1`; without validation there is nothing to stop by.
     """
 
     def stop(rows: list[dict]) -> bool:

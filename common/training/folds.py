@@ -1,5 +1,6 @@
-"""Folds of 03 and 04: every labelled compound is judged once, by who was not trained on it.
+"""What 03 and 04 train on and what they hold out: one split, or one a fold.
 
+With folds, every labelled compound is judged once, by a model that was not trained on it.
 `03 --folds 5` leaves the persons of each fold out in turn; `04 --folds 5` starts each fold from the
 03 of that fold, where there is one, trains on the other folds, and validates on it.
 """
@@ -17,23 +18,52 @@ from accelerate import PartialState
 
 from common.emotions import CHALLENGE, challenge_class
 from common.manifest import SPLITS, folds, groups, hold_out, training_rows
-from common.script.files import UserError
+from common.script.files import UserError, file_digest
+from common.training.evaluation import save_validation
 from common.training.runs import FREE_SETTINGS, init_facts
-from common.training.validation import save_validation
+
+
+class Split(NamedTuple):
+    """Rows of the manifest; and which of them train and which are held out, bool [n] each."""
+
+    rows: pd.DataFrame
+    training: pd.Series
+    held_out: pd.Series
+
+
+class Fold(NamedTuple):
+    """One training of 03 or 04: its number, its own facts for run.json, and what it trains on.
+
+    number: from 1; None without folds. facts: see runs.start_run. training, held_out: bool [n],
+    aligned with the manifest.
+    """
+
+    number: int | None
+    facts: dict
+    training: pd.Series
+    held_out: pd.Series
+
+    def folder(self, stage: str) -> str:
+        """Return the folder of a stage, below that of the run."""
+        return f"{stage}/fold-{self.number}" if self.number else stage
+
+    def split(self, rows: pd.DataFrame) -> Split:
+        """Return the split of some rows of the manifest."""
+        return Split(rows, self.training[rows.index], self.held_out[rows.index])
 
 
 def number_folds(manifest: pd.DataFrame, count: int) -> pd.Series:
     """Return the fold, 1..count, in which each row is judged, int64 [n]; 0 for none.
 
-    Divided are the labelled compounds outside the owners' test splits, by person or video; the same
-    way for every seed and every setting, so that runs can be compared and averaged; but not as
-    hold_out divides, whose fifth would be a fold. Raises UserError where there is none, or fewer
-    persons than folds.
+    The labelled compounds outside test splits are divided by person or video, in the same way for
+    every seed and setting, so that runs can be compared and averaged. (The seed is not that of
+    hold_out, or a fold would be what that holds out.) Raises UserError where there is none, or
+    fewer persons than folds.
     """
     divided = (manifest.kind == "compound") & (manifest.split != "test")
     if not divided.any():
         raise UserError(
-            "--folds divides the labelled compounds, and outside test splits there is none; leave "
+            "--folds divides the labelled compounds, but there is none outside test splits; leave "
             "it out, or prepare a set that has some (01)."
         )
     fold_of = pd.Series(0, index=manifest.index)
@@ -41,85 +71,116 @@ def number_folds(manifest: pd.DataFrame, count: int) -> pd.Series:
     return fold_of
 
 
-def asked_for(args: argparse.Namespace) -> list[int]:
-    """Return the numbers of the folds to be trained: of --fold, or all of --folds."""
+def _asked_for(args: argparse.Namespace) -> list[int]:
+    """Return the numbers of the folds to train: --fold, or all of --folds."""
     return [args.fold] if args.fold else list(range(1, args.folds + 1))
 
 
 def leave_persons_out(
-    manifest: pd.DataFrame, training: pd.Series, held: pd.Series, left_out: pd.Series
+    manifest: pd.DataFrame, training: pd.Series, held_out: pd.Series, left_out: pd.Series
 ) -> tuple[pd.Series, pd.Series]:
-    """Take the persons (and the photographs) of some rows from those of 03.
+    """Return what 03 trains on and holds out, less the persons and photographs of some rows.
 
-    training, held: bool [n], what 03 trains and validates on. left_out: bool [n]. Returns training
-    and held without the rows that show a person, or are the photograph, of a row left out.
+    training, held_out, left_out: bool [n], as are the results.
     """
     others = training_rows(manifest.assign(split=""), left_out)
-    return training & others, held & others
+    return training & others, held_out & others
 
 
-class Fold(NamedTuple):
-    """A fold of 04: its number, first weights, facts for its record, and what is held out."""
+def plan_singles(args: argparse.Namespace, manifest: pd.DataFrame) -> list[Fold]:
+    """Return what 03 is to train: one Fold without --folds, else those that are asked for.
 
-    number: int
-    init: str
-    facts: dict
-    held: pd.Series
-
-
-def plan_folds(
-    args: argparse.Namespace, manifest: pd.DataFrame, checked: pd.Series, facts: dict
-) -> tuple[pd.DataFrame, list[Fold]]:
-    """Lay out the folds of 04 that are asked for, and tell what one lacks before any is trained.
-
-    checked: bool [n], the compounds that validate. facts: what the runs depend on beside settings
-    and first weights. Returns also the manifest with each divided compound in the split train, for
-    its fold holds it out. Raises UserError as number_folds does; for a fold without a compound to
-    judge; and where first weights are missing.
+    Raises UserError as number_folds does; where all folds would be the same; and where first
+    weights are missing.
     """
+    held_out = hold_out(manifest)
+    training = training_rows(manifest, held_out)
+    init = args.init or str(args.run_dir / "mae" / "model.safetensors")
+    digest = file_digest(args.data_dir / "prepared" / "manifest.csv")
+    if not args.folds:
+        return [Fold(None, _facts(digest, init), training, held_out)]
     fold_of = number_folds(manifest, args.folds)
-    classes = manifest.labels.astype(str).map(challenge_class)
-    judged = checked & (classes >= 0)
-    for number in asked_for(args):
+    others, _ = leave_persons_out(manifest, training, held_out, fold_of > 0)
+    single = manifest.kind == "single"
+    if others[single].equals(training[single]):
+        raise UserError(
+            "No compound in folds shows a person whose single expressions 03 would train on: "
+            "leave --folds out, one run serves every fold of 04."
+        )
+    facts = _facts(digest, init)
+    return [
+        Fold(
+            number,
+            {**facts, "fold": number},
+            *leave_persons_out(manifest, training, held_out, fold_of == number),
+        )
+        for number in _asked_for(args)
+    ]
+
+
+def plan_compounds(
+    args: argparse.Namespace, manifest: pd.DataFrame, checked: pd.Series
+) -> list[Fold]:
+    """Return what 04 is to train: one Fold without --folds, else those that are asked for.
+
+    checked: bool [n], the compounds that validate. Raises UserError as number_folds does; for a
+    fold without a compound to judge; and where first weights are missing.
+    """
+    single, named = args.run_dir / "single", args.init
+    digest = file_digest(args.data_dir / "prepared" / "manifest.csv")
+    if not args.folds:
+        init = named or str(single / "model.safetensors")
+        held_out = hold_out(manifest)
+        return [Fold(None, _facts(digest, init), training_rows(manifest, held_out), held_out)]
+    fold_of = number_folds(manifest, args.folds)
+    judged = checked & (manifest.labels.astype(str).map(challenge_class) >= 0)
+    for number in _asked_for(args):
         if not (judged & (fold_of == number)).any():
             raise UserError(
                 f"Fold {number} of {args.folds} has no compound of the challenge's seven to judge "
                 f"(with --pairs {args.pairs} and --validate-on); choose fewer --folds, or none."
             )
-    single, named = args.run_dir / "single", args.init
     if named and Path(named).is_dir():  # of another run: the same start for many seeds
         single, named = Path(named), None
-    starts = {} if named else _starts(args, single, facts["manifest_sha256"])
+    starts = {} if named else _starts(args, single, digest)
     usual = named or str(single / "model.safetensors")
     if not starts and Path(usual).is_file():
         _warn_of_seen_persons(manifest, fold_of)
-    facts = facts | ({"start_of_fold": True} if starts else {})
-    planned = []
-    for number in asked_for(args):
-        init = starts.get(number, usual)
-        planned.append(Fold(number, init, facts | init_facts(init), fold_of == number))
-    split = manifest["split"].cat.set_categories(SPLITS)
-    return manifest.assign(split=split.mask(fold_of > 0, "train")), planned
+    # Whatever its split, a divided compound trains in every fold but its own.
+    split = manifest["split"].cat.set_categories(SPLITS).mask(fold_of > 0, "train")
+    manifest, planned = manifest.assign(split=split), []
+    for number in _asked_for(args):
+        init, held_out = starts.get(number, usual), fold_of == number
+        facts = {**_facts(digest, init), "fold": number}
+        if starts:
+            facts["start_of_fold"] = True
+        planned.append(Fold(number, facts, training_rows(manifest, held_out), held_out))
+    return planned
 
 
-def _starts(args: argparse.Namespace, single: Path, manifest_digest: str) -> dict[int, str]:
-    """Return the weights of 03 of each fold that is asked for; nothing where 03 has no folds.
+def _facts(digest: str, init: str) -> dict:
+    """Return what a run depends on, for run.json. digest: of the manifest. init: first weights."""
+    return {"init": init, "manifest_sha256": digest, **init_facts(init)}
 
-    single: the folder of 03's run. Raises UserError where 03 divided other images, or into another
-    number of folds, or has only some folds: a network that has seen the judged persons must not be
-    taken unseen.
+
+def _starts(args: argparse.Namespace, single: Path, digest: str) -> dict[int, str]:
+    """Return the weights of 03 for each fold that is asked for; none where 03 has no folds.
+
+    single: the folder of 03's run. digest: of the manifest. Raises UserError where 03 divided other
+    images, or into another number of folds, or has only some: a network that has seen the judged
+    persons must not be used without notice.
     """
     if not any(single.glob("fold-*/run.json")):
         return {}
     starts = {}
-    for fold in asked_for(args):
+    for fold in _asked_for(args):
         folder = single / f"fold-{fold}"
         try:
             settings = json.loads((folder / "run.json").read_text(encoding="utf-8"))["settings"]
             made = settings.get("folds"), settings.get("manifest_sha256")
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             made = None
-        if made != (args.folds, manifest_digest):
+        if made != (args.folds, digest):
             raise UserError(
                 f"{folder} is no fold of 03 for --folds {args.folds} on these data; run "
                 f"03_finetune_single.py --folds {args.folds} (it leaves each fold's persons out), "
@@ -130,7 +191,7 @@ def _starts(args: argparse.Namespace, single: Path, manifest_digest: str) -> dic
 
 
 def _warn_of_seen_persons(manifest: pd.DataFrame, fold_of: pd.Series) -> None:
-    """Say how many compounds in folds show persons whom a 03 without folds trains on.
+    """Warn how many compounds in folds show persons whom 03 without folds trains on.
 
     manifest: as 03 reads it, with the owners' splits.
     """
@@ -141,16 +202,17 @@ def _warn_of_seen_persons(manifest: pd.DataFrame, fold_of: pd.Series) -> None:
     if seen and PartialState().is_main_process:
         print(
             f"warning: {seen:,} of {divided.sum():,} compounds in folds show persons whose single "
-            "expressions 03 trains on without --folds, so that these folds do not judge by unseen "
+            "expressions 03 trains on without --folds, so these folds do not judge by unseen "
             "persons; 03_finetune_single.py --folds trains a start for each fold.",
             flush=True,
         )
 
 
-def gather_folds(args: argparse.Namespace) -> None:
+def gather_folds(args: argparse.Namespace, threshold: float) -> None:
     """Score the out-of-fold predictions of 04 together, once every fold has its own.
 
-    Raises UserError where the folds were trained with different settings.
+    They go to `<run-dir>/curriculum/folds/`. threshold: as for score_predictions. Raises UserError
+    where the folds were trained with different settings.
     """
     folder = args.run_dir / "curriculum"
     paths = [folder / f"fold-{fold}" / "validation.csv" for fold in range(1, args.folds + 1)]
@@ -166,12 +228,17 @@ def gather_folds(args: argparse.Namespace) -> None:
         + ":"
     )
     save_validation(
-        folder / "folds" / "oof.csv", together.reset_index("fold"), CHALLENGE, args, say=print
+        folder / "folds" / "oof.csv",
+        together.reset_index("fold"),
+        CHALLENGE,
+        threshold=threshold,
+        seed=args.seed,
+        say=print,
     )
 
 
 def _refuse_other_settings(paths: list[Path]) -> None:
-    """Raise UserError where the runs of some folds are of different settings."""
+    """Raise UserError where the folds were trained with different settings."""
     records = [json.loads(path.with_name("run.json").read_text())["settings"] for path in paths]
     for settings in records:
         settings["fold"] = None
@@ -185,5 +252,5 @@ def _refuse_other_settings(paths: list[Path]) -> None:
             raise UserError(
                 f"{path.parent} was trained with another {', '.join(differing)} than "
                 f"{paths[0].parent}, so their predictions are not scored together; delete the "
-                "folds that are of other settings."
+                "folds that have other settings."
             )

@@ -1,4 +1,4 @@
-"""What a training stage tells: its epochs, its cost, the images it lost, a loss that is none."""
+"""What a training stage reports: epochs, cost, unreadable images, a loss that is not finite."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from accelerate.utils import gather_object
 
 from common.batches.images import ImageStore
 from common.batches.loading import Plan
-from common.script.files import UserError, whole_file
+from common.script.files import UserError, whole_file, write_csv
 from common.training.runs import Run
 
-# Share of an epoch's images that may be unreadable before a run stops; a few always may.
+# A run stops where more than this share of an epoch's images is unreadable; a few always may be.
 UNREADABLE_SHARE, UNREADABLE_FEW = 0.001, 10
+
+# Figures of an epoch that are not printed with the validation's, or for the table alone.
+_APART = ("phase", "epoch", "learning_rate", "images_per_s", "data_wait", "unreadable")
 
 
 def refuse_divergence(
@@ -36,46 +39,60 @@ def refuse_divergence(
 
 
 def note_unreadable(
-    run: Run, name: str, store: ImageStore, shown: Plan, count: int, failed: list, progress: dict
+    run: Run,
+    name: str,
+    store: ImageStore,
+    shown: Plan,
+    count: int,
+    unreadable: list,
+    progress: dict,
 ) -> None:
-    """Note the names of `failed` in the progress; raise UserError where `count` is too many.
+    """Add the names of this process's `unreadable` images to the progress, and empty the list.
 
-    count: over all processes. Empties the list.
+    count: unreadable images of the epoch so far, over all processes. Raises UserError where they
+    are too many.
     """
     if not count:
         return
-    here = [store.name(index) for index in failed]
-    failed.clear()
+    here = [store.name(index) for index in unreadable]
+    unreadable.clear()
     names = sorted({*progress["unreadable"], *gather_object(here)})
     progress["unreadable"] = names
-    # Of a small set, more than a tenth; of a larger one, more than a few.
+    # Too many are more than a tenth of a small set, more than a few of a larger one.
     if count > max(UNREADABLE_SHARE * len(shown), min(UNREADABLE_FEW, len(shown) / 10)):
         raise UserError(
             f"{count} of the {len(shown):,} images of an epoch of {name} cannot be read, such as "
-            f"{', '.join(names[:3])} in {store.root}; that is more than one in a thousand. Look "
-            "whether the disk is there, or run 01_prepare_data.py again."
+            f"{', '.join(names[:3])} in {store.root}; that is more than one in a thousand. Check "
+            "that the disk is there, or run 01_prepare_data.py again."
         )
 
 
-def report_epoch(run: Run, row: dict, epochs: int) -> None:
-    """Print an epoch's figures, and send them to the trackers."""
-    figures = {
-        key: value
-        for key, value in row.items()
-        if ":" not in key  # a detail (`natural:Sadly_Angry`), for the table alone
-        and key
-        not in ("phase", "epoch", "learning_rate", "images_per_s", "data_wait", "unreadable")
-    }
-    text = "  ".join(
+def report_epoch(run: Run, row: dict, epochs: int, left_s: float) -> None:
+    """Print an epoch's figures and the time left, and send the figures to the trackers.
+
+    left_s: seconds that the remaining epochs will take; under ten seconds it is not printed.
+    """
+    # A key with a colon (`natural:Sadly_Angry`) is a detail, for the table alone.
+    figures = {key: row[key] for key in row if key not in _APART and ":" not in key}
+    if run.accelerator.trackers:
+        run.accelerator.log({f"{row['phase']}/{key}": value for key, value in figures.items()})
+    shown = [
         f"{key} {value}" if isinstance(value, int) else f"{key} {value:.4f}"
         for key, value in figures.items()
-    )
-    speed = row["images_per_s"]
-    if run.accelerator.trackers:
-        named = {f"{row['phase']}/{key}": value for key, value in figures.items()}
-        run.accelerator.log(named)
-    lost = f"  {row['unreadable']} unreadable" if row["unreadable"] else ""
-    run.say(f"{row['phase']} {row['epoch']}/{epochs}  {text}  {speed:.0f} img/s{lost}")
+    ]
+    shown.append(f"{row['images_per_s']:.0f} img/s")
+    if row["unreadable"]:
+        shown.append(f"{row['unreadable']} unreadable")
+    if left_s >= 10:
+        shown.append(f"about {_duration(left_s)} left")
+    run.say(f"{row['phase']} {row['epoch']}/{epochs}  {'  '.join(shown)}")
+
+
+def _duration(seconds: float) -> str:
+    """Round a time to what a reader needs: `40 s`, `12 min`, `3.5 h`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def write_metrics(run: Run, rows: list[dict]) -> None:
@@ -87,16 +104,15 @@ def write_metrics(run: Run, rows: list[dict]) -> None:
     if path.exists():
         earlier = pd.read_csv(path)
         table = pd.concat([earlier[earlier.phase != rows[0]["phase"]], table])
-    with whole_file(path, "w") as file:
-        table.to_csv(file, index=False, float_format="%.6g")
+    write_csv(path, table)
 
 
 def report_phase(run: Run, name: str, progress: dict, table: pd.DataFrame) -> None:
-    """Say what the phase cost, and note it for run.json."""
+    """Print what a phase cost, and note it for run.json."""
     figures = {
         "epochs": len(table),
         "best": progress["best"],
-        "seconds": round(progress["seconds"], 1),  # over all the processes that had a part in it
+        "seconds": round(progress["seconds"], 1),  # of all the runs that had a part in it
         "images_per_s": round(float(table["images_per_s"].mean()), 1),
         "data_wait": round(float(table["data_wait"].mean()), 4),
         "unreadable": progress["unreadable"],

@@ -1,8 +1,4 @@
-"""The training loop on Accelerate: steps, states, and what is told of an epoch.
-
-What a script adds is its experiment: the plan of each epoch, the loss, the validation. The run
-folder is that of `common.training.runs`, the saved states those of `common.training.states`.
-"""
+"""The training loop on Accelerate: epochs and steps that can be interrupted and resumed."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -22,231 +18,279 @@ from common.batches.images import Geometry, ImageStore
 from common.batches.loading import Plan, split_batches, training_passes
 from common.script import signals
 from common.script.progress import progress_bar
-from common.training.journal import (
-    note_unreadable,
-    refuse_divergence,
-    report_epoch,
-    report_phase,
-    write_metrics,
-)
+from common.training import journal
 from common.training.optimization import Average
 from common.training.runs import Run
 from common.training.states import States
 
-# Steps between two looks at the loss: a look makes the processor wait for the GPU.
-LOOK_EVERY = 10
+# Steps between two checks of the loss: a check makes the processor wait for the GPU.
+CHECK_EVERY = 10
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What 02, 03 and 04 each train, beside their settings.
+
+    plan(epoch): what the epoch shows. loss(network, batch): of each image, [b]. randoms: random
+    numbers that travel with each image. schedule(step): factor of the learning rates.
+    validate(epoch): figures of the epoch, after it. best: the figure whose highest value makes
+    `keep` store the network. stop_early(rows of the epochs so far): end here?
+    """
+
+    name: str
+    epochs: int
+    plan: Callable[[int], Plan]
+    loss: Callable[[nn.Module, Batch], torch.Tensor]
+    geometry: Geometry
+    randoms: int
+    optimizer: torch.optim.Optimizer
+    schedule: Callable[[int], float]
+    validate: Callable[[int], dict[str, float]] = lambda epoch: {}
+    best: str | None = None
+    keep: Callable[[], None] | None = None
+    stop_early: Callable[[list[dict]], bool] = lambda rows: False
+
+
+@dataclass
+class _Training:
+    """An experiment under way. network, optimizer: as Accelerate wraps them."""
+
+    run: Run
+    experiment: Experiment
+    store: ImageStore
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: Average | None
+    states: States
+    progress: dict  # how far it is: see States.load
+
+
+@dataclass
+class _Epoch:
+    """An epoch under way: what it shows, and what has come of it so far.
+
+    steps: this process's passes of each step, as positions of `shown`. sums: float32 [2] on the
+    device, the loss and the unreadable images of all processes. diverged: the first step whose loss
+    is not finite, -1 for none. unreadable: images of this process, since the last check.
+    """
+
+    number: int
+    shown: Plan
+    steps: list[list[np.ndarray]]
+    sums: torch.Tensor
+    diverged: torch.Tensor
+    unreadable: list[int] = field(default_factory=list)
+    waited_s: float = 0.0
 
 
 @signals.deferred()
-def fit(
-    run: Run,
-    network: nn.Module,
-    store: ImageStore,
-    *,
-    name: str,
-    epochs: int,
-    plan: Callable[[int], Plan],
-    loss: Callable[[nn.Module, Batch], torch.Tensor],
-    geometry: Geometry,
-    randoms: int,
-    optimizer: torch.optim.Optimizer,
-    schedule: Callable[[int], float],
-    validate: Callable[[int], dict[str, float]] | None = None,
-    best: str | None = None,
-    keep: Callable[[], None] | None = None,
-    stop_early: Callable[[list[dict]], bool] | None = None,
-) -> pd.DataFrame:
-    """Train for `epochs` epochs, going on from the last saved state of the phase `name`.
+def fit(run: Run, network: nn.Module, store: ImageStore, experiment: Experiment) -> pd.DataFrame:
+    """Train to the end, starting from the last saved state of the experiment's name.
 
-    plan(epoch): what the epoch shows. loss(network, batch): of each image, [b]. schedule(step):
-    factor of the rates. validate(epoch): figures of the epoch, after it; with `best`, the figure
-    whose highest value makes `keep` store the network. stop_early(rows of the epochs so far): end
-    here? Beside the loader's tensors a batch holds step_targets, the labels [B, C] of the whole
-    global batch, on all processes. Returns one row an epoch, which is also written to
-    `metrics.csv`. On SIGTERM, SIGHUP or Ctrl-C a state is written and `Stopped` raised.
+    Returns one row an epoch, which is also written to `metrics.csv`. On SIGTERM, SIGHUP or Ctrl-C
+    a state is written and `Stopped` raised.
 
     The gradient of a step is that of the mean loss over the global batch, whatever the number of
-    processes and passes it is computed in. Of the run's settings, `ema` (decay of an average of
-    the weights, 0 for none: `validate` and `keep` see the average, and the network holds it in
-    the end), `compile` and `grad_checkpointing` are read here.
+    processes and passes it is computed in. Of the run's settings, `global_batch`, `seed`, `ema`
+    (decay of an average of the weights, 0 for none: `validate` and `keep` see the average, and the
+    network holds it in the end), `compile` and `grad_checkpointing` are read here.
 
     Raises UserError where the loss is not finite, or more than 0.1 % of an epoch's images cannot
     be read; the state before is kept.
     """
-    accelerator, settings = run.accelerator, run.settings
-    global_batch = settings["global_batch"]
-    if settings.get("grad_checkpointing"):
-        network.set_grad_checkpointing()
-    if settings.get("compile"):
-        network.compile()  # in place: parameters keep their names
-    network, optimizer = accelerator.prepare(network, optimizer)
-    # After prepare, which has moved the weights to the device.
-    average = Average(network, settings["ema"]) if settings.get("ema") else None
-    states = States(run, name, network, optimizer, average)
-    progress = states.load()
-    saved = time.monotonic()
-
-    def look(steps_of_epoch: int) -> None:
-        """Show the mean loss of the epoch so far; raise UserError for what must not go on."""
-        mean = float(sums[0]) / max(1, min(len(shown), steps_of_epoch * global_batch))
-        bar.set_postfix(loss=f"{mean:.4f}", refresh=False)
-        if not math.isfinite(mean):
-            rate = schedule(progress["steps_done"] - steps_of_epoch + int(diverged))
-            rate *= optimizer.param_groups[-1]["base_lr"]
-            refuse_divergence(run, name, store, shown, epoch, int(diverged), rate)
-        note_unreadable(run, name, store, shown, int(sums[1]), failed, progress)
-
-    def meet(stopped: bool) -> None:
-        """Write the state of a step's beginning where it is time; leave if a process must.
-
-        All processes meet here before the last pass of each step. Weights change after it only, so
-        that they are those of the step's beginning in whichever of its passes a signal came.
-        """
-        nonlocal saved
-        overdue = time.monotonic() - saved > 60 * run.save_minutes
-        if not _any_process(run, stopped or overdue):
-            return
-        look(number)
-        progress.update(epoch=epoch, step=number, sums=sums.tolist())
-        saved = states.save(progress, saved)
-        if _any_process(run, stopped):
-            signals.leave()
-
-    for epoch in range(progress["epoch"], epochs):
-        if stop_early and stop_early(progress["rows"]):
-            run.say(f"{name}: no better for a while, stopped after epoch {epoch}")
+    training = _begin(run, network, store, experiment)
+    progress = training.progress
+    for number in range(progress["epoch"], experiment.epochs):
+        if experiment.stop_early(progress["rows"]):
+            run.say(f"{experiment.name}: no better for a while, stopped after epoch {number}")
             break
-        shown = plan(epoch)
-        first = progress["step"]
-        steps = split_batches(
-            len(shown),
-            global_batch,
-            run.batch_size,
-            accelerator.process_index,
-            accelerator.num_processes,
-        )
-        passes = training_passes(
-            store,
-            shown,
-            [one for step in steps[first:] for one in step],
-            geometry,
-            randoms=randoms,
-            seed=settings["seed"],
-            epoch=epoch,
-            workers=run.workers,
-        )
-        network.train()
-        begun, waited, failed = time.monotonic(), 0.0, []
-        sums = torch.tensor(progress["sums"], device=accelerator.device)
-        diverged = torch.tensor(-1, device=accelerator.device)  # the first step without a loss
-        told = f"{name} {epoch + 1}/{epochs}"
-        bar = progress_bar(
-            told, "img", len(shown), run.main, initial=first * global_batch, leave=False
-        )
-        for number in range(first, len(steps)):
-            size = min(global_batch, len(shown) - number * global_batch)
-            for group in optimizer.param_groups:
-                group["lr"] = group["base_lr"] * schedule(progress["steps_done"])
-            # Dropout and its like depend on the step alone, so that a resumed run repeats them.
-            key = (settings["seed"], progress["steps_done"], accelerator.process_index)
-            torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
-            targets = shown.targets[number * global_batch : number * global_batch + size]
-            here, lost, wait = _accumulate(
-                run, network, loss, passes, len(steps[number]), targets, meet
-            )
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            if average:
-                average.update(progress["steps_done"])
-            progress["steps_done"] += 1
-            failed += lost
-            waited += wait
-            sums += accelerator.reduce(here, "sum")
-            diverged = torch.where((diverged < 0) & ~sums[0].isfinite(), number, diverged)
-            bar.update(size)
-            if number + 1 == len(steps) or (number + 1) % LOOK_EVERY == 0:
-                look(number + 1)
-        bar.close()
-        spent = time.monotonic() - begun
-        row = {
-            "phase": name,
-            "epoch": epoch + 1,
-            "loss": float(sums[0]) / len(shown),
-            "learning_rate": optimizer.param_groups[-1]["lr"],
-            "images_per_s": max(0, len(shown) - first * global_batch) / spent,
-            "data_wait": waited / spent,
-            "unreadable": int(sums[1]),
-        }
-        try:
-            with average.applied() if average else nullcontext():
-                with signals.at_once():
-                    row.update(validate(epoch) if validate else {})
-                rows = [*progress["rows"], row]
-                if best and row[best] >= max(earlier[best] for earlier in rows):
-                    progress["best"] = row[best]
-                    if run.main:
-                        keep()
-        except BaseException:
-            if signals.caught() and run.main:  # the next run has only the validation to do
-                progress.update(epoch=epoch, step=len(steps), sums=sums.tolist())
-                states.write(progress)
-            raise
-        progress.update(epoch=epoch + 1, step=0, sums=[0.0, 0.0], rows=rows)
-        write_metrics(run, rows)
-        saved = states.save(progress, saved)
+        begun, first = time.monotonic(), progress["step"]
+        row = _train_epoch(training, number)
+        row.update(_validate(training, number))
+        spent_s, trained = time.monotonic() - begun, 1 - first / progress["step"]
+        progress.update(epoch=number + 1, step=0, sums=[0.0, 0.0], rows=[*progress["rows"], row])
+        journal.write_metrics(run, progress["rows"])
+        training.states.save(progress)
+        left_s = spent_s / trained * (experiment.epochs - number - 1) if trained else 0
         with signals.at_once():  # a full pipe may keep us waiting
-            report_epoch(run, row, epochs)
-        if _any_process(run, signals.caught()):
+            journal.report_epoch(run, row, experiment.epochs, left_s)
+        if run.any_process(signals.caught()):
             signals.leave()
-    if average:
-        average.swap()  # for good: the average is the result
+    if training.average:
+        training.average.swap()  # for good: the average is the result
     table = pd.DataFrame(progress["rows"])
-    report_phase(run, name, progress, table)
+    journal.report_phase(run, experiment.name, progress, table)
     return table
 
 
-def _accumulate(
-    run: Run,
-    network: nn.Module,
-    loss: Callable,
-    passes: Iterator[Batch],
-    count: int,
-    targets: np.ndarray,
-    meet: Callable[[bool], None],
-) -> tuple[torch.Tensor, list[int], float]:
-    """Add up the gradient of one step over `count` passes of this process.
+def _begin(run: Run, network: nn.Module, store: ImageStore, experiment: Experiment) -> _Training:
+    """Prepare network and optimiser for the hardware, and load the last saved state."""
+    if run.settings["grad_checkpointing"]:
+        network.set_grad_checkpointing()
+    if run.settings["compile"]:
+        network.compile()  # in place: parameters keep their names
+    network, optimizer = run.accelerator.prepare(network, experiment.optimizer)
+    # After prepare, which has moved the weights to the device.
+    average = Average(network, run.settings["ema"]) if run.settings["ema"] else None
+    states = States(run, experiment.name, network, optimizer, average)
+    return _Training(run, experiment, store, network, optimizer, average, states, states.load())
 
-    targets: labels of the step's images, over all processes. meet(stopped): is called before the
-    last pass, and does not return where one of the processes is stopped. Returns float32 [2] on the
-    device, the sum of the losses and the number of unreadable images; the indices of those; the
-    seconds waited for data.
+
+def _train_epoch(training: _Training, number: int) -> dict:
+    """Take the steps of an epoch that are left to do; return its row of metrics.csv."""
+    run, experiment, progress = training.run, training.experiment, training.progress
+    accelerator, size = run.accelerator, run.settings["global_batch"]
+    shown, first = experiment.plan(number), progress["step"]
+    rank, processes = accelerator.process_index, accelerator.num_processes
+    steps = split_batches(len(shown), size, run.batch_size, rank, processes)
+    passes = training_passes(
+        training.store,
+        shown,
+        [positions for step in steps[first:] for positions in step],
+        experiment.geometry,
+        randoms=experiment.randoms,
+        seed=run.settings["seed"],
+        epoch=number,
+        workers=run.workers,
+    )
+    begun = time.monotonic()
+    sums = torch.tensor(progress["sums"], device=accelerator.device)
+    epoch = _Epoch(number, shown, steps, sums, torch.tensor(-1, device=accelerator.device))
+    training.network.train()
+    title, done = f"{experiment.name} {number + 1}/{experiment.epochs}", first * size
+    with progress_bar(title, "img", len(shown), run.main, initial=done, leave=False) as bar:
+        for step in range(first, len(steps)):
+            _train_step(training, epoch, step, passes)
+            bar.update(min(size, len(shown) - step * size))
+            if step + 1 == len(steps) or (step + 1) % CHECK_EVERY == 0:
+                mean = _check_loss(training, epoch, step + 1)
+                bar.set_postfix(loss=f"{mean:.4f}", refresh=False)
+    progress.update(epoch=number, step=len(steps), sums=epoch.sums.tolist())
+    spent_s = time.monotonic() - begun
+    return {
+        "phase": experiment.name,
+        "epoch": number + 1,
+        "loss": float(epoch.sums[0]) / len(shown),
+        "learning_rate": training.optimizer.param_groups[-1]["lr"],
+        "images_per_s": max(0, len(shown) - done) / spent_s,
+        "data_wait": epoch.waited_s / spent_s,
+        "unreadable": int(epoch.sums[1]),
+    }
+
+
+def _train_step(training: _Training, epoch: _Epoch, step: int, passes: Iterator[Batch]) -> None:
+    """Take one optimiser step on a global batch, and add its loss to the epoch's."""
+    accelerator, optimizer = training.run.accelerator, training.optimizer
+    steps_done = training.progress["steps_done"]
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * training.experiment.schedule(steps_done)
+    # Dropout and its like depend on the step alone, so that a resumed run repeats them.
+    key = (training.run.settings["seed"], steps_done, accelerator.process_index)
+    torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+    loss, unreadable = _accumulate_gradient(training, epoch, step, passes)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    if training.average:
+        training.average.update(steps_done)
+    training.progress["steps_done"] += 1
+    epoch.unreadable += unreadable
+    here = torch.stack([loss, loss.new_tensor(len(unreadable))])
+    epoch.sums += accelerator.reduce(here, "sum")
+    failed = (epoch.diverged < 0) & ~epoch.sums[0].isfinite()
+    epoch.diverged = torch.where(failed, step, epoch.diverged)
+
+
+def _accumulate_gradient(
+    training: _Training, epoch: _Epoch, step: int, passes: Iterator[Batch]
+) -> tuple[torch.Tensor, list[int]]:
+    """Add up the gradient of one step over this process's passes.
+
+    Returns the sum of their losses, float32 [], and the indices of unreadable images. Raises
+    `Stopped` before the last pass, with a state saved, where a process is to stop.
     """
-    accelerator = run.accelerator
-    sums, failed, waited = torch.zeros(2, device=accelerator.device), [], 0.0
-    step_targets = torch.from_numpy(targets).to(accelerator.device)
-    for index in range(count):
+    run, accelerator = training.run, training.run.accelerator
+    size, last = run.settings["global_batch"], len(epoch.steps[step]) - 1
+    targets = epoch.shown.targets[step * size : (step + 1) * size]  # [B, C], of all processes
+    targets = torch.from_numpy(targets).to(accelerator.device)
+    total, unreadable = torch.zeros((), device=accelerator.device), []
+    for index in range(last + 1):
         asked = time.monotonic()
         batch = _next_unless_stopped(passes)
-        waited += time.monotonic() - asked
-        if index == count - 1:
-            meet(batch is None)
+        epoch.waited_s += time.monotonic() - asked
+        if index == last:
+            _save_where_due(training, epoch, step, stopped=batch is None)
         if batch is None:
             continue
-        failed += batch.unreadable
-        batch = replace(batch.to(accelerator.device), step_targets=step_targets)
+        unreadable += batch.unreadable
+        batch = replace(batch.to(accelerator.device), step_targets=targets)
         # Gradients are exchanged once a step, with its last pass.
-        exchanged = nullcontext() if index == count - 1 else accelerator.no_sync(network)
-        # A compiled network is made for whole passes; a smaller one runs uncompiled.
+        exchanged = nullcontext() if index == last else accelerator.no_sync(training.network)
+        # A network is compiled for whole passes; a smaller one runs uncompiled.
         ragged = len(batch.images) < run.batch_size
         with exchanged, run.uncompiled() if ragged else nullcontext():
             with accelerator.autocast():
-                losses = loss(network, batch)
+                losses = training.experiment.loss(training.network, batch)
             summed = (losses.float() * batch.valid).sum()
             # Exchanged gradients are averaged over the processes: scaled back to a sum.
             accelerator.backward(summed * (accelerator.num_processes / len(targets)))
-        sums[0] += summed.detach()
-    sums[1] = len(failed)
-    return sums, failed, waited
+        total += summed.detach()
+    return total, unreadable
+
+
+def _save_where_due(training: _Training, epoch: _Epoch, step: int, stopped: bool) -> None:
+    """Save a state where the last one is old or a process is to stop; then leave if one is.
+
+    All processes meet here before the last pass of each step. Weights change only after this point,
+    so a saved state is always the start of a step.
+    """
+    run, states = training.run, training.states
+    if not run.any_process(stopped or states.age_s > 60 * run.save_minutes):
+        return
+    _check_loss(training, epoch, step)
+    training.progress.update(epoch=epoch.number, step=step, sums=epoch.sums.tolist())
+    states.save(training.progress)
+    if run.any_process(stopped):
+        signals.leave()
+
+
+def _check_loss(training: _Training, epoch: _Epoch, steps: int) -> float:
+    """Return the mean loss of the first `steps` steps of an epoch, and note unreadable images.
+
+    Raises UserError where the loss is not finite, or too many images are unreadable.
+    """
+    run, name, progress = training.run, training.experiment.name, training.progress
+    images = min(len(epoch.shown), steps * run.settings["global_batch"])
+    mean = float(epoch.sums[0]) / max(1, images)
+    shown = (run, name, training.store, epoch.shown)
+    if not math.isfinite(mean):
+        failed = int(epoch.diverged)
+        factor = training.experiment.schedule(progress["steps_done"] - steps + failed)
+        rate = factor * training.optimizer.param_groups[-1]["base_lr"]
+        journal.refuse_divergence(*shown, epoch.number, failed, rate)
+    journal.note_unreadable(*shown, int(epoch.sums[1]), epoch.unreadable, progress)
+    return mean
+
+
+def _validate(training: _Training, number: int) -> dict:
+    """Return the validation figures of an epoch; keep the network where it is the best so far.
+
+    Where a signal stops it, a state is written from which only the validation is left to do.
+    """
+    run, experiment, progress = training.run, training.experiment, training.progress
+    try:
+        with training.average.applied() if training.average else nullcontext():
+            with signals.at_once():
+                figures = experiment.validate(number)
+            best = experiment.best
+            if best and all(figures[best] >= earlier[best] for earlier in progress["rows"]):
+                progress["best"] = figures[best]
+                if run.main:
+                    experiment.keep()
+    except BaseException:
+        if signals.caught() and run.main:
+            training.states.write(progress)
+        raise
+    return figures
 
 
 def _next_unless_stopped(passes: Iterator[Batch]) -> Batch | None:
@@ -256,11 +300,3 @@ def _next_unless_stopped(passes: Iterator[Batch]) -> Batch | None:
             return next(passes)
     except signals.Stopped:
         return None
-
-
-def _any_process(run: Run, here: bool) -> bool:
-    """Tell whether any process asks for a state; all must write it at the same step."""
-    if run.accelerator.num_processes == 1:
-        return bool(here)
-    asked = torch.tensor(float(bool(here)), device=run.accelerator.device)
-    return bool(run.accelerator.reduce(asked, "sum") > 0)

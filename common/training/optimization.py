@@ -1,15 +1,18 @@
-"""Schedules, optimiser and averaged weights of the training loop."""
+"""Learning-rate schedules, the optimiser, and averaged weights."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from timm.optim import param_groups_layer_decay
+from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+# Parameters without weight decay, beside biases and norms: positions, tokens, pooling's query.
+UNDECAYED = ("*pos_embed", "*_token", "*latent")
 
 
 def cosine(steps: int, warmup: int) -> Callable[[int], float]:
@@ -26,12 +29,33 @@ def cosine(steps: int, warmup: int) -> Callable[[int], float]:
 def plateau(steps: int, warmup: int, end: float = 0.25) -> Callable[[int], float]:
     """Linear warm-up, the full rate, and a linear end to zero over the last quarter.
 
-    A cosine over the whole curriculum leaves its last sub-stage, the one with most compounds,
-    nearly no rate to learn with.
+    A cosine over the whole curriculum would leave its last sub-stage, the one with most compounds,
+    almost no rate to learn with.
     """
 
     def factor(step: int) -> float:
         return min(1.0, (step + 1) / max(1, warmup), (steps - step) / max(1, steps * end))
+
+    return factor
+
+
+def staged_plateau(
+    steps: Sequence[int], stages: Sequence[int], warmup_epochs: float, stage_warmup_epochs: float
+) -> Callable[[int], float]:
+    """A plateau over all epochs, with another warm-up at the start of every sub-stage.
+
+    steps, stages: of each epoch, its steps and its sub-stage. An epoch of warm-up has the steps of
+    the first epoch. stage_warmup_epochs: 0 for none.
+    """
+    whole = plateau(sum(steps), round(warmup_epochs * steps[0]))
+    if not stage_warmup_epochs:
+        return whole
+    begins = [sum(steps[: stages.index(stage)]) for stage in set(stages)]
+    rise = max(1, round(stage_warmup_epochs * steps[0]))
+
+    def factor(step: int) -> float:
+        since = step - max(begin for begin in begins if begin <= step)
+        return whole(step) * min(1.0, (since + 1) / rise)
 
     return factor
 
@@ -43,7 +67,7 @@ def make_optimizer(
     layer_decay: float = 1.0,
     betas: tuple[float, float] = (0.9, 0.999),
 ) -> torch.optim.AdamW:
-    """AdamW without decay of biases, norms, positions and tokens.
+    """Return AdamW without weight decay of biases, norms, positions and tokens.
 
     layer_decay: a block's rate is this power of its distance from the head (1: all alike).
     """
@@ -52,15 +76,7 @@ def make_optimizer(
             network, weight_decay, network.no_weight_decay(), layer_decay=layer_decay
         )
     else:
-        decayed, free = [], []
-        for name, parameter in network.named_parameters():
-            if parameter.requires_grad:
-                plain = parameter.ndim <= 1 or name.endswith(("pos_embed", "_token", "latent"))
-                (free if plain else decayed).append(parameter)
-        groups = [
-            {"params": decayed, "weight_decay": weight_decay},
-            {"params": free, "weight_decay": 0.0},
-        ]
+        groups = param_groups_weight_decay(network, weight_decay, no_weight_decay_list=UNDECAYED)
     for group in groups:
         group["lr"] = group["base_lr"] = rate * group.get("lr_scale", 1.0)
     return torch.optim.AdamW(groups, lr=rate, betas=betas, fused=True)
@@ -69,7 +85,7 @@ def make_optimizer(
 class Average:
     """Exponential moving average of the weights a network learns (Polyak & Juditsky 1992).
 
-    decay: share of the average that a step keeps, below 1. The first steps keep less, (1 + step) /
+    decay: how much of the average a step keeps, below 1. The first steps keep less, (1 + step) /
     (10 + step), so that the random start is soon forgotten.
     """
 

@@ -1,9 +1,8 @@
-"""What 02 shows of an encoder that learns without labels: a linear probe, and reconstructions."""
+"""What 02 shows of an encoder that learns without labels: a linear probe, reconstructions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -24,10 +23,10 @@ from common.script.files import UserError, whole_file
 from common.training.evaluation import predict
 from common.training.runs import Run
 
-# Fields a side in which a probe averages an encoder's patches: expressions are a matter of place.
+# A probe averages an encoder's patches in so many fields a side: expressions depend on place.
 FIELDS = 4
 
-# Images that a probe is fitted to, and as many at most that it is judged by: seconds, not minutes.
+# A probe is fitted to this many images at most, and judged by as many: seconds, not minutes.
 PROBE_IMAGES = 5000
 
 
@@ -48,30 +47,29 @@ class _Fields(nn.Module):
 def linear_probe(
     run: Run,
     encoder: nn.Module,
-    prepared: Path,
     manifest: pd.DataFrame,
     training: pd.Series,
-    held: pd.Series,
+    held_out: pd.Series,
 ) -> Callable[[], dict[str, float]]:
     """Return a function that probes the encoder as it is: {"probe_accuracy", "probe_macro_f1"}.
 
     A logistic regression of the six basic emotions on the standardised features of the frozen
-    encoder, fitted to labelled rows of `training`, judged by those of `held`. Raises UserError
+    encoder, fitted to labelled rows of `training`, judged by those of `held_out`. Raises UserError
     where either has none.
     """
     from sklearn.linear_model import LogisticRegression
 
     single = manifest.labels.isin(BASIC) & (manifest.kind == "single")
-    parts = [thin_out(manifest[single & part], PROBE_IMAGES) for part in (training, held)]
+    parts = [thin_out(manifest[single & part], PROBE_IMAGES) for part in (training, held_out)]
     if not len(parts[0]) or not len(parts[1]) or parts[0].labels.nunique() < 2:
         raise UserError(
             f"--probe finds {len(parts[0])} labelled images to fit and {len(parts[1])} to judge by "
-            f"in {prepared}; prepare a set of single expressions, or leave --probe out."
+            "in the manifest; prepare a set of single expressions, or leave --probe out."
         )
     rows = pd.concat(parts)
     fitted = np.arange(len(rows)) < len(parts[0])
     truth = rows.labels.astype(str).map(BASIC.index).to_numpy()
-    store = ImageStore(prepared, rows.image)
+    store = run.images(rows)
     mean, std = run.settings["mean"], run.settings["std"]
 
     def probe() -> dict[str, float]:
@@ -79,7 +77,6 @@ def linear_probe(
             run,
             _Fields(encoder),
             store,
-            np.arange(len(store)),
             FIELDS**2 * encoder.embed_dim,
             lambda images: normalise(images, mean, std),
             "probe's",

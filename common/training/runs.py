@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
 import timm.layers
 import torch
 from accelerate import Accelerator
@@ -17,6 +18,7 @@ from accelerate.utils import set_seed
 from tqdm import tqdm
 
 from common import hardware
+from common.batches.images import ImageStore
 from common.networks.formats import refuse_other_kinds, split_entry
 from common.networks.weights import read_record, refuse_unfinished
 from common.script.config import settings_of
@@ -69,6 +71,17 @@ class Run:
         """What computes, such as `cpu, float32`."""
         device, processes = self.accelerator.device, self.accelerator.num_processes
         return hardware.describe(device, processes, self.settings["mixed_precision"])
+
+    def images(self, rows: pd.DataFrame) -> ImageStore:
+        """Return the images of some rows of the manifest."""
+        return ImageStore(Path(self.settings["data_dir"]) / "prepared", rows.image)
+
+    def any_process(self, here: bool) -> bool:
+        """Return whether any process asks for it: all must save, or leave, at the same step."""
+        if self.accelerator.num_processes == 1:
+            return bool(here)
+        asked = torch.tensor(float(bool(here)), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(asked, "sum") > 0)
 
     def uncompiled(self) -> AbstractContextManager:
         """Run a compiled network as written within the block: it is compiled for one shape."""

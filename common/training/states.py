@@ -1,4 +1,4 @@
-"""What lets a training stage be interrupted: its saved states."""
+"""The saved states of a training stage, from which it resumes after an interruption."""
 
 from __future__ import annotations
 
@@ -15,22 +15,27 @@ from common.training.runs import Run
 
 
 class States:
-    """The saved states of one phase: whole files, the last two kept."""
+    """The saved states of one phase: whole files, of which the last two are kept."""
 
     def __init__(
         self, run: Run, name: str, network: nn.Module, optimizer, average: Average | None = None
     ):
         self.run, self.name = run, name
         self.network, self.optimizer, self.average = network, optimizer, average
+        self._saved = time.monotonic()
 
-    def save(self, progress: dict, since: float) -> float:
-        """Write a state; `since` is when the one before was (time.monotonic); return the time."""
-        now = time.monotonic()
-        progress["seconds"] += now - since
+    @property
+    def age_s(self) -> float:
+        """Seconds since the last state was saved or loaded."""
+        return time.monotonic() - self._saved
+
+    def save(self, progress: dict) -> None:
+        """Write a state, with all processes; add the time since the last one to its `seconds`."""
+        progress["seconds"] += self.age_s
+        self._saved = time.monotonic()
         if self.run.main:
             self.write(progress)
         self.run.accelerator.wait_for_everyone()
-        return now
 
     def write(self, progress: dict) -> None:
         """Write a state in the main process, whatever the others do."""
@@ -50,7 +55,12 @@ class States:
             old.unlink()
 
     def load(self) -> dict:
-        """Put the last readable state into network and optimiser; return its progress."""
+        """Put the last readable state into network and optimiser; return its progress.
+
+        Its keys: epoch and step to go on from, from 0; steps_done in all; sums of that epoch's loss
+        and unreadable images; rows of metrics.csv; best figure; seconds of training; names of
+        unreadable images.
+        """
         for path in reversed(self._paths()):
             try:
                 with zipfile.ZipFile(path) as archive:  # torch compares no checksum
@@ -71,13 +81,14 @@ class States:
             self.run.say(
                 f"{self.name}: going on from epoch {progress['epoch'] + 1}, step {progress['step']}"
             )
+            self._saved = time.monotonic()
             return progress
         self._agree(0)
         start = {"epoch": 0, "step": 0, "steps_done": 0, "sums": [0.0, 0.0]}
         return {**start, "rows": [], "best": None, "seconds": 0.0, "unreadable": []}
 
     def _agree(self, steps_done: int) -> None:
-        """Refuse nodes that do not see the same states: they would train on different data."""
+        """Raise UserError where nodes do not see the same states: they would train apart."""
         accelerator = self.run.accelerator
         steps = torch.tensor([steps_done], device=accelerator.device)
         if len(set(accelerator.gather(steps).tolist())) > 1:

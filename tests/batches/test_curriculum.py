@@ -1,7 +1,5 @@
 """What an epoch of the curriculum shows is what was asked for, counted."""
 
-import argparse
-
 import numpy as np
 import pytest
 
@@ -74,11 +72,11 @@ def test_shares_of_the_set_are_of_the_compounds_there_are():
     assert epoch_size(0.5, "set", 120, sources(natural=0), 0.5) == (180, 60)
     assert epoch_size(0.4, "batch", 120, everything, 0.5) == (120, 48)
     # without a generator the set is of the natural ones alone
-    args = argparse.Namespace(
+    settings = dict(
         epoch_images=None, compound_share_of="set", natural_share=0.5, mixes=[], global_batch=8,
         compound_shares=[0.5, 1.0], stage_epochs=[1, 1],
     )  # fmt: skip
-    assert Timetable.of(args, everything).sizes == [(125, 5), (130, 10)]
+    assert Timetable.of(settings, everything).sizes == [(125, 5), (130, 10)]
 
 
 def test_the_account_tells_of_every_class_how_often_it_was_drawn():
@@ -203,11 +201,3 @@ def test_epochs_belong_to_the_papers_sub_stages():
     assert [stage_of(epoch, (5, 5, 3, 3)) for epoch in range(16)] == [0] * 5 + [1] * 5 + [2] * 3 + [
         3
     ] * 3
-
-
-def test_the_rate_rises_anew_in_each_sub_stage():
-    table = Timetable([0] * 3 + [1] * 3 + [2] * 4, [(100, 0), (100, 20), (100, 100)], 10)
-    whole, factor = table.schedule(0, 0), table.schedule(0, 0.4)
-    assert [factor(step) for step in (0, 1, 3)] == [0.25, 0.5, 1.0]
-    assert [factor(step) for step in (29, 30, 32, 33)] == [1.0, 0.25, 0.75, 1.0]
-    assert factor(61) == 0.5 and factor(90) == whole(90) == 0.4

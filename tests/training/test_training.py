@@ -18,7 +18,7 @@ from helpers.toy_world import ROOT, TINY, call, make_prepared, record, run, scri
 
 from common.networks.classifier import create_classifier
 from common.script.files import only_process
-from common.training.optimization import Average, cosine, make_optimizer, plateau
+from common.training.optimization import Average, cosine, make_optimizer, plateau, staged_plateau
 
 DECODER = ["--decoder-dim", "16", "--decoder-depth", "1", "--decoder-heads", "2"]
 
@@ -196,6 +196,14 @@ def test_schedules_warm_up_and_end_at_zero():
     assert factor(0) == pytest.approx(0.1)
     assert factor(20) == factor(74) == 1.0
     assert factor(87) == pytest.approx(13 / 25) and 0 < factor(99) < 0.05
+
+
+def test_the_rate_rises_anew_in_each_sub_stage():
+    steps, stages = [10] * 10, [0] * 3 + [1] * 3 + [2] * 4
+    whole, factor = staged_plateau(steps, stages, 0, 0), staged_plateau(steps, stages, 0, 0.4)
+    assert [factor(step) for step in (0, 1, 3)] == [0.25, 0.5, 1.0]
+    assert [factor(step) for step in (29, 30, 32, 33)] == [1.0, 0.25, 0.75, 1.0]
+    assert factor(61) == 0.5 and factor(90) == whole(90) == 0.4
 
 
 def test_an_unreadable_image_is_replaced_and_named_but_many_stop_the_run(tmp_path, capsys):

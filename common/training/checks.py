@@ -1,0 +1,67 @@
+"""What 02, 03 and 04 refuse before they train: settings and data that cannot give a result."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+
+from common.script.files import UserError
+
+
+def check_images(count: int, prepared: Path) -> None:
+    """Raise UserError where 02 has no image to train on."""
+    if not count:
+        raise UserError(f"{prepared} has no image that is not held out for validation or test.")
+
+
+def check_single_settings(args: argparse.Namespace) -> None:
+    """Raise UserError for settings of 03 that are possible alone, but not together."""
+    if args.loss == "bmc" and args.balance == "logit-adjustment":
+        raise UserError("--loss bmc is balanced by itself; leave out --balance logit-adjustment.")
+
+
+def check_curriculum_settings(args: argparse.Namespace) -> None:
+    """Raise UserError for settings of 04 that are possible alone, but not together."""
+    if len(args.stage_epochs) != len(args.compound_shares):
+        raise UserError(
+            f"--stage-epochs ({args.stage_epochs}) and --compound-shares ({args.compound_shares}) "
+            "must name the same number of sub-stages."
+        )
+    latest = args.stage_epochs[-1] - 2  # the earliest end: one epoch is best, N are worse
+    if args.early_stop and args.early_stop > latest:
+        raise UserError(
+            f"--early-stop {args.early_stop} could never end a run: only the last sub-stage "
+            f"counts, which has {args.stage_epochs[-1]} epochs; N may be {max(latest, 0)} at most."
+        )
+    if "cutmix" in args.mixes and args.cutmix.startswith("facs") and args.pairs != "challenge7":
+        raise UserError(
+            f"--cutmix {args.cutmix} knows upper and lower face of the challenge's seven compounds "
+            f"only, so it cannot make --pairs {args.pairs}."
+        )
+
+
+def check_singles(training: int, held_out: int, fold: int | None, datasets: Iterable[str]) -> None:
+    """Raise UserError where the single phase of 03 has no image to train on, or to validate on.
+
+    training, held_out: numbers of images. datasets: those that have single expressions.
+    """
+    if not training or not held_out:
+        raise UserError(
+            f"The single phase{f' of fold {fold}' if fold else ''} finds {training} images to "
+            f"train on and {held_out} to validate on in "
+            f"{', '.join(sorted(set(datasets))) or 'no labelled set'}; a fifth of the persons of a "
+            "table without a `split` is held out, so it needs several (`subject`)."
+        )
+
+
+def check_sources(singles: int, datasets: Iterable[str]) -> None:
+    """Raise UserError where 04 has no single expression to train on.
+
+    singles: number of images. datasets: all that are prepared.
+    """
+    if not singles:
+        raise UserError(
+            "There is no single expression to train on; prepare a labelled set (01), or name "
+            f"others in --datasets (prepared: {', '.join(sorted(set(datasets)))})."
+        )
