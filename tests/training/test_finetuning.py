@@ -1,6 +1,5 @@
 """Losses against their formulas, class balance, early ends; 03 and 04 as a user runs them."""
 
-import argparse
 import json
 import math
 
@@ -10,12 +9,14 @@ import pytest
 import safetensors.torch
 import torch
 from helpers.finetuned import curriculum, train
-from helpers.toy_world import make_prepared, record
+from helpers.toy_world import call, make_prepared, record
 from sklearn.metrics import average_precision_score, f1_score
 
 from common.batches.batch import Batch
-from common.emotions import BASIC, CHALLENGE_PAIRS
+from common.emotions import ADAPTATION_SETS, BASIC, CHALLENGE_PAIRS
+from common.script.flags import COMMON
 from common.training.finetuning import (
+    LOSSES,
     balanced_mse,
     choose_sets,
     draw_order,
@@ -81,8 +82,8 @@ def test_cross_entropy_is_equation_one_beside_the_prior(balance):
         valid=torch.ones(2).bool(),
     )
     seen = np.eye(6)[[0] * 5 + [1] * 2 + [2, 3, 4]]  # Surprise half of all, Anger never
-    args = argparse.Namespace(loss="bce", **SETTINGS)
-    found = expression_loss(args, prior_logits(balance, seen))(Fixed(), batch)
+    settings = dict(loss="bce", **SETTINGS)
+    found = expression_loss(settings, prior_logits(balance, seen))(Fixed(), batch)
     for row, emotion in enumerate((1, 4)):
         total = 0.0
         for k, z in enumerate(np.linspace(-2, 2, 12)[6 * row : 6 * row + 6]):
@@ -91,6 +92,15 @@ def test_cross_entropy_is_equation_one_beside_the_prior(balance):
             probability = 1 / (1 + math.exp(-z))
             total -= math.log(probability if k == emotion else 1 - probability)
         assert found[row].item() == pytest.approx(total, rel=1e-4)
+
+
+def test_every_loss_that_the_flag_knows_is_one_to_train_with():
+    assert list(LOSSES) == COMMON["loss"]["choices"]
+
+
+def test_the_help_of_03_names_the_sets_it_adapts_on(capsys):
+    _, output, _ = call(capsys)("03_finetune_single.py", "--help")
+    assert f"(default: {', '.join(ADAPTATION_SETS)})" in " ".join(output.split())
 
 
 def test_a_prior_of_exclusive_classes_is_their_logarithm():

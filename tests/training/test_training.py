@@ -206,6 +206,16 @@ def test_the_rate_rises_anew_in_each_sub_stage():
     assert factor(61) == 0.5 and factor(90) == whole(90) == 0.4
 
 
+def test_each_epoch_says_how_long_is_left(world, tmp_path):
+    started = pretrain(world, tmp_path, "--epochs", 2000, start=script)
+    line = next(line for line in started.stdout if line.startswith("mae 3/2000"))
+    started.kill()
+    started.communicate(timeout=60)
+    speed, left, unit = re.search(r"  (\d+) img/s  about ([\d.]+) (s|min|h) left$", line).groups()
+    by_speed = 1997 * 100 / int(speed)  # 100 images an epoch; validation comes on top
+    assert 0.9 < float(left) * {"s": 1, "min": 60, "h": 3600}[unit] / by_speed < 3
+
+
 def test_an_unreadable_image_is_replaced_and_named_but_many_stop_the_run(tmp_path, capsys):
     world = make_prepared(tmp_path / "world")
     images = sorted((world / "prepared/images/Faces").iterdir())

@@ -1,0 +1,40 @@
+"""03 and 04 learn what the images show, and nothing where the labels are shuffled."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.toy_world import TINY, call, make_prepared
+
+LEARNING = [*TINY, "--init", "none", "--lr", "0.02", "--batch-size", "60", "--warmup-epochs", "1"]
+SCRIPTS = {
+    "single": ["03_finetune_single.py", "--adapt-epochs", 0, "--epochs", 12],
+    "curriculum": [
+        *("04_curriculum.py", "--stage-epochs", 4, 8, "--compound-shares", 0, 0.7),
+        *("--mixes", "cutmix", "--cutmix", "box", "--epoch-images", 100, "--keep", "last"),
+    ],
+}
+
+
+def shuffle_labels(world):
+    """Deal the labels of each kind out to its images at random."""
+    path = world / "prepared" / "manifest.csv"
+    table = pd.read_csv(path, keep_default_na=False, dtype=str)
+    for kind in ("single", "compound"):
+        rows = table.kind == kind
+        table.loc[rows, "labels"] = np.random.default_rng(1).permutation(table.labels[rows])
+    table.to_csv(path, index=False)
+
+
+@pytest.mark.parametrize("stage", SCRIPTS)
+@pytest.mark.parametrize(("labels", "lowest", "highest"), [("true", 0.6, 1), ("shuffled", 0, 0.3)])
+def test_a_stage_learns_what_the_images_show_and_nothing_else(
+    tmp_path, capsys, stage, labels, lowest, highest
+):
+    world = make_prepared(tmp_path, singles=100, compounds=105)
+    if labels == "shuffled":
+        shuffle_labels(world)
+    arguments = [*SCRIPTS[stage], "--data-dir", world, "--run-dir", tmp_path, *LEARNING]
+    status, _, complaints = call(capsys)(*arguments)
+    assert status == 0, complaints
+    # By chance, a sixth of the emotions and a seventh of the compounds are right.
+    assert lowest <= pd.read_csv(tmp_path / stage / "metrics.csv").val_macro_f1.max() <= highest
