@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import argparse
 
-from common.script.config import make_parser, parse_arguments, run_script
+from common.script.config import make_parser, parse_arguments
 from common.script.flags import count, fraction, positive, positive_float
+from common.script.main import run_script
 
 # Other modules are imported in functions, so that --help and a wrong flag need not wait for torch.
 

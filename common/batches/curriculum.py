@@ -17,6 +17,7 @@ from common.emotions import (
     RAF11,
     RAF11_PAIRS,
     UPPER_OVER_LOWER,
+    label_of,
     multi_hot,
 )
 from common.script.files import UserError
@@ -41,7 +42,7 @@ SEAM_HEIGHT = (0.44, 0.52)
 
 def labels_of(pairs: str) -> set[str]:
     """Return the compounds of a key of PAIRS, as the manifest labels them."""
-    return {" ".join(sorted((BASIC[a], BASIC[b]))) for a, b in PAIRS[pairs].values()}
+    return set(map(label_of, PAIRS[pairs].values()))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from common.script.files import UserError
 from common.script.flags import ADVICE, COMMON, GROUPS, OTHER_NAMES, refuse_impossible
-from common.script.main import run_script  # noqa: F401
 
 # The tables a recipe may hold: one for each script and one that all of them read.
 TABLES = (
