@@ -111,7 +111,7 @@ def test_a_killed_run_whose_newest_state_is_damaged_goes_on_from_the_one_before(
     ("script_name", "arguments", "expected"),
     [
         ("02_pretrain_mae.py", "--data-dir {empty}", "manifest.csv"),
-        ("02_pretrain_mae.py", "--data-dir {world} --blt 1", "--blr"),
+        ("02_pretrain_mae.py", "--data-dir {world} --mask-ration 1", "--mask-ratio"),
         ("03_finetune_single.py", "--data-dir {world}", "mae/model.safetensors"),
         ("03_finetune_single.py", "--data-dir {world} --datasets Toi --init none", "Toi"),
         ("04_curriculum.py", "--data-dir {world} --stage-epochs 1", "sub-stages"),
