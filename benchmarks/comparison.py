@@ -56,8 +56,12 @@ def markdown(section: Section, table: pd.DataFrame) -> str:
     """Return a section as a Markdown table; rows without a run yet have a dash."""
     paper = any(value for _, _, value in section.rows)
     other = "row above" if section.pairs else "first row"
-    lines = [f"**{section.title}**", "", f"| |{' paper |' if paper else ''} ours (mean ± SE) | n | "
-             f"difference to the {other} (95 %) |"]  # fmt: skip
+    lines = [
+        f"**{section.title}**",
+        "",
+        f"| |{' paper |' if paper else ''} ours (mean ± SE) | n | "
+        f"difference to the {other} (95 %) |",
+    ]
     lines.append("|---|" + ("---|" if paper else "") + "---|---|---|")
     for number, (label, run, value) in enumerate(section.rows):
         scores = scores_of(table, run)
@@ -92,9 +96,11 @@ def save_plot(path: Path, sections: list[Section], table: pd.DataFrame) -> None:
     """Draw a panel a section: runs as points, their mean a bar, the paper's value a cross."""
     rows = sum(len(section.rows) for section in sections)
     figure, axes = new_figure(
-        9, 0.9 * len(sections) + 0.36 * rows, len(sections),
+        9,
+        0.9 * len(sections) + 0.36 * rows,
+        len(sections),
         heights=[len(section.rows) for section in sections],
-    )  # fmt: skip
+    )
     for axis, section in zip(axes, sections, strict=True):
         for place, (_, run, paper) in enumerate(section.rows):
             scores = scores_of(table, run).to_numpy()

@@ -96,9 +96,15 @@ def _our_steps(store, targets, device, batch, steps):
         mixing = Mixing(natural_share=0.0, cutmix=cutmix)
         plan, _ = draw_epoch(sources, count, count, mixing, np.random.default_rng(seed))
         made = training_passes(
-            store, plan, np.split(np.arange(count), steps), Geometry(SIDE, (0.6, 1.0)),
-            randoms=RANDOMS, seed=0, epoch=seed, workers=default_workers(),
-        )  # fmt: skip
+            store,
+            plan,
+            np.split(np.arange(count), steps),
+            Geometry(SIDE, (0.6, 1.0)),
+            randoms=RANDOMS,
+            seed=0,
+            epoch=seed,
+            workers=default_workers(),
+        )
         for one in made:
             yield one.to(device)
 

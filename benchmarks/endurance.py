@@ -43,7 +43,7 @@ def main() -> int:
     parser.add_argument("--picture", type=Path)
     arguments = parser.parse_args()
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-    from toy_world import make_prepared
+    from helpers.toy_world import make_prepared
 
     with tempfile.TemporaryDirectory() as folder:
         world = make_prepared(Path(folder) / "world", singles=120, compounds=0)

@@ -11,7 +11,6 @@ submission and weights must be the undisturbed ones, bit for bit.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import random
@@ -23,10 +22,14 @@ import time
 from collections import Counter
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from common.script.files import file_digest, write_json
+
 ROOT = Path(__file__).resolve().parents[1]
-STRIKES = {"SIGTERM": 143, "SIGINT": 130, "SIGHUP": 129, "SIGKILL": -9}
+STRIKES = {"SIGTERM": 143, "SIGINT": 130, "SIGHUP": 129, "SIGUSR1": 138, "SIGKILL": -9}
 # A command that was not listening yet, because it was still importing, dies of the signal itself.
-EARLY = {"SIGTERM": -15, "SIGINT": -2, "SIGHUP": -1, "SIGKILL": -9}
+EARLY = {"SIGTERM": -15, "SIGINT": -2, "SIGHUP": -1, "SIGUSR1": -10, "SIGKILL": -9}
 STEPS = {
     "common.demo": ["-m", "common.demo", "--out", "{data}", "--scale", "0.03", "--seed", "0"],
     "01": ["01_prepare_data.py", "--config", "configs/demo.toml", "--data-dir", "{data}"],
@@ -89,7 +92,7 @@ def finish(step: str, folder: Path) -> float:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in RESULTS}
+    return {name: file_digest(folder / name) for name in RESULTS}
 
 
 def strike(step: str, folder: Path, seconds: float, chance: random.Random) -> dict:
@@ -116,8 +119,7 @@ def strike(step: str, folder: Path, seconds: float, chance: random.Random) -> di
         outcome = f"ended with {process.returncode}: {output[-800:]}"
     if outcome == "stopped" and "Traceback" in output:
         outcome = f"a traceback: {output[-800:]}"
-    return {"step": step, "signal": name, "group": whole_group, "after_s": round(after, 2),
-            "took_s": round(took, 2), "outcome": outcome}  # fmt: skip
+    return {"step": step, "signal": name, "group": whole_group, "took_s": took, "outcome": outcome}
 
 
 def main() -> int:
@@ -130,16 +132,11 @@ def main() -> int:
     work.mkdir(parents=True, exist_ok=True)
     record = json.loads(notes.read_text()) if notes.exists() else {"seconds": {}, "rounds": []}
 
-    def note() -> None:
-        aside = notes.with_suffix(".part")
-        aside.write_text(json.dumps(record, indent=1))
-        aside.replace(notes)
-
     whole = work / "whole"
     for step in STEPS:
         if step not in record["seconds"]:
             record["seconds"][step] = finish(step, whole)
-            note()
+            write_json(notes, record, indent=1)
     while len(record["rounds"]) < arguments.rounds:
         number = len(record["rounds"])
         chance = random.Random(f"{arguments.seed} {number}")
@@ -154,7 +151,7 @@ def main() -> int:
         same = digests(folder) == digests(whole)
         left = [str(path) for path in folder.rglob(".*.part")]
         record["rounds"].append({"strikes": strikes, "same": same, "left": left})
-        note()
+        write_json(notes, record, indent=1)
         shutil.rmtree(folder)
     return table(record)
 
@@ -170,12 +167,14 @@ def table(record: dict) -> int:
             slowest[key] = max(slowest.get(key, 0), one.get("took_s", 0))
     print("| command | signal | times | outcome | at most, s |\n|---|---|---|---|---|")
     for key, count in sorted(counts.items()):
-        print(f"| {key[0]} | {key[1]} | {count} | {key[2]} | {slowest[key]} |")
+        print(f"| {key[0]} | {key[1]} | {count} | {key[2]} | {slowest[key]:.2f} |")
     struck = sum(count for key, count in counts.items() if key[2].startswith("stopped"))
     same = sum(round_["same"] for round_ in record["rounds"])
     left = sum(len(round_["left"]) for round_ in record["rounds"])
-    print(f"{struck} kills; {same} of {len(record['rounds'])} roads ended in the same submission, "
-          f"weights and manifest; {left} files left half-written")  # fmt: skip
+    print(
+        f"{struck} kills; {same} of {len(record['rounds'])} roads ended in the same submission, "
+        f"weights and manifest; {left} files left half-written"
+    )
     well = all(key[2].startswith(("stopped", "had ended")) for key in counts)
     return int(not well or same < len(record["rounds"]))
 

@@ -43,7 +43,14 @@ from benchmarks.derived_data import add_pseudo_labels, keep_part, training_singl
 from benchmarks.paper_rows import DEFAULT, RUNS, SECTIONS, start_of
 from common.emotions import challenge_class
 from common.manifest import hold_out, read_manifest
-from common.script.files import UserError, file_digest, only_process, whole_file
+from common.script.files import (
+    UserError,
+    file_digest,
+    only_process,
+    whole_file,
+    write_csv,
+    write_json,
+)
 from common.script.flags import count, positive
 from common.script.main import run_script
 
@@ -55,19 +62,32 @@ def arguments() -> tuple[argparse.Namespace, list[str]]:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--data", default="demo", metavar="demo|own|DATASET", help="what scores a row: demo, the "
+    add(
+        "--data",
+        default="demo",
+        metavar="demo|own|DATASET",
+        help="what scores a row: demo, the "
         "videos of the demo's challenge; own, every held-out compound; or those of one prepared set"
-        ", such as MAFW, RAF-DB-compound, RAF-CE")  # fmt: skip
-    add("--worlds", nargs="+", metavar="DATA:RUN", help="data folder and folder of the run whose "
+        ", such as MAFW, RAF-DB-compound, RAF-CE",
+    )
+    add(
+        "--worlds",
+        nargs="+",
+        metavar="DATA:RUN",
+        help="data folder and folder of the run whose "
         "single/model.safetensors all rows start from (default: data/demo:runs/demo, or "
-        "data:runs/paper)")  # fmt: skip
+        "data:runs/paper)",
+    )
     add("--config", type=Path, help="recipe (default: configs/demo.toml or configs/paper.toml)")
     add("--seeds", type=count, nargs="+", default=[0, 1, 2, 3, 4], help="training seeds")
     add("--rows", nargs="+", choices=SECTIONS, help=f"tables (default: {' '.join(DEFAULT)})")
     add("--quick", action="store_true", help="tables 1 and 2, one seed, 250 images an epoch")
     add("--jobs", type=positive, default=1, help="rows at once, which share the cores")
-    add("--out", type=Path, help="folder of results (default: runs/paper_tables, or "
-        "runs/paper_tables-quick)")  # fmt: skip
+    add(
+        "--out",
+        type=Path,
+        help="folder of results (default: runs/paper_tables, or runs/paper_tables-quick)",
+    )
     own = sys.argv[1:]
     cut = own.index("--") if "--" in own else len(own)
     return parser.parse_args(own[:cut]), own[cut + 1 :]
@@ -117,8 +137,11 @@ def main() -> None:
             write_results(args, sections, done, tasks, extra)
         print(f"{len(done)}/{len(tasks)}  {name}, {world}, seed {seed}: {score:.4f}", flush=True)
 
-    print(f"{len(tasks)} runs: {len(names)} rows, each in {len(worlds)} worlds under {len(seeds)} "
-          f"seeds; those done already are in {args.out}", flush=True)  # fmt: skip
+    print(
+        f"{len(tasks)} runs: {len(names)} rows, each in {len(worlds)} worlds under {len(seeds)} "
+        f"seeds; those done already are in {args.out}",
+        flush=True,
+    )
     with only_process(args.out), ThreadPoolExecutor(args.jobs) as pool:
         for outcome in [pool.submit(work, task) for task in tasks]:
             try:
@@ -234,14 +257,16 @@ def run_row(row: Row, threads: int) -> tuple[float, float]:
     for command in commands:
         ended = subprocess.run(
             [sys.executable, str(ROOT / command[0]), *command[1:]],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         if ended.returncode:
             raise UserError(f"{shlex.join(command)} failed:\n{ended.stdout.strip()}")
     figure, seconds = json.loads(result.read_text())["macro_f1"], time.monotonic() - started
-    with whole_file(record, "w") as file:
-        made = {"commands": commands, "inputs": inputs, "macro_f1": figure, "seconds": seconds}
-        json.dump(made, file, indent=2)
+    made = {"commands": commands, "inputs": inputs, "macro_f1": figure, "seconds": seconds}
+    write_json(record, made)
     return figure, seconds
 
 
@@ -250,8 +275,7 @@ def write_results(args, sections: list[Section], done: list[dict], tasks: list, 
     order = {task: number for number, task in enumerate(tasks)}
     done.sort(key=lambda row: order[row["world"], row["seed"], row["row"]])
     table = pd.DataFrame(done)
-    with whole_file(args.out / "results.csv", "w") as file:
-        table.to_csv(file, index=False, float_format="%.6g")
+    write_csv(args.out / "results.csv", table)
     with whole_file(args.out / "paper_tables.md", "w") as file:
         settings = f" Flags beside the recipe: `{shlex.join(extra)}`." if extra else ""
         file.write(f"Macro-F1 over the seven compounds, scored on {args.data}.{settings}\n\n")

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.comparison import Section, markdown
 from benchmarks.derived_data import write_derived
 from common.manifest import folds, read_manifest
-from common.script.files import UserError, whole_file
+from common.script.files import UserError, whole_file, write_csv
 from common.script.flags import positive
 from common.script.main import run_script
 
@@ -69,13 +69,18 @@ def main() -> None:
         folder = arguments.out / f"fold-{fold}"
         write_fold(arguments.data_dir, folder, fold, arguments.folds)
         for arm, settings in arms.items():
-            rows.append({"row": arm, "world": str(arguments.data_dir), "seed": fold,
-                         "score": score(arguments.config, folder, fold, *settings)})  # fmt: skip
+            rows.append(
+                {
+                    "row": arm,
+                    "world": str(arguments.data_dir),
+                    "seed": fold,
+                    "score": score(arguments.config, folder, fold, *settings),
+                }
+            )
         table = pd.DataFrame(rows)
         text = markdown(section, table)
         print(f"{text}\n({fold + 1} of {arguments.folds} folds)\n", flush=True)
-        with whole_file(arguments.out / "gain.csv", "w") as file:
-            table.to_csv(file, index=False)
+        write_csv(arguments.out / "gain.csv", table, float_format=None)
         with whole_file(arguments.out / "gain.md", "w") as file:
             file.write(text)
 
@@ -101,8 +106,19 @@ def score(config: Path, folder: Path, seed: int, init: str, epochs: int, *flags:
         execute("02_pretrain_mae.py", *shared, "--run-dir", folder)
         weights = folder / "mae" / "model.safetensors"
     run = folder / "-".join([init, str(epochs), *flags[1:]])
-    execute("03_finetune_single.py", *shared, "--run-dir", run, "--init", weights,
-            "--epochs", epochs, "--adapt-epochs", 0, *flags)  # fmt: skip
+    execute(
+        "03_finetune_single.py",
+        *shared,
+        "--run-dir",
+        run,
+        "--init",
+        weights,
+        "--epochs",
+        epochs,
+        "--adapt-epochs",
+        0,
+        *flags,
+    )
     table = pd.read_csv(run / "single" / "metrics.csv")
     return float(table[table.phase == "single"].val_macro_f1.iloc[-1])
 

@@ -2,10 +2,10 @@
 """Every figure of speed in the README: ours beside a named alternative, in turns, in one run.
 
 Each group is a function of a module beside this one, from `quick` to a list of Lines. A group that
-fails, as where its peer is not installed (pip install -r benchmarks/requirements.txt), is left out,
-and the table says why.
+fails is left out, and the table says why; most often its peer is not installed (pip install -r
+benchmarks/requirements.txt).
 
-Writes OUT/speed.json, OUT/speed.md and OUT/speed.png.
+Writes OUT/speed.json and OUT/speed.md.
 
 Examples:
     python benchmarks/speed.py                         all groups, on a machine without other work
@@ -16,8 +16,6 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
 import subprocess
 import sys
 import time
@@ -30,7 +28,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.timing import Line, machine, short, spread
-from common.script.files import whole_file
+from common.script.files import whole_file, write_json
 from common.script.main import prepare_process, run_script
 
 # Group -> module below benchmarks/, and its function.
@@ -40,8 +38,6 @@ GROUPS = {
     "curriculum": ("curriculum_speed", "measure"),
     "submission": ("submission_speed", "measure"),
     "prepare": ("prepare_speed", "measure"),
-    "scaling": ("scaling", "measure"),
-    "start": ("start_speed", "measure"),
 }
 
 
@@ -75,7 +71,7 @@ def main() -> None:
             print("  " + describe(line), flush=True)
         print(f"  {time.monotonic() - start:.0f} s", flush=True)
         write(arguments.out, record)
-    print(f"Results: {arguments.out}/speed.md, speed.json, speed.png")
+    print(f"Results: {arguments.out}/speed.md, speed.json")
 
 
 def measure(group: str, quick: bool) -> list[Line]:
@@ -94,13 +90,10 @@ def describe(line: Line) -> str:
 
 
 def write(out: Path, record: dict) -> None:
-    """Write the record, its table and its plot."""
-    out.mkdir(parents=True, exist_ok=True)
-    with whole_file(out / "speed.json", "w") as file:
-        json.dump(record, file, indent=1)
+    """Write the record and its table."""
+    write_json(out / "speed.json", record)
     with whole_file(out / "speed.md", "w") as file:
         file.write(markdown(record))
-    plot(out / "speed.png", record)
 
 
 def markdown(record: dict) -> str:
@@ -124,70 +117,6 @@ def markdown(record: dict) -> str:
     return "\n".join(
         [*rows, "", *notes, "", f"Median (least–most) of repetitions in turns{quick}; {where}."]
     )
-
-
-def plot(path: Path, record: dict) -> None:
-    """Draw each ratio with its spread beside the one asked for; below, how cost grows.
-
-    All axes are logarithmic; a ratio of 1 is the peer.
-    """
-    from matplotlib.figure import Figure
-
-    from common.pictures import BLUE, INK, RULE, save_figure
-
-    every = [line for group in record["groups"].values() for line in group]
-    lines = [line for line in every if line["ratios"]]
-    grown = [line for line in every if line["curves"]]
-    heights = [0.7 + 0.42 * len(lines)] * bool(lines) + [3.2] * bool(grown)
-    if not heights:
-        return
-    figure = Figure(figsize=(9, sum(heights)), dpi=130, layout="constrained", facecolor="white")
-    parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
-    if lines:
-        _plot_ratios(parts[0].subplots(), lines, (BLUE, INK, RULE))
-    if grown:
-        _plot_growth(parts[-1].subplots(1, 2), grown, (BLUE, INK, RULE))
-    save_figure(figure, path)
-
-
-def _plot_ratios(axes, lines: list[dict], colours: tuple[str, str, str]) -> None:
-    blue, ink, rule = colours
-    for row, line in enumerate(lines):
-        ratios = sorted(line["ratios"])
-        axes.plot([ratios[0], ratios[-1]], [row, row], color=blue, alpha=0.4, linewidth=5)
-        axes.plot(statistics.median(ratios), row, "o", color=blue)
-        if line["goal"]:
-            axes.plot(line["goal"], row, "|", color=ink, markersize=14, markeredgewidth=2)
-    axes.set_yticks(range(len(lines)), [f"{x['what']}\nbeside {x['peer']}" for x in lines])
-    axes.tick_params(axis="y", labelsize=7)
-    axes.set_ylim(len(lines) - 0.5, -0.5)
-    axes.set_xscale("log")
-    low, high = axes.get_xlim()
-    marks = [mark for mark in (0.5, 1, 1.5, 2, 3, 4, 6, 8, 12) if low <= mark <= high]
-    axes.set_xticks(marks, [f"{mark:g}" for mark in marks])
-    axes.minorticks_off()
-    axes.axvline(1, color=ink, linewidth=1)
-    axes.grid(axis="x", color=rule, linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set_xlabel("times as fast as the alternative (dot: median, band: spread, bar: asked for)")
-
-
-def _plot_growth(panels, lines: list[dict], colours: tuple[str, str, str]) -> None:
-    blue, ink, rule = colours
-    for line, colour, mark in zip(lines, (blue, ink), ("o", "s"), strict=False):
-        curves = line["curves"]
-        for axes, name in zip(panels, ("seconds", "peak MiB"), strict=True):
-            axes.loglog(curves["sizes"], curves[name], mark + "-", color=colour, markersize=4)
-            exponent = line["facts"][f"exponent of {name}, last decade"]
-            label = f"{line['curves']['of']}, n^{exponent:.2f}"
-            axes.lines[-1].set_label(label)
-    for axes, name in zip(panels, ("seconds", "peak MiB, imports included"), strict=True):
-        axes.set_ylabel(name, fontsize=8)
-        axes.set_xlabel("images or frames", fontsize=8)
-        axes.tick_params(labelsize=8)
-        axes.legend(fontsize=7, frameon=False)
-        axes.grid(color=rule, linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
 
 
 def _text(value: float | str) -> str:

@@ -80,8 +80,11 @@ def _line(name: str, videos: dict[str, Path], folder: Path, quick: bool) -> Line
     network = create_classifier(model, side, options).to(device).eval()
     ensemble = Ensemble(
         [(network, {"image_size": side, "mean": FACE_MEAN, "std": FACE_STD})],
-        device, default_precision(), flip=False, shift=0.0,
-    )  # fmt: skip
+        device,
+        default_precision(),
+        flip=False,
+        shift=0.0,
+    )
     rates = in_turns(
         {
             "ours": lambda: ours(videos, ensemble, folder),

@@ -22,8 +22,7 @@ class Line:
     """One comparison: rates of ours and of a peer, in turns within one run.
 
     ours, theirs: one rate a repetition, in `unit`; theirs is empty where there is no peer.
-    goal: the ratio asked for. facts: what else was read, by name. curves: by what grows, its sizes,
-    and the seconds and peak MiB of each.
+    goal: the ratio asked for. facts: what else was read, by name.
     """
 
     what: str
@@ -33,7 +32,6 @@ class Line:
     theirs: list[float] = field(default_factory=list)
     goal: float | None = None
     facts: dict[str, float | str] = field(default_factory=dict)
-    curves: dict[str, list[list[float]]] = field(default_factory=dict)
 
     @property
     def ratios(self) -> list[float]:

@@ -66,13 +66,33 @@ def work(seeds: Path, box: Path, seed: int, first: int, end: int, report) -> Non
                 fault = fault or f"files outside the output folder: {sorted(strays)}"
             shutil.rmtree(box)
             seconds = round(time.monotonic() - began, 3)
-            _tell(report, done=number, target=target.__name__, what=what, outcome=outcome,
-                  fault=fault, mib=grown, seconds=seconds)  # fmt: skip
+            _tell(
+                report,
+                done=number,
+                target=target.__name__,
+                what=what,
+                outcome=outcome,
+                fault=fault,
+                mib=grown,
+                seconds=seconds,
+            )
 
 
 # What a case may make in its box: its input and the output folders.
-PLACES = {"raw", "prepared", "run", "model.safetensors", "model.pth", "run.json", "list.txt",
-          "frames.csv", "truth.csv", "check.txt", "manifest.csv", "recipe.toml"}  # fmt: skip
+PLACES = {
+    "raw",
+    "prepared",
+    "run",
+    "model.safetensors",
+    "model.pth",
+    "run.json",
+    "list.txt",
+    "frames.csv",
+    "truth.csv",
+    "check.txt",
+    "manifest.csv",
+    "recipe.toml",
+}
 
 
 def _tell(report, **fields) -> None:

@@ -32,9 +32,12 @@ def sources(natural=10, emotions=(0, 1, 2, 3, 4, 5)):
 
 def draw(share, count=700, seed=0, natural=10, emotions=(0, 1, 2, 3, 4, 5), **mixing):
     return draw_epoch(
-        sources(natural, emotions), count, round(share * count), Mixing(**mixing),
+        sources(natural, emotions),
+        count,
+        round(share * count),
+        Mixing(**mixing),
         np.random.default_rng(seed),
-    )  # fmt: skip
+    )
 
 
 def kinds(account):
@@ -73,9 +76,14 @@ def test_shares_of_the_set_are_of_the_compounds_there_are():
     assert epoch_size(0.4, "batch", 120, everything, 0.5) == (120, 48)
     # without a generator the set is of the natural ones alone
     settings = dict(
-        epoch_images=None, compound_share_of="set", natural_share=0.5, mixes=[], global_batch=8,
-        compound_shares=[0.5, 1.0], stage_epochs=[1, 1],
-    )  # fmt: skip
+        epoch_images=None,
+        compound_share_of="set",
+        natural_share=0.5,
+        mixes=[],
+        global_batch=8,
+        compound_shares=[0.5, 1.0],
+        stage_epochs=[1, 1],
+    )
     assert Timetable.of(settings, everything).sizes == [(125, 5), (130, 10)]
 
 

@@ -28,9 +28,11 @@ def plan():
     second = np.full(10, -1)
     second[[2, 5]] = 11, 10
     return Plan(
-        np.arange(10), np.eye(6, dtype=np.float32)[np.arange(10) % 6], second,
+        np.arange(10),
+        np.eye(6, dtype=np.float32)[np.arange(10) % 6],
+        second,
         (second >= 0).astype(np.uint8),
-    )  # fmt: skip
+    )
 
 
 def load(store, plan, passes, workers=0, seed=0, epoch=0):

@@ -93,9 +93,15 @@ def test_every_row_is_a_run_whose_settings_04_accepts(monkeypatch):
 
 def test_a_row_may_decide_anew_with_the_network_of_another(monkeypatch):
     row = Row(
-        folder=Path("row"), world="data:run", seed=3, name="half prior",
-        config=ROOT / "configs/demo.toml", data="demo", extra=["--lr", "1"], other=Path("other"),
-    )  # fmt: skip
+        folder=Path("row"),
+        world="data:run",
+        seed=3,
+        name="half prior",
+        config=ROOT / "configs/demo.toml",
+        data="demo",
+        extra=["--lr", "1"],
+        other=Path("other"),
+    )
     commands, result = commands_of(row)
     assert result == Path("row/submission/score.json")
     (command,) = commands  # nothing is trained
@@ -113,10 +119,14 @@ def test_a_row_is_run_once_and_read_from_then_on(tmp_path):
     save_model(tmp_path / "run" / "single", create_classifier(TINY[1], 16, options))
     (tmp_path / "recipe.toml").write_text("[curriculum]\n")
     row = Row(
-        folder=tmp_path / "row", world=f"{tmp_path / 'data'}:{tmp_path / 'run'}", seed=3,
-        name="facs", config=tmp_path / "recipe.toml", data="own",
+        folder=tmp_path / "row",
+        world=f"{tmp_path / 'data'}:{tmp_path / 'run'}",
+        seed=3,
+        name="facs",
+        config=tmp_path / "recipe.toml",
+        data="own",
         extra=[*TINY, "--epoch-images", "12"],
-    )  # fmt: skip
+    )
     score, seconds = run_row(row, threads=1)
     report = json.loads((tmp_path / "row" / "curriculum" / "report.json").read_text())
     assert score == report["macro_f1"] and seconds > 0
@@ -150,10 +160,14 @@ def test_a_row_may_train_its_own_classifier_on_a_part_of_the_persons(tmp_path):
     epochs = "adapt_epochs = 1\nepochs = 3"
     (tmp_path / "recipe.toml").write_text(f"[common]\n{network}\n[finetune_single]\n{epochs}\n")
     row = Row(
-        folder=tmp_path / "row", world=f"{tmp_path / 'data'}:{tmp_path / 'run'}", seed=3,
-        name="facs, half", config=tmp_path / "recipe.toml", data="own",
+        folder=tmp_path / "row",
+        world=f"{tmp_path / 'data'}:{tmp_path / 'run'}",
+        seed=3,
+        name="facs, half",
+        config=tmp_path / "recipe.toml",
+        data="own",
         extra=["--epoch-images", "12"],
-    )  # fmt: skip
+    )
     score, _ = run_row(row, threads=1)
     assert score == json.loads((row.folder / "curriculum" / "report.json").read_text())["macro_f1"]
     # half the persons, twice the epochs; what validates, and what 03 adapts on, is all there
@@ -235,8 +249,9 @@ def test_what_a_world_lacks_is_told_before_anything_is_trained(tmp_path, monkeyp
         monkeypatch.setattr(sys, "argv", ["paper_tables.py", *flags])
         main()
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [
-        "paper_tables", "paper_tables-quick",
-    ]  # fmt: skip
+        "paper_tables",
+        "paper_tables-quick",
+    ]
     assert len(pd.read_csv(tmp_path / "runs" / "paper_tables" / "results.csv")) == 3
 
 

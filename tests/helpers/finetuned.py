@@ -12,8 +12,11 @@ def train(capsys, script, world, folder, *more):
 
 def curriculum(capsys, world, folder, *more, stages=(1, 1), shares=(0, 0.5)):
     done = train(
-        capsys, "04_curriculum.py", world, folder,
+        capsys,
+        "04_curriculum.py",
+        world,
+        folder,
         *("--stage-epochs", *stages, "--compound-shares", *shares, *more),
-    )  # fmt: skip
+    )
     assert done[0] == 0, done
     return pd.read_csv(folder / "curriculum" / "metrics.csv") if "--folds" not in more else done

@@ -203,8 +203,17 @@ def table_case(box: Path, seeds: Path, chance: random.Random) -> str:
     from common.submission import checking, sources, truth
     from common.submission import files as submission
 
-    name = chance.choice(("list.txt", "frames.csv", "truth.csv", "check.txt", "manifest.csv",
-                          "recipe.toml", "run.json"))  # fmt: skip
+    name = chance.choice(
+        (
+            "list.txt",
+            "frames.csv",
+            "truth.csv",
+            "check.txt",
+            "manifest.csv",
+            "recipe.toml",
+            "run.json",
+        )
+    )
     path = box / name
     path.write_bytes(damage((seeds / "tables" / name).read_bytes(), chance, True))
     if name == "list.txt":

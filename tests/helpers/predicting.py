@@ -66,9 +66,23 @@ def predict(start, crops, out, *more):
     """Run the script into its own run folder."""
     checkpoint = crops / "run" / "curriculum" / "model.safetensors"
     return start(
-        SCRIPT, "--data-dir", crops, "--run-dir", out, "--checkpoints", checkpoint,
-        "--workers", "0", "--mixed-precision", "no", "--batch-size", "4", "--smooth", "none", *more,
-    )  # fmt: skip
+        SCRIPT,
+        "--data-dir",
+        crops,
+        "--run-dir",
+        out,
+        "--checkpoints",
+        checkpoint,
+        "--workers",
+        "0",
+        "--mixed-precision",
+        "no",
+        "--batch-size",
+        "4",
+        "--smooth",
+        "none",
+        *more,
+    )
 
 
 def read_probabilities(out) -> pd.DataFrame:

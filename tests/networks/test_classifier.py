@@ -46,9 +46,13 @@ def test_timm_alone_can_load_a_saved_classifier(tmp_path):
     network = create_classifier(*MODEL).eval()
     save_model(tmp_path, network)
     other = timm.create_model(
-        MODEL[0], num_classes=6, img_size=32, global_pool="avg", **OPTIONS,
+        MODEL[0],
+        num_classes=6,
+        img_size=32,
+        global_pool="avg",
+        **OPTIONS,
         checkpoint_path=str(tmp_path / "model.safetensors"),
-    ).eval()  # fmt: skip
+    ).eval()
     images = torch.randn(2, 3, 32, 32)
     assert torch.equal(other(images), network(images))
 

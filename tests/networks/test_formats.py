@@ -107,10 +107,15 @@ def test_a_file_is_read_by_what_it_holds_not_by_its_ending(tmp_path):
 def as_clip(network):
     """Rename a CLIP tower of timm as OpenAI and FaRL write it."""
     swaps = (
-        ("patch_embed.proj", "conv1"), ("norm_pre", "ln_pre"), ("mlp.fc1", "mlp.c_fc"),
-        ("mlp.fc2", "mlp.c_proj"), ("norm1", "ln_1"), ("norm2", "ln_2"),
-        ("attn.qkv.", "attn.in_proj_"), ("attn.proj", "attn.out_proj"),
-    )  # fmt: skip
+        ("patch_embed.proj", "conv1"),
+        ("norm_pre", "ln_pre"),
+        ("mlp.fc1", "mlp.c_fc"),
+        ("mlp.fc2", "mlp.c_proj"),
+        ("norm1", "ln_1"),
+        ("norm2", "ln_2"),
+        ("attn.qkv.", "attn.in_proj_"),
+        ("attn.proj", "attn.out_proj"),
+    )
     renamed = {}
     for name, value in network.state_dict().items():
         if name.startswith("head."):
@@ -159,11 +164,14 @@ def as_dinov2(network):
 def as_hugging_face_dinov2(network):
     """The same as Hugging Face writes it."""
     swaps = (
-        ("pos_embed", "embeddings.position_embeddings"), ("cls_token", "embeddings.cls_token"),
-        ("register_tokens", "embeddings.register_tokens"), ("norm.", "layernorm."),
-        ("mask_token", "embeddings.mask_token"), ("blocks.", "encoder.layer."),
+        ("pos_embed", "embeddings.position_embeddings"),
+        ("cls_token", "embeddings.cls_token"),
+        ("register_tokens", "embeddings.register_tokens"),
+        ("norm.", "layernorm."),
+        ("mask_token", "embeddings.mask_token"),
+        ("blocks.", "encoder.layer."),
         ("patch_embed.proj.", "embeddings.patch_embeddings.projection."),
-    )  # fmt: skip
+    )
     renamed = {}
     for name, value in as_dinov2(network).items():
         for ours, theirs in swaps:

@@ -53,11 +53,19 @@ def as_hugging_face(model, folder):
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     encoder = model.encoder
     config = transformers.ViTMAEConfig(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=128,
-        image_size=32, patch_size=8, decoder_hidden_size=16, decoder_num_hidden_layers=2,
-        decoder_num_attention_heads=2, decoder_intermediate_size=64, layer_norm_eps=1e-6,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=128,
+        image_size=32,
+        patch_size=8,
+        decoder_hidden_size=16,
+        decoder_num_hidden_layers=2,
+        decoder_num_attention_heads=2,
+        decoder_intermediate_size=64,
+        layer_norm_eps=1e-6,
         norm_pix_loss=model.norm_pix_loss,
-    )  # fmt: skip
+    )
     theirs = transformers.ViTMAEForPreTraining(config).eval()
     pairs = [
         (theirs.vit.embeddings.cls_token, encoder.cls_token),

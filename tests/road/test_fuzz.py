@@ -132,12 +132,17 @@ def test_a_bad_row_of_an_annotation_costs_only_itself(tmp_path_factory, tree, li
 
 
 @SHARED
-@given(content=st.one_of(st.text(max_size=200), st.builds(
-    "[{}]\n{} = {}\n".format,
-    st.sampled_from(["common", "curriculum", "curriculun", "a.b"]),
-    st.sampled_from(["epochs", "model", "std", "model_options", "seed", "x"]),
-    st.sampled_from(["1", "-1", "1e400", "nan", '"a"', "[1]", "[[1]]", "{a=1}", "true"]),
-)))  # fmt: skip
+@given(
+    content=st.one_of(
+        st.text(max_size=200),
+        st.builds(
+            "[{}]\n{} = {}\n".format,
+            st.sampled_from(["common", "curriculum", "curriculun", "a.b"]),
+            st.sampled_from(["epochs", "model", "std", "model_options", "seed", "x"]),
+            st.sampled_from(["1", "-1", "1e400", "nan", '"a"', "[1]", "[[1]]", "{a=1}", "true"]),
+        ),
+    )
+)
 def test_a_recipe_is_read_or_refused(tmp_path, content):
     path = tmp_path / "recipe.toml"
     path.write_bytes(content.encode("utf-8", "replace"))

@@ -54,9 +54,17 @@ def test_recipe_overrides_defaults_and_flags_override_the_recipe(parser, tmp_pat
     expected = {"stem": "hmlp", "depth": 4, "qkv_bias": False, "name": "a=b"}
     assert arguments.model_options == expected
     arguments = read(
-        parser, tmp_path, recipe, "--epochs", "7", "--flip-tta", "--shares", "1",
-        "--model-options", "depth=2",
-    )  # fmt: skip
+        parser,
+        tmp_path,
+        recipe,
+        "--epochs",
+        "7",
+        "--flip-tta",
+        "--shares",
+        "1",
+        "--model-options",
+        "depth=2",
+    )
     assert (arguments.epochs, arguments.flip_tta, arguments.shares) == (7, True, [1.0])
     assert arguments.model_options == expected | {"depth": 2}
     assert read(parser, tmp_path, recipe, "--model-options").model_options == {}

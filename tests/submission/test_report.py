@@ -179,9 +179,12 @@ def test_nothing_is_cut_off_in_a_real_browser(tmp_path, faces, width):
     table, truth = make_submission()
     images = [faces[i % 10] if seen else "" for i, seen in enumerate(table["face"])]
     make_report(
-        tmp_path / "report.html", table, truth, images,
+        tmp_path / "report.html",
+        table,
+        truth,
+        images,
         record=record_of(["A warning of some length. " * 9], checkpoints="runs/" + "long" * 60),
-    )  # fmt: skip
+    )
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"]
     flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
     picture = tmp_path / "page.png"

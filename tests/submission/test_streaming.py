@@ -47,10 +47,21 @@ def world(tmp_path_factory):
 
 def predict(start, world, out, *more):
     return start(
-        SCRIPT, "--videos", world / "videos", "--data-dir", world / "none", "--run-dir", out,
-        "--checkpoints", world / "run" / "curriculum", "--mixed-precision", "no",
-        "--smooth", "none", *more,
-    )  # fmt: skip
+        SCRIPT,
+        "--videos",
+        world / "videos",
+        "--data-dir",
+        world / "none",
+        "--run-dir",
+        out,
+        "--checkpoints",
+        world / "run" / "curriculum",
+        "--mixed-precision",
+        "no",
+        "--smooth",
+        "none",
+        *more,
+    )
 
 
 def probabilities_of(out: Path) -> np.ndarray:
@@ -71,10 +82,20 @@ def test_raw_videos_give_what_prepared_crops_give_but_for_jpeg(world, tmp_path, 
     columns = ["video", "frame", "image", "box", "score"]
     pd.DataFrame(rows, columns=columns).to_csv(prepared / "frames.csv", index=False)
     status, _, complaints = start(
-        SCRIPT, "--data-dir", tmp_path / "data", "--run-dir", tmp_path / "crops", "--workers", "0",
-        "--checkpoints", world / "run" / "curriculum", "--mixed-precision", "no",
-        "--smooth", "none",
-    )  # fmt: skip
+        SCRIPT,
+        "--data-dir",
+        tmp_path / "data",
+        "--run-dir",
+        tmp_path / "crops",
+        "--workers",
+        "0",
+        "--checkpoints",
+        world / "run" / "curriculum",
+        "--mixed-precision",
+        "no",
+        "--smooth",
+        "none",
+    )
     assert status == 0, complaints
     raw, crops = read_probabilities(tmp_path / "raw"), read_probabilities(tmp_path / "crops")
     assert raw["face"].tolist() == [1] * 4 + [0] * 2 + [1] * 5 + [0] * 3 + [1] * 7
@@ -204,8 +225,9 @@ def test_odd_videos_are_read(tmp_path, world, capsys):
     videos.mkdir()
     picture = scene((160, 120, 90))
     for name, codec, pixels, crop in (
-        ("odd.mkv", "ffv1", "bgr0", 1), ("deep.mp4", "libx264", "yuv420p10le", 0)
-    ):  # fmt: skip
+        ("odd.mkv", "ffv1", "bgr0", 1),
+        ("deep.mp4", "libx264", "yuv420p10le", 0),
+    ):
         image = np.ascontiguousarray(picture[: 240 - crop, : 320 - crop])
         with av.open(videos / name, "w") as container:
             stream = container.add_stream(codec, rate=25)
@@ -245,9 +267,17 @@ def test_killed_run_leaves_the_earlier_submission_whole(world, tmp_path, capsys)
     for number in range(40):
         (videos / f"{number}.mp4").symlink_to(world / "videos" / "01.mp4")
     started = script(
-        SCRIPT, "--videos", videos, "--run-dir", tmp_path, "--checkpoints",
-        world / "run" / "curriculum", "--rule", "harmonic", start_new_session=True,
-    )  # fmt: skip
+        SCRIPT,
+        "--videos",
+        videos,
+        "--run-dir",
+        tmp_path,
+        "--checkpoints",
+        world / "run" / "curriculum",
+        "--rule",
+        "harmonic",
+        start_new_session=True,
+    )
     stamp = (folder / ".lock").stat().st_mtime_ns
     while (folder / ".lock").stat().st_mtime_ns == stamp and started.poll() is None:
         time.sleep(0.05)

@@ -71,10 +71,12 @@ def test_held_out_videos_are_decided_with_what_is_best_on_the_others():
     for held_out in range(5):
         rest = video != held_out
         hits = [
-            [2 * ((d == c) & (t == c)).sum() / max(1, (d == c).sum() + (t == c).sum())
-             for c in range(7)]
+            [
+                2 * ((d == c) & (t == c)).sum() / max(1, (d == c).sum() + (t == c).sum())
+                for c in range(7)
+            ]
             for d, t in ((d[rest], truth[rest]) for d in decisions)
-        ]  # fmt: skip
+        ]
         best = np.mean(hits, axis=1).argmax()
         pooled[~rest] = decisions[best][~rest]
     expected = f1_score(truth, pooled, average="macro", labels=range(7), zero_division=0)
@@ -88,9 +90,13 @@ def labelled(*rows):
 
 def test_frames_marked_test_and_their_videos_are_never_touched(tmp_path):
     truth = labelled(
-        ("a/00001.jpg", 1, "val"), ("a/00002.jpg", 2, "test"), ("b/00001.jpg", 3, "train"),
-        ("c/00001.jpg", 4, ""), ("d/00001.jpg", -1, "val"), ("e/00001.jpg", 5, "test"),
-    )  # fmt: skip
+        ("a/00001.jpg", 1, "val"),
+        ("a/00002.jpg", 2, "test"),
+        ("b/00001.jpg", 3, "train"),
+        ("c/00001.jpg", 4, ""),
+        ("d/00001.jpg", -1, "val"),
+        ("e/00001.jpg", 5, "test"),
+    )
     assert tuning.tuning_frames(truth, None, tmp_path) == {"b/00001.jpg": 3, "c/00001.jpg": 4}
     with pytest.raises(UserError, match=r"c/00001\.jpg"):
         tuning.tuning_frames(truth, ["c/00001.jpg", "b/00001.jpg"], tmp_path)

@@ -130,9 +130,16 @@ def test_training_stops_after_the_stated_epochs_without_a_better_score():
 def test_the_account_in_the_metrics_is_what_was_asked_for(world, tmp_path, capsys):
     shares = (0, 0.25, 1)
     table = curriculum(
-        capsys, world, tmp_path, "--epoch-images", 40, "--natural-share", 0.4,
-        stages=(1, 2, 1), shares=shares,
-    )  # fmt: skip
+        capsys,
+        world,
+        tmp_path,
+        "--epoch-images",
+        40,
+        "--natural-share",
+        0.4,
+        stages=(1, 2, 1),
+        shares=shares,
+    )
     assert table.stage.tolist() == [1, 2, 2, 3]
     for row in table.to_dict("records"):
         compounds = round(40 * shares[row["stage"] - 1])
@@ -189,9 +196,17 @@ def test_an_early_stop_that_could_never_come_is_refused(world, tmp_path, capsys)
 
 def test_the_papers_recipe_adapts_on_what_is_there(world, tmp_path, capsys):
     status, output, complaints = train(
-        capsys, "03_finetune_single.py", world, tmp_path, "--config", "configs/paper.toml",
-        "--adapt-epochs", 1, "--epochs", 1,
-    )  # fmt: skip
+        capsys,
+        "03_finetune_single.py",
+        world,
+        tmp_path,
+        "--config",
+        "configs/paper.toml",
+        "--adapt-epochs",
+        1,
+        "--epochs",
+        1,
+    )
     assert status == 0, complaints
     assert "adapt: 37 images" in output  # AffectNet alone; Aff-Wild2 is not prepared
     sets = ("AffectNet", "AffectNet+", "Aff-Wild2", "s-Aff-Wild2", "RAF-DB-basic")
@@ -213,9 +228,19 @@ def test_weights_of_the_last_epoch_are_kept_where_asked(world, tmp_path, capsys)
 
 def test_singles_end_early_and_report_each_emotion(world, tmp_path, capsys):
     status, output, _ = train(
-        capsys, "03_finetune_single.py", world, tmp_path, "--adapt-epochs", 1, "--epochs", 30,
-        "--early-stop", 1, "--balance", "sampling",
-    )  # fmt: skip
+        capsys,
+        "03_finetune_single.py",
+        world,
+        tmp_path,
+        "--adapt-epochs",
+        1,
+        "--epochs",
+        30,
+        "--early-stop",
+        1,
+        "--balance",
+        "sampling",
+    )
     assert status == 0
     table = pd.read_csv(tmp_path / "single" / "metrics.csv")
     scores = table.val_macro_f1[table.phase == "single"].tolist()
@@ -304,9 +329,12 @@ def test_compounds_that_nothing_can_make_are_refused(tmp_path, capsys):
 def test_without_natural_compounds_the_user_is_told(tmp_path, capsys):
     world = make_prepared(tmp_path, compounds=0)
     status, output, _ = train(
-        capsys, "04_curriculum.py", world, tmp_path,
+        capsys,
+        "04_curriculum.py",
+        world,
+        tmp_path,
         *("--stage-epochs", 1, "--compound-shares", 1, "--epoch-images", 12),
-    )  # fmt: skip
+    )
     assert status == 0
     assert "warning: there is no natural compound" in output and "unvalidated" in output
     status, _, complaints = train(capsys, "04_curriculum.py", world, tmp_path, "--folds", 2)

@@ -198,8 +198,18 @@ def test_folds_of_other_settings_are_not_scored_together(world, tmp_path, capsys
     one = dict(stages=(1,), shares=(1,))
     curriculum(capsys, world, tmp_path, "--folds", 2, "--fold", 1, "--jitter", 0.1, **one)
     status, _, complaint = train(
-        capsys, "04_curriculum.py", world, tmp_path, "--folds", 2, "--fold", 2,
-        "--stage-epochs", 1, "--compound-shares", 1,
-    )  # fmt: skip
+        capsys,
+        "04_curriculum.py",
+        world,
+        tmp_path,
+        "--folds",
+        2,
+        "--fold",
+        2,
+        "--stage-epochs",
+        1,
+        "--compound-shares",
+        1,
+    )
     assert status == 2 and "fold-2 was trained with another jitter" in complaint
     assert not (tmp_path / "curriculum" / "folds" / "oof.csv").exists()

@@ -30,9 +30,18 @@ def world(tmp_path_factory):
 
 def pretrain(world, folder, *more, processes=1, start=run):
     return start(
-        "02_pretrain_mae.py", "--data-dir", world, "--run-dir", folder, *TINY, *DECODER,
-        "--warmup-epochs", "1", *more, processes=processes,
-    )  # fmt: skip
+        "02_pretrain_mae.py",
+        "--data-dir",
+        world,
+        "--run-dir",
+        folder,
+        *TINY,
+        *DECODER,
+        "--warmup-epochs",
+        "1",
+        *more,
+        processes=processes,
+    )
 
 
 def weights(folder):
