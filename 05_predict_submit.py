@@ -91,7 +91,7 @@ def predict(args: argparse.Namespace) -> None:
     started, folder = time.time(), args.run_dir / "submission"
     truth.check_truth(args.truth, args.videos)
     source, ensemble, record = open_inputs(args, args.flip)
-    how = decision.Decision(args.smooth, args.smooth_width, args.rule, args.prior_correction)
+    how = decision.among(vars(args))
 
     with files.only_process(folder):
         observed = sources.observe(
@@ -141,7 +141,7 @@ def tune(args: argparse.Namespace) -> None:
     truth.check_truth(args.tune, args.videos)
     source, ensemble, record = open_inputs(args, flip=True)
     source, labels = tuning.labelled_part(source, args.tune)
-    how = decision.Decision(args.smooth, args.smooth_width, args.rule, args.prior_correction)
+    how = decision.among(vars(args))
 
     with files.only_process(folder):
         observed = sources.observe(
@@ -149,8 +149,7 @@ def tune(args: argparse.Namespace) -> None:
         )
         timelines = decision.Timelines(list(labels), observed.frames)
         probabilities = observed.probabilities.mean(axis=2)  # over shifts: [K, F, 6]
-        given = tuning.Setting(how, args.flip)
-        tuned = tuning.tune(timelines, probabilities, list(labels.values()), given, args.seed)
+        tuned = tuning.tune(timelines, probabilities, list(labels.values()), how, args.seed)
         on = f"{len(labels):,} frames of {len(source.names)} videos labelled in {args.tune}"
         tuning.write_tuned(folder / "tuned.toml", tuned, on, record)
     print(tuning.describe(tuned, on))

@@ -7,7 +7,7 @@ tables: `--tune` repeats it hundreds of times on probabilities computed once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PUBLISHED = np.array(DATABASE_COUNTS) / sum(DATABASE_COUNTS)  # share of each class
-
-
 PRIOR = np.zeros(len(BASIC))  # of each emotion: the share of frames whose compound contains it
 for _share, _pair in zip(PUBLISHED, CHALLENGE_PAIRS, strict=True):
     PRIOR[list(_pair)] += _share
@@ -28,12 +26,21 @@ for _share, _pair in zip(PUBLISHED, CHALLENGE_PAIRS, strict=True):
 
 @dataclass(frozen=True)
 class Decision:
-    """How probabilities become classes: the script's flags of the same names."""
+    """How probabilities become classes: the script's flags of the same names.
+
+    flip: whether they are averaged over mirror images, before everything else.
+    """
 
     smooth: str = "none"
     smooth_width: int = 9
     rule: str = "sum"
     prior_correction: float = 0.0
+    flip: bool = True
+
+
+def among(settings: dict) -> Decision:
+    """Return the decision that the script's settings, by name, contain."""
+    return Decision(**{field.name: settings[field.name] for field in fields(Decision)})
 
 
 def fill_gaps(frames: np.ndarray, probabilities: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -119,7 +119,7 @@ def _score_content(score: dict) -> dict:
             {"name": name, "value": value, "interval": interval, "fill": fill}
             for name, value, interval, fill in (
                 ("This submission", score["macro_f1"], score["interval"], "#56B4E9"),
-                ("Guessing evenly", score["chance_f1"], None, "#aab4c0"),
+                ("Random guessing", score["chance_f1"], None, "#aab4c0"),
                 (f"Always {constant}", score["constant_f1"], None, "#aab4c0"),
             )
         ],
@@ -249,10 +249,10 @@ def _galleries(
         _of_different_videos(rows[np.argsort(-margin[rows], kind="stable")], video, 2)
         for rows in (seen[decision[seen] == index] for index in range(len(CHALLENGE)))
     ]
-    # Seven in a row on a wide page: the surest of each class, then the next.
-    surest = [pair[rank] for rank in range(2) for pair in pairs if len(pair) > rank]
-    doubtful = _of_different_videos(seen[np.argsort(margin[seen], kind="stable")], video, 14)
-    galleries = {"surest": surest, "doubtful": doubtful}
+    # Seven in a row on a wide page: the most certain of each class, then the next.
+    most_certain = [pair[rank] for rank in range(2) for pair in pairs if len(pair) > rank]
+    least_certain = _of_different_videos(seen[np.argsort(margin[seen], kind="stable")], video, 14)
+    galleries = {"most_certain": most_certain, "least_certain": least_certain}
     return {
         name: [
             {

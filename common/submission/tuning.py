@@ -26,18 +26,6 @@ FOLDS = 5
 
 
 @dataclass(frozen=True)
-class Setting:
-    """One point of the grid. flip: whether mirror images are averaged."""
-
-    decision: Decision
-    flip: bool
-
-    def flags(self) -> dict[str, object]:
-        """Return the script's settings by name."""
-        return {**vars(self.decision), "flip": self.flip}
-
-
-@dataclass(frozen=True)
 class Tuned:
     """What tuning found; every macro-F1 is over the same labelled frames.
 
@@ -47,15 +35,15 @@ class Tuned:
     videos. settings: size of the grid. ranking: its five best.
     """
 
-    given: Setting
-    best: Setting
+    given: Decision
+    best: Decision
     best_f1: float
     held_out_f1: float
     given_f1: float
-    chosen: Setting
+    chosen: Decision
     settings: int
     folds: int
-    ranking: list[tuple[Setting, float]]
+    ranking: list[tuple[Decision, float]]
 
 
 def tuning_frames(
@@ -109,15 +97,19 @@ def labelled_part(source: Source, path: Path) -> tuple[Source, dict[str, int]]:
     return source.only({split_location(place)[0] for place in usable}), usable
 
 
-def grid(flips: Sequence[bool]) -> Iterator[Setting]:
+def grid(flips: Sequence[bool]) -> Iterator[Decision]:
     """Yield all settings, the plainest first: it wins a tie."""
     smoothings = [("none", 1), *product([kind for kind in SMOOTHINGS if kind != "none"], WIDTHS)]
     for (smooth, width), rule, strength, flip in product(smoothings, RULES, STRENGTHS, flips):
-        yield Setting(Decision(smooth, width, rule, strength), flip)
+        yield Decision(smooth, width, rule, strength, flip)
 
 
 def tune(
-    timelines: Timelines, probabilities: np.ndarray, truth: Sequence[int], given: Setting, seed: int
+    timelines: Timelines,
+    probabilities: np.ndarray,
+    truth: Sequence[int],
+    given: Decision,
+    seed: int,
 ) -> Tuned:
     """Try the whole grid on labelled frames.
 
@@ -159,7 +151,7 @@ def _macro(matrices: np.ndarray) -> np.ndarray:
 
 
 def _decisions(
-    timelines: Timelines, probabilities: np.ndarray, settings: Sequence[Setting]
+    timelines: Timelines, probabilities: np.ndarray, settings: Sequence[Decision]
 ) -> Iterator[np.ndarray]:
     """Yield the classes of the frames under each setting: int64 [N]."""
 
@@ -168,9 +160,8 @@ def _decisions(
         return timelines.fill(probabilities[:, : 1 + flip].mean(axis=1), smooth, width)
 
     for setting in settings:
-        how = setting.decision
-        values = filled(setting.flip, how.smooth, how.smooth_width)
-        scores = class_scores(timelines, values, how.rule, how.prior_correction)
+        values = filled(setting.flip, setting.smooth, setting.smooth_width)
+        scores = class_scores(timelines, values, setting.rule, setting.prior_correction)
         yield scores.argmax(axis=1)
 
 
@@ -215,12 +206,11 @@ def describe(tuned: Tuned, on: str) -> str:
     )
 
 
-def _words(setting: Setting) -> str:
-    decision = setting.decision
-    width = f" {decision.smooth_width}" if decision.smooth != "none" else ""
+def _words(setting: Decision) -> str:
+    width = f" {setting.smooth_width}" if setting.smooth != "none" else ""
     return (
-        f"smooth {decision.smooth}{width}, rule {decision.rule}, prior correction "
-        f"{decision.prior_correction:g}, {'flip' if setting.flip else 'no flip'}"
+        f"smooth {setting.smooth}{width}, rule {setting.rule}, prior correction "
+        f"{setting.prior_correction:g}, {'flip' if setting.flip else 'no flip'}"
     )
 
 
@@ -240,7 +230,7 @@ def write_tuned(path: str | Path, tuned: Tuned, on: str, record: dict) -> None:
         "was chosen on the same frames.",
     ]
     lines = [f"# {' '.join(comment.splitlines())}" for comment in comments] + ["[predict_submit]"]
-    for key, value in tuned.chosen.flags().items():
+    for key, value in vars(tuned.chosen).items():
         lines.append(f"{key} = {json.dumps(value)}")  # these types look the same in TOML
     with whole_file(path, "w") as file:
         file.write("\n".join(lines) + "\n")

@@ -121,7 +121,7 @@ def test_timeline_shows_scores_decision_and_gaps_frame_by_frame(tmp_path):
     np.testing.assert_array_equal(pictures["differs"][0], (known >= 0) & (known != decision))
 
 
-def test_surest_and_most_doubtful_frames_are_shown(tmp_path, faces):
+def test_most_and_least_certain_frames_are_shown(tmp_path, faces):
     table, truth = make_submission()
     images = [faces[i % 10] if seen else "" for i, seen in enumerate(table["face"])]
     page, _ = make_report(tmp_path / "report.html", table, truth, images)
@@ -149,7 +149,7 @@ def test_faces_stand_at_the_peaks_of_a_videos_classes(tmp_path, faces):
 def test_lost_crop_costs_its_picture_only(tmp_path):
     table, _ = make_submission()
     page, _ = make_report(tmp_path / "report.html", table, images=["/absent.jpg"] * len(table))
-    assert "surest" not in page and "Each video" in page
+    assert "Most certain" not in page and "<h2>Videos" in page
 
 
 def test_names_from_files_cannot_inject_markup(tmp_path):

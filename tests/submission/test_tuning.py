@@ -34,16 +34,16 @@ def noisy_videos(noise, videos=14, length=40, seed=0):
 def decide_by(timelines, looks, setting):
     """Return the classes that a setting gives, as 05 decides them."""
     probabilities = looks[:, : 1 + setting.flip].mean(axis=1)
-    return decide(timelines, probabilities, setting.decision)["decision"].to_numpy()
+    return decide(timelines, probabilities, setting)["decision"].to_numpy()
 
 
-GIVEN = tuning.Setting(Decision(), flip=False)
+GIVEN = Decision(flip=False)
 
 
 def test_smoothing_is_chosen_where_noise_asks_for_it():
     timelines, looks, truth = noisy_videos(noise=0.25)
     tuned = tuning.tune(timelines, looks, truth, GIVEN, seed=0)
-    assert tuned.chosen == tuned.best and tuned.chosen.decision.smooth != "none"
+    assert tuned.chosen == tuned.best and tuned.chosen.smooth != "none"
     assert tuned.held_out_f1 > tuned.given_f1 + 0.2
     for setting, f1 in ((tuned.best, tuned.best_f1), (GIVEN, tuned.given_f1)):
         decision = decide_by(timelines, looks, setting)
