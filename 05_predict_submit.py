@@ -5,7 +5,7 @@ Frames without a face are interpolated, then each video is smoothed in time. The
 is the compound with the highest score: the sum of its two emotions (paper §3.4).
 
 In:  <data-dir>/prepared/{frames.csv,crops/} of 01, or --videos
-     <run-dir>/curriculum/model.safetensors of 04, or --checkpoints (weights, runs, folds)
+     <run-dir>/curriculum/model.safetensors of 04, or --checkpoints
      the frame list beside the videos, or prepared/frame_list.txt; without one, all decoded frames
 Out: <run-dir>/submission/predictions.txt    the file to hand in: the frames of the list, in order
                           probabilities.csv  class, probabilities and scores of each frame
@@ -36,11 +36,22 @@ def arguments() -> argparse.Namespace:
     parser = config.make_parser(__doc__, "data_dir", "run_dir", "seed", "mixed_precision")
     add = parser.group("data").add_argument
     add("--videos", type=Path, metavar="DIR", help="predict these videos: a folder, or one file")
-    add("--frame-list", type=Path, metavar="FILE", help="the challenge's list of frames")
-    add("--truth", type=Path, metavar="FILE", help="table, or folder of tables, to score with")
-    add("--faces", choices=("main", "max"), default="main", help="main face, or maximum over all")
+    add("--frame-list", type=Path, metavar="FILE", help="the challenge's list (default: see In)")
+    add("--truth", type=Path, metavar="PATH", help="table, or folder of segments, to score with")
+    add(
+        "--faces",
+        choices=("main", "max"),
+        default="main",
+        help="with --videos: a frame's main face, or the maximum over all its faces",
+    )
     add = parser.group("model").add_argument
-    add("--checkpoints", type=Path, nargs="+", metavar="PATH", help="files or folders to average")
+    add(
+        "--checkpoints",
+        type=Path,
+        nargs="+",
+        metavar="PATH",
+        help="weights to average: files, runs, or folders of folds (default: <run-dir>/curriculum)",
+    )
     add("--flip", action=argparse.BooleanOptionalAction, default=True, help="average mirror images")
     add(
         "--shifts",
@@ -52,7 +63,12 @@ def arguments() -> argparse.Namespace:
     add = parser.group("decision").add_argument
     add("--rule", choices=tuple(emotions.RULES), default="sum", help="score of two emotions")
     # The paper does not smooth. These were chosen by --tune on drawn videos: docs/submission.md.
-    add("--smooth", choices=tuple(decision.SMOOTHINGS), default="median", help="within each video")
+    add(
+        "--smooth",
+        choices=tuple(decision.SMOOTHINGS),
+        default="median",
+        help="smoothing of the probabilities in time, within each video",
+    )
     add("--smooth-width", type=flags.positive, default=25, metavar="FRAMES", help="of the window")
     add(
         "--prior-correction",
@@ -65,18 +81,20 @@ def arguments() -> argparse.Namespace:
     add("--batch-size", type=flags.positive, metavar="N", help="faces at once (default: by memory)")
     add("--workers", type=flags.count, metavar="N", help="readers of faces (default: by cores)")
     add = parser.group("instead of predicting").add_argument
-    add("--tune", type=Path, metavar="TRUTH", help="choose the decision on labelled frames")
-    add("--check", type=Path, metavar="FILE", help="list all faults of a submission")
+    add("--tune", type=Path, metavar="TRUTH", help="choose the decision on labels, for --config")
+    add("--check", type=Path, metavar="FILE", help="list all faults; exit status 1 if not valid")
     add("--compare", type=Path, nargs="+", metavar="FILE", help="show how submissions differ")
     return config.parse_arguments(parser, "predict_submit")
 
 
 def main() -> None:
+    from common.submission import checking
+
     args = arguments()
     if args.check:
-        check(args)
+        sys.exit(checking.print_check(args.check, args.frame_list, args.data_dir / "prepared"))
     elif args.compare:
-        compare(args)
+        checking.print_comparison(args.compare, args.run_dir)
     elif args.tune:
         tune(args)
     else:
@@ -167,30 +185,6 @@ def open_inputs(args: argparse.Namespace, flip: bool):
     print(f"networks   {inference.named(checkpoints)}")
     settings = config.settings_of(args)
     return source, ensemble, inference.record_of(ensemble, checkpoints, source.list_path, settings)
-
-
-def check(args: argparse.Namespace) -> None:
-    """List the faults of a submission; exit with status 1 where it is not valid."""
-    from common.submission import checking
-
-    frame_list = args.frame_list or checking.find_list(args.check, args.data_dir / "prepared")
-    findings = checking.check_submission(args.check, frame_list)
-    valid = checking.is_valid(findings)
-    verdict = f"{args.check} is {'valid' if valid else 'NOT valid'} against {frame_list}"
-    print(*findings, verdict, sep="\n")
-    sys.exit(0 if valid else 1)
-
-
-def compare(args: argparse.Namespace) -> None:
-    """Show how submissions differ; write compare.csv where a run folder is named."""
-    from common.submission import checking
-
-    submissions = checking.read_submissions(args.compare)
-    found = checking.compare_submissions(submissions)
-    print(checking.comparison_text(args.compare, submissions, found))
-    if args.run_dir != flags.COMMON["run_dir"]["default"]:
-        checking.write_comparison(args.run_dir / "compare.csv", found)
-        print(f"table      {args.run_dir / 'compare.csv'}")
 
 
 if __name__ == "__main__":

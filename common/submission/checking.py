@@ -14,6 +14,7 @@ from string import ascii_uppercase
 
 from common.emotions import CHALLENGE
 from common.script.files import UserError, csv_rows
+from common.script.flags import COMMON
 from common.submission import files
 from common.submission.files import AFTER_COMMA, CLASS_NUMBERS, split_location
 
@@ -57,6 +58,19 @@ def find_list(path: Path, prepared: Path) -> Path:
         f"There is no frame list {places[0]} or {places[1]} to check {path} against; name it with "
         "--frame-list."
     )
+
+
+def print_check(path: Path, frame_list: Path | None, prepared: Path) -> int:
+    """Print all faults of a submission; return the exit status: 0 where it is valid, else 1.
+
+    frame_list: the list, or None for the one that `find_list` finds.
+    """
+    frame_list = frame_list or find_list(path, prepared)
+    findings = check_submission(path, frame_list)
+    valid = is_valid(findings)
+    verdict = f"{path} is {'valid' if valid else 'NOT valid'} against {frame_list}"
+    print(*findings, verdict, sep="\n")
+    return 0 if valid else 1
 
 
 def check_submission(path: str | Path, frame_list: str | Path) -> list[Finding]:
@@ -230,6 +244,16 @@ def comparison_text(
             changed = sum(n for (name, *_), n in found[0].moves.items() if name == video)
             lines.append(f"{video:<24}{frames:>8,}{changed:>9,}{1 - changed / frames:>9.1%}")
     return "\n".join(lines)
+
+
+def print_comparison(paths: Sequence[Path], run_dir: Path) -> None:
+    """Print how submissions differ; write compare.csv where a run folder is named."""
+    submissions = read_submissions(paths)
+    found = compare_submissions(submissions)
+    print(comparison_text(paths, submissions, found))
+    if run_dir != COMMON["run_dir"]["default"]:
+        write_comparison(run_dir / "compare.csv", found)
+        print(f"table      {run_dir / 'compare.csv'}")
 
 
 def write_comparison(path: str | Path, found: list[Comparison]) -> None:
