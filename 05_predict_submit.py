@@ -33,7 +33,8 @@ def arguments() -> argparse.Namespace:
     from common import emotions
     from common.submission import decision
 
-    parser = config.make_parser(__doc__, "data_dir", "run_dir", "seed", "mixed_precision")
+    shared = ("data_dir", "detect_sides", "run_dir", "seed", "mixed_precision")
+    parser = config.make_parser(__doc__, *shared)
     add = parser.group("data").add_argument
     add("--videos", type=Path, metavar="DIR", help="predict these videos: a folder, or one file")
     add("--frame-list", type=Path, metavar="FILE", help="the challenge's list (default: see In)")
@@ -113,12 +114,13 @@ def predict(args: argparse.Namespace) -> None:
 
     with files.only_process(folder):
         observed = sources.observe(
-            source, ensemble, folder, args.batch_size, args.workers, args.faces == "max"
+            source, ensemble, folder, args.batch_size, args.workers, args.faces, args.detect_sides
         )
         locations, warnings = sources.frames_to_decide(source, observed)
         timelines = decision.Timelines(locations, observed.frames)
         table = decision.decide(timelines, observed.mean(), how)
-        warnings = [*observed.warnings, *warnings, *scoring.warnings_of(table, timelines)]
+        undecoded = sources.undecoded(locations, observed)
+        warnings += [*observed.warnings, *scoring.warnings_of(table, timelines, undecoded)]
         for warning in warnings:
             print(f"warning: {warning}", file=sys.stderr)
 
@@ -129,7 +131,7 @@ def predict(args: argparse.Namespace) -> None:
 
         # The truth is opened only now: nothing above can depend on it.
         known, score, complaint = scoring.score(args.truth, source.videos, table, args.seed)
-        record |= scoring.summary_of(table, warnings, time.time() - started)
+        record |= scoring.summary_of(table, undecoded, warnings, time.time() - started)
         report.write_report(
             folder / "report.html",
             table,
@@ -163,7 +165,7 @@ def tune(args: argparse.Namespace) -> None:
 
     with files.only_process(folder):
         observed = sources.observe(
-            source, ensemble, folder, args.batch_size, args.workers, args.faces == "max"
+            source, ensemble, folder, args.batch_size, args.workers, args.faces, args.detect_sides
         )
         timelines = decision.Timelines(list(labels), observed.frames)
         probabilities = observed.probabilities.mean(axis=2)  # over shifts: [K, F, 6]

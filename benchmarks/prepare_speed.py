@@ -19,9 +19,10 @@ import pandas as pd
 from PIL import Image
 
 from benchmarks.timing import Line, in_turns
+from common.faces.alignment import align
 from common.faces.detector import Detector
-from common.faces.follow import align, crop_video, main_face, write_jpeg
-from common.faces.video import frames
+from common.faces.follow import crop_video, main_face, write_jpeg
+from common.faces.video import pictures
 from common.manifest import read_manifest, write_manifest
 from common.prepare.likeness import near_pairs
 
@@ -86,14 +87,14 @@ def video_speed(clip: Path, place: Path, quick: bool) -> Line:
     found: dict[str, set[int]] = {}
 
     def by_us() -> int:
-        rows = crop_video(clip, clip.stem, place, ours)
+        rows, _ = crop_video(clip, clip.stem, place, ours)
         found["ours"] = {row.frame for row in rows if row.image}
         return len(rows)
 
     def by_plain_loop() -> int:
         (place / "plain").mkdir(exist_ok=True)
         found["plain"], number = set(), 0
-        for number, image in frames(clip):
+        for number, (_, image) in enumerate(pictures(clip), start=1):
             faces = plain.detect(image)
             best = main_face(faces)
             if best is not None:

@@ -22,9 +22,10 @@ from PIL import Image
 from benchmarks.timing import Line, in_turns
 from common.batches.augment import normalise
 from common.emotions import compound_scores
+from common.faces.alignment import align
 from common.faces.detector import Detector
-from common.faces.follow import align, follow_main_face
-from common.faces.video import frames
+from common.faces.follow import follow_main_face
+from common.faces.video import pictures
 from common.hardware import best_device, default_precision
 from common.networks.classifier import create_classifier
 from common.raw.challenge import find_videos
@@ -123,7 +124,7 @@ def usual_loop(videos: dict[str, Path], ensemble: Ensemble, folder: Path) -> int
     detector = Detector(sides_px=(10**6,), threads=torch.get_num_threads())
     (network, settings), locations, classes = ensemble.networks[0], [], []
     for video, path in videos.items():
-        for number, image in frames(path):
+        for number, (_, image) in enumerate(pictures(path), start=1):
             faces = detector.detect(image)
             label = 0
             if len(faces.scores):
@@ -151,14 +152,14 @@ def shares(videos: dict[str, Path], ensemble: Ensemble) -> dict[str, str]:
         found, chosen = [], []
         for detecting in (True, False):  # two passes, as in faces.video_faces
             begun = clock()
-            for number, image in frames(path):
+            for index, (_, image) in enumerate(pictures(path)):
                 spent["decode"] += clock() - begun
                 begun = clock()
                 if detecting:
                     found.append(detector.detect(image))
                     spent["detection"] += clock() - begun
-                elif (face := chosen[number - 1]) >= 0:
-                    crops.append(align(image, found[number - 1].landmarks[face]))
+                elif (face := chosen[index]) >= 0:
+                    crops.append(align(image, found[index].landmarks[face]))
                     spent["alignment"] += clock() - begun
                 begun = clock()
             chosen = follow_main_face(found)

@@ -17,10 +17,13 @@ import numpy as np
 from PIL import Image
 
 from common.script.files import UserError
+from common.script.flags import DETECT_SIDES_PX
 
 _STRIDE_PX = 4  # a cell of CenterFace's maps covers 4 x 4 pixels
 _MULTIPLE_PX = 32  # its input's sides must be multiples of this
 _NMS_IOU = 0.3
+# Height of the smallest face, hair included, that is found safely; in the shrunken picture.
+LEAST_FACE_PX = 20
 
 
 class Faces(NamedTuple):
@@ -71,7 +74,7 @@ class Detector:
         path: str | os.PathLike | None = None,
         *,
         threshold: float = 0.4,
-        sides_px: Sequence[int] = (160, 480),
+        sides_px: Sequence[int] = DETECT_SIDES_PX,
         threads: int = 1,
     ):
         # Since 1.32 onnxruntime notes its use in the user's home, to be sent to its makers, unless

@@ -1,70 +1,28 @@
-"""Follow the main face through a video, align and crop faces by their five landmarks."""
+"""Follow the main face through a video, or the frames of one, and crop it."""
 
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from common.faces.detector import Detector, Faces, overlap
-from common.faces.video import frames
+from common.faces.alignment import TEMPLATE, align, come_aligned
+from common.faces.detector import LEAST_FACE_PX, Detector, Faces, overlap
+from common.faces.packets import survey
+from common.faces.stills import frame_files, stills
+from common.faces.video import Footage, number_frames, pictures
 from common.script.files import UserError
-
-# Where the landmarks lie in a crop, as fractions (x, y) of its side: image-left eye, image-right
-# eye, nose tip, image-left and image-right corner of the mouth.
-TEMPLATE = np.array(
-    ((0.35, 0.39), (0.65, 0.39), (0.50, 0.56), (0.376, 0.737), (0.624, 0.737)), dtype=np.float32
-)
-CROP_PX = 256
 
 _TRACK_GAP_FRAMES = 25
 _LINK_IOU = 0.3
 _SHOT_FRAMES = 5
 _FILL_SHARE = 0.25  # of the main face's area times score
-
-
-def similarity(landmarks: np.ndarray, target: np.ndarray) -> tuple[complex, complex]:
-    """Return (a, b) of the least-squares similarity z -> a·z + b from landmarks to target.
-
-    Points are [5, 2] and stand as complex numbers x + iy, so that a holds scale and rotation and
-    no reflection is possible (the least-squares solution of Umeyama 1991).
-    """
-    z, w = (points.astype(np.float64) @ (1, 1j) for points in (landmarks, target))
-    centred = z - z.mean()
-    a = np.vdot(centred, w - w.mean()) / np.vdot(centred, centred).real
-    return a, w.mean() - a * z.mean()
-
-
-def align(image: np.ndarray, landmarks: np.ndarray, size: int = CROP_PX) -> np.ndarray:
-    """Crop a face so that its landmarks fall on TEMPLATE: uint8 [H, W, 3] -> [size, size, 3].
-
-    Least-squares similarity of the five points, bicubic. What lies outside the image repeats its
-    nearest edge: a black corner would tell the network how the head was tilted.
-    """
-    a, b = similarity(landmarks, TEMPLATE * size)
-    corners = (np.array([0, size, 1j * size, size + 1j * size]) - b) / a  # in the image
-    # Bicubic reads 4 x 4 pixels whatever the scale: average first where several become one.
-    shrink = max(1, int(1 / abs(a)))
-    margin = 2 * shrink + 1  # what bicubic reads beyond the square
-    x0, x1 = (int(np.floor(f(corners.real) + s)) for f, s in ((min, -margin), (max, margin + 1)))
-    y0, y1 = (int(np.floor(f(corners.imag) + s)) for f, s in ((min, -margin), (max, margin + 1)))
-    region = image.take(range(y0, y1), axis=0, mode="clip")
-    region = Image.fromarray(region.take(range(x0, x1), axis=1, mode="clip"))
-    if shrink > 1:
-        region = region.reduce(shrink)
-    back = 1 / (a * shrink)  # crop pixel -> region pixel
-    shift = ((-b / a) - (x0 + 1j * y0)) / shrink
-    coefficients = (back.real, -back.imag, shift.real, back.imag, back.real, shift.imag)
-    crop = region.transform(
-        (size, size), Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC
-    )
-    return np.asarray(crop)
 
 
 def main_face(faces: Faces) -> int | None:
@@ -135,64 +93,143 @@ class _Track:
 
 
 class FrameRow(NamedTuple):
-    """One row of frames.csv. image is relative to the prepared folder, or empty; box, score too."""
+    """One row of frames.csv.
+
+    image: relative to the prepared folder, or empty where no face was found; box, score too.
+    decoded: 1, or 0 where the frame could not be read, or is listed and not there.
+    """
 
     video: str
     frame: int
-    image: str
-    box: str
-    score: str
+    image: str = ""
+    box: str = ""
+    score: str = ""
+    decoded: int = 1
 
 
 def video_faces(
-    path: str | os.PathLike,
-    detector: Detector,
-    *,
-    everyone: bool = False,
-    counts: Counter | None = None,
-) -> Iterator[tuple[int, Faces, list[np.ndarray]]]:
-    """Yield (number, faces, their crops) of every frame: of the main face, or of everyone found.
+    path: str | os.PathLike, detector: Detector, *, everyone: bool = False
+) -> tuple[Footage, Iterator[tuple[int, Faces, list[np.ndarray]]]]:
+    """Return what a video holds, and (number, faces, their crops) of every frame that decodes.
 
+    path: of a video, or of a folder of its frames. The faces are the main one, or everyone found.
     Two passes, one to find and follow the faces and one to crop, so that only boxes and landmarks
-    are held in memory, whatever the length. Raises UserError for an unreadable video, and for one
-    that changes meanwhile.
+    are held in memory, whatever the length. Frames that are aligned crops already (as their first
+    face lies in most of them) are crops as they are. Raises UserError for an unreadable video, and
+    for one that changes meanwhile.
     """
-    found = [detector.detect(image) for _, image in frames(path, counts)]
+    read, settle = _from_folder(path) if os.path.isdir(path) else _from_file(path)
+    shown, sizes, found = [], [], []
+    for key, image in read():
+        shown.append(key)
+        sizes.append(image.shape[:2])
+        found.append(detector.detect(image))
+    if not shown:
+        raise UserError(f"None of the frames in {path} can be read; replace them or remove them.")
+    numbers, footage = settle(shown)
+    if os.path.isdir(path) and come_aligned(found, sizes):
+        return footage, _whole(read(), numbers)
+    footage.remarks.extend(_missed_by_size(detector, sizes, found))
     if not everyone:
-        chosen = follow_main_face(found)
+        chosen = follow_main_face(_in_one_scale(found, sizes))
         pairs = zip(found, chosen, strict=True)
         found = [faces.take([face] if face >= 0 else []) for faces, face in pairs]
-    number = 0
-    for (number, image), faces in zip(frames(path), found, strict=False):
-        yield number, faces, [align(image, landmarks) for landmarks in faces.landmarks]
-    if number != len(found):
-        raise UserError(f"The video {path} changed while it was read; run again.")
+
+    def crops() -> Iterator[tuple[int, Faces, list[np.ndarray]]]:
+        again = []
+        for (key, image), number, faces in zip(read(), numbers, found, strict=False):
+            again.append(key)
+            yield number, faces, [align(image, landmarks) for landmarks in faces.landmarks]
+        if again != shown:
+            raise UserError(f"The video {path} changed while it was read; run again.")
+
+    return footage, crops()
+
+
+Settle = Callable[[list[int]], tuple[list[int], Footage]]
+
+
+def _from_file(path: str | os.PathLike) -> tuple[Callable, Settle]:
+    """Return what yields (packet, image) of a video file, and what numbers the packets' frames."""
+    surveyed = survey(path)
+    return partial(pictures, path, surveyed), partial(number_frames, surveyed)
+
+
+def _from_folder(path: str | os.PathLike) -> tuple[Callable, Settle]:
+    """Return the same of a folder of frames, whose names number them."""
+    files = frame_files(path)
+    held = list(files)
+
+    def settle(shown: list[int]) -> tuple[list[int], Footage]:
+        return shown, Footage(held, sorted(set(held) - set(shown)), [])
+
+    return partial(stills, files), settle
+
+
+def _whole(
+    images: Iterator[tuple[int, np.ndarray]], numbers: list[int]
+) -> Iterator[tuple[int, Faces, list[np.ndarray]]]:
+    """Yield crops that were aligned before, each as the one face of its frame."""
+    for (_, image), number in zip(images, numbers, strict=True):
+        height, width = image.shape[:2]
+        box = np.float32([[0, 0, width, height]])
+        face = Faces(box, np.float32([1]), TEMPLATE[None] * np.float32([width, height]))
+        yield number, face, [image]
+
+
+def _missed_by_size(
+    detector: Detector, sizes: list[tuple[int, int]], found: list[Faces]
+) -> list[str]:
+    """Say what to set where most frames of a large video show no face: it may be too small."""
+    longest, sides = max(map(max, sizes)), detector.sides_px
+    without = sum(not len(faces.scores) for faces in found)
+    if longest <= 2 * max(sides) or 2 * without <= len(found):
+        return []
+    larger = -(-longest // 128) * 32  # a quarter, for the detector in whole steps
+    return [
+        f"shows no face in {without} of {len(found)} frames: at {longest} pixels, faces under "
+        f"{LEAST_FACE_PX * longest // max(sides)} are missed. --detect-sides "
+        f"{' '.join(map(str, [*sides, larger]))} finds those from "
+        f"{LEAST_FACE_PX * longest // larger}, in three times the time."
+    ]
+
+
+def _in_one_scale(found: list[Faces], sizes: list[tuple[int, int]]) -> list[Faces]:
+    """Return faces with boxes as if all frames, sizes (height, width), were as large as the first.
+
+    A video may change its resolution midway, and its faces stay what they are.
+    """
+    height, width = sizes[0]
+    return [
+        faces
+        if size == sizes[0]
+        else faces._replace(
+            boxes=faces.boxes * np.tile(np.float32([width / size[1], height / size[0]]), 2)
+        )
+        for faces, size in zip(found, sizes, strict=True)
+    ]
 
 
 def crop_video(
-    path: str | os.PathLike,
-    video: str,
-    prepared: Path,
-    detector: Detector,
-    *,
-    counts: Counter | None = None,
-) -> list[FrameRow]:
-    """Crop the main face of each frame to prepared/crops/<video>/00001.jpg; return all rows.
+    path: str | os.PathLike, video: str, prepared: Path, detector: Detector
+) -> tuple[list[FrameRow], Footage]:
+    """Crop the main face of each frame to prepared/crops/<video>/00001.jpg.
 
-    Raises UserError for an unreadable video.
+    Returns a row for every frame that the video holds. Raises UserError for an unreadable video.
     """
     folder = Path("crops") / video
     (prepared / folder).mkdir(parents=True, exist_ok=True)
-    rows = []
-    for number, faces, crops in video_faces(path, detector, counts=counts):
+    footage, shown = video_faces(path, detector)
+    lost = set(footage.lost)
+    rows = {n: FrameRow(video, n, decoded=int(n not in lost)) for n in footage.held}
+    for number, faces, crops in shown:
         if not crops:
-            rows.append(FrameRow(video, number, "", "", ""))
             continue
         name = folder / f"{number:05d}.jpg"
         write_jpeg(crops[0], prepared / name)
         box = " ".join(f"{v:.1f}" for v in faces.boxes[0])
-        rows.append(FrameRow(video, number, name.as_posix(), box, f"{faces.scores[0]:.3f}"))
-    return rows
+        rows[number] = FrameRow(video, number, name.as_posix(), box, f"{faces.scores[0]:.3f}")
+    return list(rows.values()), footage
 
 
 def write_jpeg(image: np.ndarray | Image.Image, path: Path) -> int:

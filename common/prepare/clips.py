@@ -21,7 +21,10 @@ from common.raw import challenge
 from common.script.files import UserError, write_json
 from common.script.progress import progress_bar
 from common.script.workers import Team, in_order
-from common.submission.files import read_frame_list, split_location
+from common.submission.files import check_video_names, read_frame_list, split_location
+
+# Change this number where the same video is now prepared otherwise: earlier results are redone.
+_VIDEOS = 2
 
 
 class Challenge(NamedTuple):
@@ -40,6 +43,7 @@ def find_challenge(folders: Sequence[Path]) -> Challenge:
             if name in videos:
                 raise UserError(f"{path} and {videos[name]} have the same name; rename one.")
             videos[name] = path
+    check_video_names(videos)
     lists = [path for folder in folders if (path := challenge.find_frame_list(folder))]
     if len(lists) > 1:
         raise UserError(
@@ -93,7 +97,7 @@ def load(path: Path, video: str, options: Options) -> dict | None:
     try:
         old = json.loads(_state(video, options).read_text(encoding="utf-8"))
         same = old["settings"] == _settings(options) and old["stamp"] == stamp_of(str(path))
-        same = same and {"counts", "complaint"} <= old.keys()
+        same = same and {"remarks", "complaint"} <= old.keys()
         images = [os.path.join(options.prepared, row[2]) for row in old["rows"] if row[2]]
         there = len(images) == len(old["sizes"]) and all(map(is_written, images, old["sizes"]))
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
@@ -112,7 +116,7 @@ def load_all(given: Challenge, limit: int | None, options: Options) -> dict[str,
 
 
 def _settings(options: Options) -> dict:
-    return {"version": VERSION, **detection_settings(options)}
+    return {"version": VERSION, "videos": _VIDEOS, **detection_settings(options)}
 
 
 def _state(video: str, options: Options) -> Path:

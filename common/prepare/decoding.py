@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from common.faces.follow import CROP_PX
+from common.faces.alignment import CROP_PX
 from common.raw.layout import Item
 
 # A JPEG up to this size is kept as it is; anything else is written anew, its shorter side at most

@@ -14,6 +14,7 @@ from statistics import median
 from types import ModuleType
 from typing import NamedTuple
 
+from common.faces.alignment import ALIGNED_WITHIN
 from common.prepare import ledger, results
 from common.prepare.decoding import UNREADABLE
 from common.prepare.ingest import (
@@ -37,7 +38,6 @@ from common.script.progress import progress_bar
 from common.script.workers import Team, batches, in_order
 
 SAMPLE = 64  # images by which to tell whether a data set comes aligned
-ALIGNED_WITHIN = 0.035  # mean distance of landmarks from the template, in sides of the image
 
 
 class RawFolder(NamedTuple):

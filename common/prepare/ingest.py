@@ -10,7 +10,6 @@ import errno
 import functools
 import hashlib
 import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from common.faces.alignment import TEMPLATE, align
 from common.faces.detector import Detector
-from common.faces.follow import TEMPLATE, align, crop_video, main_face, write_jpeg
+from common.faces.follow import crop_video, main_face, write_jpeg
 from common.prepare.decoding import Refused, open_image, sharpness, shrink, small_gray
 from common.prepare.likeness import perceptual_hashes
 from common.raw.layout import Item, Skip
@@ -116,8 +116,15 @@ def place_of(source: str, options: Options) -> str:
 
 
 def stamp_of(path: str) -> str:
-    """Return size and modification time of a file, to notice that it has changed, or ``."""
+    """Return size and modification time of a file, to notice that it has changed, or ``.
+
+    Of a folder of frames, a digest of those of its files.
+    """
     try:
+        if os.path.isdir(path):
+            files = sorted((entry.name, entry.stat()) for entry in os.scandir(path))
+            text = repr([(name, one.st_size, one.st_mtime_ns) for name, one in files])
+            return hashlib.blake2b(text.encode(errors="replace"), digest_size=8).hexdigest()
         status = os.stat(path)
     except (OSError, ValueError):
         return ""
@@ -268,18 +275,16 @@ def template_distances(items: Sequence[Item], options: Options) -> list[float]:
 
 
 def ingest_video(path: str, video: str, options: Options) -> dict:
-    """Crop one video: its frames' rows, its counts, and a complaint where it cannot be read."""
-    counts: Counter = Counter()
-    complaint, rows = "", []
+    """Crop one video: its frames' rows, remarks, and a complaint where it cannot be read."""
+    complaint, rows, remarks = "", [], []
     stamp = stamp_of(path)  # before it is read: what is written to it meanwhile must show
     try:
-        if not video.isprintable():  # a line feed, or bytes that are not UTF-8
-            raise UserError(f"The name of the video {path!r} cannot be used; rename the file.")
-        rows = crop_video(path, video, Path(options.prepared), detector_for(options), counts=counts)
+        rows, footage = crop_video(path, video, Path(options.prepared), detector_for(options))
+        remarks = footage.remarks
     except UserError as error:
         complaint = str(error)
     images = [os.path.join(options.prepared, row.image) for row in rows if row.image]
     sizes = [str(os.path.getsize(image)) for image in images]
     return {
-        "rows": rows, "sizes": sizes, "counts": counts, "complaint": complaint, "stamp": stamp
+        "rows": rows, "sizes": sizes, "remarks": remarks, "complaint": complaint, "stamp": stamp
     }  # fmt: skip

@@ -204,12 +204,12 @@ def _write_frames(prepared: Path, videos: Videos) -> None:
 
 
 def _frame_rows(videos: Videos) -> Iterator[FrameRow]:
-    """Yield a row for every frame that is listed or decoded, by video and frame."""
+    """Yield a row for every frame that is listed or that the video holds, by video and frame."""
     for video in sorted(videos.found.keys() | videos.given.listed.keys()):
-        decoded = videos.found.get(video, {"rows": []})["rows"]
-        yield from (FrameRow(*row) for row in decoded)
-        extra = {frame for frame in videos.given.listed.get(video, ()) if frame > len(decoded)}
-        yield from (FrameRow(video, frame, "", "", "") for frame in sorted(extra))
+        rows = [FrameRow(*row) for row in videos.found.get(video, {"rows": []})["rows"]]
+        held = {row.frame for row in rows}
+        extra = (frame for frame in videos.given.listed.get(video, ()) if frame not in held)
+        yield from sorted([*rows, *(FrameRow(video, frame, decoded=0) for frame in extra)])
 
 
 def refuse_losses(summary: dict, prepared: Path, videos: Videos | None) -> None:
@@ -241,12 +241,16 @@ def _summarise_videos(videos: Videos) -> dict:
     summary = {}
     listed = videos.given.listed
     for video in sorted(videos.found.keys() | listed.keys()):
-        result = videos.found.get(video, {"rows": [], "counts": {}, "complaint": ""})
+        result = videos.found.get(video, {"rows": [], "remarks": [], "complaint": ""})
+        rows = [FrameRow(*row) for row in result["rows"]]
+        decoded = {row.frame for row in rows if row.decoded}
+        wanted = listed.get(video, ()) if videos.given.frame_list else [row.frame for row in rows]
         summary[video] = {
             "listed": len(listed.get(video, ())),
-            "decoded": len(result["rows"]),
-            "faces": sum(1 for row in result["rows"] if row[2]),
-            **result["counts"],
+            "decoded": len(decoded),
+            "not decoded": sum(frame not in decoded for frame in wanted),
+            "faces": sum(1 for row in rows if row.image),
+            "remarks": result["remarks"],
         }
         if result["complaint"]:
             summary[video] |= {

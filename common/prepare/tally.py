@@ -133,8 +133,13 @@ def print_videos(videos: dict[str, dict], with_list: bool) -> None:
             print(f"    {video}: no face in {part['decoded']} frames")
         if with_list and not part["listed"]:
             print(f"    warning: the frame list names no frame of {video}")
-        if part.get("videos that end early"):
-            print(f"    warning: {video} breaks off after {part['decoded']} frames")
+        elif part.get("not decoded"):
+            print(
+                f"    warning: {part['not decoded']:,} {'listed ' * with_list}frames of {video} "
+                "do not decode"
+            )
+        for remark in part.get("remarks", ()):
+            print(f"    warning: {video} {remark}")
 
 
 def print_challenge(given: Challenge) -> None:

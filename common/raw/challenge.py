@@ -1,6 +1,7 @@
 """Videos to be predicted, with the challenge's list of frames (C-EXPR-DB, ABAW 6 to 9).
 
     <video>.mp4, in the folder or one below     01.mp4 ... 56.mp4
+    <video>/00001.jpg, in place of the videos   their frames; with a list, or it is a set of images
     CER.txt (7th), CVPR_6th_ABAW_CE_test_set_example.txt, ICCV_9th_ABAW_CE_test_set_example.txt,
     or any .txt or .csv whose first line starts with `image_location`
 
@@ -14,6 +15,7 @@ import os
 import re
 from pathlib import Path
 
+from common.faces.stills import frame_folders
 from common.raw import blemore, dfew, mafw, mafw_tables, table
 from common.raw.layout import VIDEO_SUFFIXES, entries, look, unwrapped
 from common.script.files import UserError
@@ -54,15 +56,27 @@ def _files_in(folder: Path, listed) -> list[os.DirEntry]:
 
 
 def recognises(folder: Path) -> bool:
-    """A folder with a video in it or one level below, unless the videos are labelled clips."""
-    videos = any(map(_is_video, _files(folder, look)))
-    return videos and not any(reader.recognises(folder) for reader in _LABELLED)
+    """A folder with a video in it or one level below, unless the videos are labelled clips.
+
+    Or one with a frame list and folders of frames.
+    """
+    found = _files(folder, look)
+    if any(map(_is_video, found)):
+        return not any(reader.recognises(folder) for reader in _LABELLED)
+    lists = any(_names_frames(Path(e.path)) for e in found if _is_text(e))
+    return lists and bool(frame_folders(unwrapped(folder)))
 
 
 def find_videos(folder: Path) -> dict[str, Path]:
-    """Return name (without ending) -> path of the videos. Raises UserError if two share a name."""
+    """Return name (without ending) -> path of the videos, or of folders of their frames.
+
+    Frames are read where no video is there. Raises UserError if two videos share a name.
+    """
     videos: dict[str, Path] = {}
-    for path in (Path(entry.path) for entry in filter(_is_video, _files(folder))):
+    found = [Path(entry.path) for entry in filter(_is_video, _files(folder))]
+    if not found:
+        return frame_folders(unwrapped(folder))
+    for path in found:
         if path.stem in videos:
             raise UserError(
                 f"{path} and {videos[path.stem]} have the same name; rename or remove one."
@@ -73,7 +87,7 @@ def find_videos(folder: Path) -> dict[str, Path]:
 
 def find_frame_list(folder: Path) -> Path | None:
     """Return the frame list beside the videos, or None. Raises UserError if it is not clear."""
-    texts = [Path(e.path) for e in _files(folder) if e.name.lower().endswith((".txt", ".csv"))]
+    texts = [Path(e.path) for e in _files(folder) if _is_text(e)]
     # A list of the official name is one, whatever is in it: its reader says what is wrong.
     official = [path for path in texts if path.name.lower() in _OFFICIAL_NAMES]
     best = official or [path for path in texts if _looks_like_list(path)]
@@ -82,6 +96,14 @@ def find_frame_list(folder: Path) -> Path | None:
             f"{folder} holds several frame lists ({', '.join(p.name for p in best)}); keep one."
         )
     return best[0] if best else None
+
+
+def _is_text(entry: os.DirEntry) -> bool:
+    return entry.name.lower().endswith((".txt", ".csv"))
+
+
+def _names_frames(path: Path) -> bool:
+    return path.name.lower() in _OFFICIAL_NAMES or _looks_like_list(path)
 
 
 def _looks_like_list(path: Path) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 
-import av
 import numpy as np
 
-from common.faces.video import frames
+from common.faces.packets import survey
+from common.faces.video import pictures
 from common.raw.layout import Item
 from common.script.files import UserError
 
@@ -54,18 +54,11 @@ def open_frame(path: str, part: str) -> np.ndarray:
 def _spread_frames(path: str, count: int, begin_s: float, end_s: float) -> list[np.ndarray]:
     """Return the middle frames of `count` equal parts of a clip, fewer of a clip that has fewer."""
     try:
-        with av.open(path, metadata_errors="replace") as container:
-            stream = container.streams.video[0]
-            shown = [
-                packet.pts if packet.pts is not None else packet.dts or 0
-                for packet in container.demux(stream)
-                if packet.size > 0
-            ]
-            unit = float(stream.time_base)
-        times = [(pts - min(shown)) * unit for pts in sorted(shown)]
-        within = [n for n, time in enumerate(times, 1) if begin_s <= time < end_s]
+        surveyed = survey(path)
+        due = sorted((time, n) for n, time in enumerate(surveyed.times) if time is not None)
+        seconds = [((time - due[0][0]) * surveyed.unit_s, packet) for time, packet in due]
+        within = [packet for time, packet in seconds if begin_s <= time < end_s]
         wanted = set(spread(within, count))
-        return [image for number, image in frames(path) if number in wanted]
-    except (av.FFmpegError, UserError, IndexError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ValueError(f"the clip does not decode: {reason}"[:200]) from None
+        return [image for packet, image in pictures(path, surveyed) if packet in wanted]
+    except UserError as error:
+        raise ValueError(f"the clip does not decode: {error}"[:200]) from None

@@ -12,6 +12,8 @@ from common.script.files import UserError
 # The colour statistics of aligned faces, from the authors' released code.
 FACE_MEAN = (0.4990, 0.4104, 0.3656)
 FACE_STD = (0.2971, 0.2699, 0.2653)
+# Pictures are shrunk to the first to find faces; where there is none, to the next.
+DETECT_SIDES_PX = (160, 480)
 
 
 def _number(kind: type, accepts: Callable[[float], bool], expected: str) -> Callable:
@@ -103,6 +105,13 @@ GROUPS: dict[str, dict[str, dict]] = {
         ),
         "fold": dict(type=positive, default=None, metavar="K", help="train only fold K, from 1"),
         "limit": dict(type=positive, default=None, help="use only N images (for a quick try)"),
+        "detect_sides": dict(
+            type=positive,
+            nargs="+",
+            default=list(DETECT_SIDES_PX),
+            metavar="PX",
+            help="shrink pictures to this longest side to find faces; to the next if there is none",
+        ),
     },
     "model": {
         "model": dict(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import filecmp
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -78,7 +78,7 @@ def split_location(location: str) -> tuple[str, int]:
 
     Raises ValueError for any other form, and for a video name that would leave its folder.
     """
-    match = re.fullmatch(r"([^/\\,]+)/([0-9]{5,6})\.jpg", location)
+    match = re.fullmatch(r'([^/\\,"]+)/([0-9]{5,6})\.jpg', location)
     if match and match[1] not in (".", "..") and location.isprintable():
         video, frame = match[1], int(match[2])
         if frame >= 1 and match[2] == f"{frame:05d}" and video == video.strip():
@@ -89,6 +89,18 @@ def split_location(location: str) -> tuple[str, int]:
 def locate(video: str, frame: int) -> str:
     """Return the image location of a frame: `01/00001.jpg`."""
     return f"{video}/{frame:05d}.jpg"
+
+
+def check_video_names(videos: Mapping[str, Path]) -> None:
+    """Raise UserError where a submission could not name a video's frames. videos: name -> path."""
+    for name, path in sorted(videos.items()):
+        try:
+            split_location(locate(name, 1))
+        except ValueError:
+            raise UserError(
+                f"The name of the video {str(path)!r} cannot stand in a submission (no commas, "
+                "quotes, backslashes, line breaks, nor blanks at its ends); rename it."
+            ) from None
 
 
 def read_frame_list(path: str | Path) -> tuple[str, list[str]]:

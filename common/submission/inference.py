@@ -50,13 +50,15 @@ class Observed:
     """The faces that were found, and their probabilities.
 
     frames: [K] rows (video, frame), each once. probabilities: float64 [K, F, S, 6], mean over
-    networks; F = 2 with mirror images, else 1; S = 5 with shifts, else 1. decoded: number of frames
-    of each video. picture: the face of row k as a data URL, or "".
+    networks; F = 2 with mirror images, else 1; S = 5 with shifts, else 1. held: the numbers of each
+    video's frames; decoded: of those that could be read. picture: the face of row k as a data URL,
+    or "".
     """
 
     frames: pd.DataFrame
     probabilities: np.ndarray
-    decoded: dict[str, int]
+    held: dict[str, Sequence[int]]
+    decoded: dict[str, Sequence[int]]
     picture: Callable[[int], str]
     warnings: list[str] = field(default_factory=list)
 
@@ -205,7 +207,8 @@ def predict_crops(
     return Observed(
         faces.loc[readable, ["video", "frame"]].reset_index(drop=True),
         total[readable] / len(ensemble.networks),
-        frames.groupby("video", sort=False)["frame"].max().to_dict(),
+        _by_video(frames),
+        _by_video(frames[frames["decoded"]]),
         lambda row: thumbnail(root / images[row]),
         warnings,
     )
@@ -219,24 +222,31 @@ def predict_videos(
     batch_size: int,
     threads: int,
     everyone: bool,
+    sides_px: Sequence[int],
 ) -> Observed:
     """Predict videos while they are decoded; only numbers and small pictures are kept.
 
     folder: for the pictures. everyone: take the maximum over all faces of a frame, emotion by
-    emotion, instead of the main face. Unreadable videos cost a warning; raises UserError where all
-    are unreadable.
+    emotion, instead of the main face. sides_px: of the detector. Unreadable videos cost a warning;
+    raises UserError where all are unreadable.
     """
     # Here, because prepared crops need neither decoder nor detector.
     from common.submission.streaming import VideoEnd, stream_faces
 
-    pictures, keys, parts, decoded, warnings = PictureFile(folder), [], [], {}, []
+    pictures, keys, parts, warnings = PictureFile(folder), [], [], []
+    held, decoded = {}, {}
     shape = (*_variants_shape(ensemble), len(BASIC))
     with progress_bar("videos", "video", len(paths)) as bar:
         for item in stream_faces(
-            paths, ensemble.sizes, batch_size=batch_size, everyone=everyone, threads=threads
+            paths,
+            ensemble.sizes,
+            batch_size=batch_size,
+            everyone=everyone,
+            threads=threads,
+            sides_px=sides_px,
         ):
             if isinstance(item, VideoEnd):
-                decoded[item.video] = item.decoded
+                held[item.video], decoded[item.video] = item.held, item.decoded
                 warnings += item.warnings
                 bar.update()
                 continue
@@ -263,10 +273,15 @@ def predict_videos(
     return Observed(
         faces[["video", "frame"]],
         probabilities,
+        held,
         decoded,
         lambda row: data_url(pictures.read(places[row])),
         warnings,
     )
+
+
+def _by_video(frames: pd.DataFrame) -> dict[str, list[int]]:
+    return {video: rows.tolist() for video, rows in frames.groupby("video")["frame"]}
 
 
 def _variants_shape(ensemble: Ensemble) -> tuple[int, int]:

@@ -61,14 +61,17 @@ def class_counts(table: pd.DataFrame) -> np.ndarray:
     return np.bincount(table["decision"], minlength=len(CHALLENGE))
 
 
-def summary_of(table: pd.DataFrame, warnings: list[str], seconds: float) -> dict:
+def summary_of(
+    table: pd.DataFrame, undecoded: dict[str, int], warnings: list[str], seconds: float
+) -> dict:
     """Return the figures of a submission that need no truth, for run.json.
 
-    seconds: since the start of the script.
+    undecoded: of `sources.undecoded`. seconds: since the start of the script.
     """
     return {
         "frames": len(table),
-        "frames_without_face": int((table["face"] == 0).sum()),
+        "frames_without_face": int((table["face"] == 0).sum()) - sum(undecoded.values()),
+        "frames_not_decoded": sum(undecoded.values()),
         "class_counts": class_counts(table).tolist(),
         "divergence_nats": divergence(class_counts(table), PUBLISHED),
         "warnings": warnings,
@@ -92,7 +95,8 @@ def summary_text(table: pd.DataFrame, summary: dict, unseen: set[str], kept: str
         f"Kullback-Leibler divergence {nats:.3f} nats (0: the same shares). On geometric average,",
         f"a frame's class is {np.exp(nats):.2f} times as frequent here as in the whole database.",
         f"predicted {len(table):,} frames of {table['video'].nunique():,} videos, "
-        f"{summary['frames_without_face']:,} of them without a face, at "
+        f"{summary['frames_without_face']:,} of them without a face and "
+        f"{summary['frames_not_decoded']:,} that could not be read, at "
         f"{summary['frames_per_s']:.3g} frames/s with start-up",
     ]
     if unseen:
@@ -113,7 +117,7 @@ def write_probabilities(path: Path, table: pd.DataFrame) -> None:
     write_csv(path, table.drop(columns=["video", "frame"]), "%.6f")
 
 
-def warnings_of(table: pd.DataFrame, timelines: Timelines) -> list[str]:
+def warnings_of(table: pd.DataFrame, timelines: Timelines, undecoded: dict[str, int]) -> list[str]:
     """Return what a user should know before submitting this."""
     warnings = [
         f"Video {name} has no frame with a face: its frames get the database's most frequent "
@@ -125,4 +129,7 @@ def warnings_of(table: pd.DataFrame, timelines: Timelines) -> list[str]:
             f"All {len(table):,} frames get the same class, {table['class_name'].iloc[0]}: the "
             "classifier may not have learned, or may not see faces."
         )
+    if undecoded:
+        named = ", ".join(f"{count:,} of {video}" for video, count in sorted(undecoded.items()))
+        warnings.append(f"Frames that could not be read, by video: {named}.")
     return warnings

@@ -1,12 +1,14 @@
 """What 05 predicts: prepared crops or raw videos, and the frames that are listed.
 
 The list is the truth, not the decoder: videos it does not name are left out, frames that it names
-beyond the last decoded one are filled. Without a list, every frame that decodes counts.
+and that do not decode are filled. Without a list, every frame counts that a video holds.
 """
 
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +17,18 @@ import pandas as pd
 from common.hardware import default_batch_size, default_workers
 from common.raw.challenge import find_frame_list, find_videos
 from common.script.files import UserError, inside
+from common.script.flags import DETECT_SIDES_PX
 from common.script.main import batch_is
-from common.submission.files import HEADER, locate, read_frame_list, split_location
+from common.submission.files import (
+    HEADER,
+    check_video_names,
+    locate,
+    read_frame_list,
+    split_location,
+)
 from common.submission.inference import Ensemble, Observed, predict_crops, predict_videos
+
+_COLUMNS = {"video": str, "frame": "int64", "image": str, "decoded": "int64"}  # of frames.csv
 
 
 @dataclass
@@ -26,7 +37,7 @@ class Source:
 
     frames: rows of `frames.csv` in `folder`, where crops are prepared; else videos: name → path.
     list_path: the frame list in use, or None; header: its, verbatim; locations: its frames, or
-    None for every frame that decodes.
+    None for every frame that there is.
     """
 
     folder: Path
@@ -70,12 +81,15 @@ def open_source(prepared: Path, videos: Path | None, frame_list: Path | None) ->
             list_path = frame_list
             source = Source(videos, None, {videos.stem: videos}, list_path)
         if not source.videos:
-            raise UserError(f"{videos} holds no video (such as 01.mp4).")
+            raise UserError(
+                f"{videos} holds no video (such as 01.mp4), and no frames (such as 01/00001.jpg)."
+            )
     else:
         own = prepared / "frame_list.txt"
         list_path = frame_list or (own if own.is_file() else None)
         source = Source(prepared, read_frames(prepared), None, list_path)
-    if list_path is None:
+    if list_path is None:  # which else names the videos
+        check_video_names(source.videos or {})
         return source
     source.header, source.locations = read_frame_list(list_path)
     listed = listed_videos(source.locations)
@@ -99,12 +113,14 @@ def observe(
     folder: Path,
     batch_size: int | None = None,
     workers: int | None = None,
-    everyone: bool = False,
+    faces: str = "main",
+    sides_px: Sequence[int] = DETECT_SIDES_PX,
 ) -> Observed:
     """Find every face of a source and its probabilities.
 
     folder: for temporary files. batch_size: faces at once. workers: processes that read crops, or
-    threads that read videos. everyone: the maximum over all faces of a frame, not the main one.
+    threads that read videos. faces: main, or max for the maximum over all faces of a frame.
+    sides_px: of the detector, where videos are read.
     """
     if batch_size is None:  # activations on a CPU would leave its caches
         batch_size = 32 if ensemble.device.type == "cpu" else default_batch_size()
@@ -118,15 +134,16 @@ def observe(
         folder,
         batch_size=batch_size,
         threads=max(1, min(os.cpu_count(), 16) if workers is None else workers),
-        everyone=everyone,
+        everyone=faces == "max",
+        sides_px=sides_px,
     )
 
 
 def frames_to_decide(source: Source, observed: Observed) -> tuple[list[str], list[str]]:
-    """Return the listed frames, or without a list all decoded ones, and warnings about videos."""
+    """Return the listed frames, or without a list all that there are, and warnings about videos."""
     if source.locations is None:
-        decoded = sorted(observed.decoded.items())
-        return [locate(name, i) for name, last in decoded for i in range(1, last + 1)], []
+        held = sorted(observed.held.items())
+        return [locate(name, number) for name, numbers in held for number in numbers], []
     return source.locations, [
         f"The list names video {name}, which is not among the videos."
         for name in source.absent(source.locations)
@@ -135,14 +152,22 @@ def frames_to_decide(source: Source, observed: Observed) -> tuple[list[str], lis
 
 def unseen_videos(source: Source, observed: Observed) -> set[str]:
     """Return the videos that are listed but not there, or there and without a decoded frame."""
-    unread = {name for name, last in observed.decoded.items() if not last}
+    unread = {name for name in observed.held if not observed.decoded.get(name)}
     return unread | set(source.absent(source.locations or []))
 
 
-def read_frames(prepared: str | Path) -> pd.DataFrame:
-    """Read `frames.csv` of a prepared folder: video (str), frame (int64), image (str or empty).
+def undecoded(locations: list[str], observed: Observed) -> dict[str, int]:
+    """Return how many of the frames to predict could not be read, by video, where any were."""
+    decoded = {name: set(numbers) for name, numbers in observed.decoded.items()}
+    frames = map(split_location, locations)
+    return dict(Counter(name for name, frame in frames if frame not in decoded.get(name, ())))
 
-    Raises UserError if it is missing or damaged, or names an image outside the folder.
+
+def read_frames(prepared: str | Path) -> pd.DataFrame:
+    """Read `frames.csv` of a prepared folder.
+
+    Columns: video (str), frame (int64), image (str or empty), decoded (bool). Raises UserError if
+    it is missing or damaged, or names an image outside the folder.
     """
     path = Path(prepared) / "frames.csv"
     if not path.is_file():
@@ -153,12 +178,13 @@ def read_frames(prepared: str | Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(
             path,
-            usecols=["video", "frame", "image"],
-            dtype={"video": str, "frame": "int64", "image": str},
+            usecols=list(_COLUMNS),
+            dtype=_COLUMNS,
             keep_default_na=False,
         )
     except (OSError, ValueError, OverflowError) as error:
         raise UserError(f"{path} is damaged ({error}); run 01_prepare_data.py again.") from None
+    table["decoded"] = table["decoded"] == 1
     twice = table[table.duplicated(["video", "frame"])]
     if len(twice) or (table["frame"] < 1).any() or not len(table):
         what = f"frame {twice.iloc[0].frame} of {twice.iloc[0].video} twice" if len(twice) else ""

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from common.faces.detector import Detector
 from common.faces.follow import video_faces
 from common.pictures import small_jpeg
 from common.script.files import UserError
+from common.script.flags import DETECT_SIDES_PX
 
 _READY = 2  # batches that wait for the network, for each thread
 
@@ -42,10 +43,11 @@ class FaceBatch:
 
 @dataclass
 class VideoEnd:
-    """What became of a video: how many frames were decoded, and what went wrong."""
+    """What became of a video: its frames' numbers, which of them decoded, and what went wrong."""
 
     video: str
-    decoded: int = 0
+    held: Sequence[int] = ()
+    decoded: list[int] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -56,15 +58,17 @@ def stream_faces(
     batch_size: int,
     everyone: bool,
     threads: int,
+    sides_px: Sequence[int] = DETECT_SIDES_PX,
 ) -> Iterator[FaceBatch | VideoEnd]:
     """Yield the faces of videos in batches, and a VideoEnd after the last of each video.
 
     sizes: sides of the networks' inputs. everyone: all faces of a frame, not the main one alone.
+    sides_px: of the detector.
     Videos come interleaved, but no batch holds two, so that its content does not depend on
     threads. A video that cannot be read has its reason in VideoEnd. Raises whatever else a thread
     raised.
     """
-    detector = Detector()  # its session may be used by several threads
+    detector = Detector(sides_px=sides_px)  # its session may be used by several threads
     waiting: queue.SimpleQueue = queue.SimpleQueue()
     for item in sorted(paths.items()):
         waiting.put(item)
@@ -117,33 +121,38 @@ def _read(
     everyone: bool,
 ) -> Iterator[FaceBatch | VideoEnd]:  # fmt: skip
     """Yield one video's batches and its end."""
-    end, counts = VideoEnd(video), Counter()
+    end = VideoEnd(video)
     numbers: list[int] = []
     crops: list[np.ndarray] = []
 
     def batch() -> FaceBatch:
-        images = torch.from_numpy(np.stack(crops[:batch_size])).permute(0, 3, 1, 2)
+        chosen = crops[:batch_size]
+        # Crops that were aligned before need not all have one size.
+        chosen = list(takewhile(lambda crop: crop.shape == chosen[0].shape, chosen))
+        images = torch.from_numpy(np.stack(chosen)).permute(0, 3, 1, 2)
         made = FaceBatch(
             video,
-            np.array(numbers[:batch_size], dtype=np.int64),
+            np.array(numbers[: len(chosen)], dtype=np.int64),
             {size: resize(images, size) for size in sizes},
-            [small_jpeg(crop) for crop in crops[:batch_size]],
+            [small_jpeg(crop) for crop in chosen],
         )
-        del numbers[:batch_size], crops[:batch_size]
+        del numbers[: len(chosen)], crops[: len(chosen)]
         return made
 
     try:
-        for end.decoded, _, found in video_faces(path, detector, everyone=everyone, counts=counts):
-            numbers += [end.decoded] * len(found)
+        footage, shown = video_faces(path, detector, everyone=everyone)
+        end.held = footage.held
+        end.warnings += [f"{path} {remark}" for remark in footage.remarks]
+        for number, _, found in shown:
+            end.decoded.append(number)
+            numbers += [number] * len(found)
             crops += found
             while len(crops) >= batch_size:
                 yield batch()
     except UserError as error:  # the others can still be labelled
         end.warnings.append(str(error))
-    if crops:
+    while crops:
         yield batch()
-    if counts:
-        end.warnings.append(f"The video {path} breaks off after {end.decoded} frames.")
     yield end
 
 

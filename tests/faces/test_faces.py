@@ -14,9 +14,10 @@ from helpers.raw_files import REAL
 from PIL import Image
 
 from common.faces import detector as centerface
+from common.faces.alignment import TEMPLATE, align, similarity
 from common.faces.detector import Detector, Faces, decode, overlap, suppress
-from common.faces.follow import TEMPLATE, align, crop_video, follow_main_face, similarity
-from common.faces.video import frames
+from common.faces.follow import crop_video, follow_main_face
+from common.faces.video import pictures
 from common.script.files import UserError
 
 
@@ -207,7 +208,7 @@ def test_shot_and_reverse_shot_are_both_followed():
 def test_a_cut_within_a_video_is_followed(tmp_path, detector):
     left, right = scene((80, 120, 90)), scene((240, 110, 80), (60, 60, 35))
     write_video(tmp_path / "v.mp4", [left] * 6 + [right] * 6)
-    rows = crop_video(tmp_path / "v.mp4", "v", tmp_path, detector)
+    rows, _ = crop_video(tmp_path / "v.mp4", "v", tmp_path, detector)
     middles = [sum(map(float, row.box.split()[::2])) / 2 for row in rows]
     assert np.abs(np.array(middles) - ([80] * 6 + [240] * 6)).max() < 15
 
@@ -221,7 +222,7 @@ def test_crops_of_a_video_have_a_row_for_every_frame(tmp_path, detector):
     pictures = [scene((100 + 3 * i, 120, 90), (290 - 8 * i, 60, 45)) for i in range(12)]
     pictures[5:7] = [scene()] * 2
     write_video(tmp_path / "01.mp4", pictures)
-    rows = crop_video(tmp_path / "01.mp4", "01", tmp_path, detector)
+    rows, _ = crop_video(tmp_path / "01.mp4", "01", tmp_path, detector)
     assert [(row.video, row.frame) for row in rows] == [("01", n) for n in range(1, 13)]
     assert [row.frame for row in rows if not row.image] == [6, 7]
     for row in rows:
@@ -246,8 +247,8 @@ def test_real_clips_show_a_face_in_every_frame_or_in_none(detector):
     ):
         found = [
             len(detector.detect(image).scores) > 0
-            for number, image in frames(REAL / "videos" / f"{name}.mp4")
-            if number % every == 1
+            for packet, image in pictures(REAL / "videos" / f"{name}.mp4")
+            if packet % every == 1
         ]
         assert np.mean(found) == expected
 

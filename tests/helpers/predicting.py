@@ -49,8 +49,8 @@ def make_crops(folder: Path) -> Path:
                 path = folder / "prepared" / image
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(random.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
-            rows.append((video, frame, image, "0 0 9 9" if image else "", 0.9 if image else ""))
-    columns = ["video", "frame", "image", "box", "score"]
+            rows.append((video, frame, image, "0 0 9 9" if image else "", 0.9 if image else "", 1))
+    columns = ["video", "frame", "image", "box", "score", "decoded"]
     pd.DataFrame(rows, columns=columns).to_csv(folder / "prepared" / "frames.csv", index=False)
     text = HEADER + "\n" + "".join(f"{location},\n" for location in LOCATIONS)
     (folder / "prepared" / "frame_list.txt").write_text(text)

@@ -53,7 +53,13 @@ def test_all_families_go_into_one_manifest(tmp_path, capsys):
         raw / "C-EXPR-DB" / "CER.txt"
     ).read_bytes()
     summary = json.loads((prepared / "summary.json").read_text())
-    assert summary["videos"]["01"] == {"listed": 5, "decoded": 4, "faces": 3}
+    assert summary["videos"]["01"] == {
+        "listed": 5,
+        "decoded": 4,
+        "not decoded": 1,
+        "faces": 3,
+        "remarks": [],
+    }
     raf = summary["datasets"]["RAF-DB-basic"]
     assert raf["splits"]["train"] == {"Sadness": 1, "Surprise": 1}
     assert raf["official"]["train"]["Sadness"] == 1982

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 
 import pytest
+from helpers.drawn import scene
 from helpers.preparing import prepare, rows_of, skipped, state_of, videos_tree
 from helpers.raw_files import image, text
+from helpers.videos import damage, write
 
 from common.emotions import CHALLENGE
 from common.manifest import read_manifest
@@ -85,6 +87,28 @@ def test_an_unreadable_video_stops_the_run_if_it_is_listed(tmp_path, capsys):
     with pytest.raises(UserError, match=r"b\.mp4 cannot be decoded .*CER\.txt lists its frames"):
         prepare(tmp_path, accept=False)
     assert state_of(prepared)["manifest.csv"] == manifest
+
+
+def test_a_video_whose_name_cannot_stand_in_a_submission_stops_the_run_before_any_work(tmp_path):
+    place = tmp_path / "raw" / "Clips"
+    videos_tree(place, {"a": 2})
+    (place / "videos" / "a,b.mp4").touch()
+    with pytest.raises(UserError, match=r"a,b\.mp4.* rename it"):
+        prepare(tmp_path)
+    assert not (tmp_path / "prepared" / "crops").exists()
+
+
+def test_a_frame_that_does_not_decode_is_a_row_and_is_said(tmp_path, capsys):
+    place = tmp_path / "raw" / "Clips"
+    place.mkdir(parents=True)
+    write(place / "a.avi", "mjpeg", [scene((100 + 5 * n, 120, 90)) for n in range(5)])
+    damage(place / "a.avi", 2, "zeroed")
+    prepared = prepare(tmp_path)
+    rows = rows_of(prepared / "frames.csv")
+    assert [(row["frame"], row["decoded"], bool(row["image"])) for row in rows] == [
+        ("1", "1", True), ("2", "1", True), ("3", "0", False), ("4", "1", True), ("5", "1", True)
+    ]  # fmt: skip
+    assert "1 frames of a do not decode" in capsys.readouterr().out
 
 
 def test_a_damaged_crop_of_a_video_is_done_again(tmp_path):

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.emotions import CHALLENGE
-from common.faces.video import frames
+from common.faces.video import pictures
 from common.prepare.ledger import Ledger
 from common.raw import reader_of
 from common.raw.layout import Item, Skip
@@ -171,7 +171,7 @@ def test_an_endless_file_name_costs_its_row_alone(tmp_path):
 
 
 def test_a_giant_frame_number_is_a_damaged_table(tmp_path):
-    (tmp_path / "frames.csv").write_text(f"video,frame,image\n01,{'9' * 400},\n")
+    (tmp_path / "frames.csv").write_text(f"video,frame,image,decoded\n01,{'9' * 400},,1\n")
     with pytest.raises(UserError, match="damaged"):
         read_frames(tmp_path)
 
@@ -189,7 +189,7 @@ def test_a_film_with_a_title_in_another_encoding_is_read(tmp_path):
     content = path.read_bytes()
     assert "caf\u00e9".encode() in content
     path.write_bytes(content.replace("caf\u00e9".encode(), b"caf\xe9 "))
-    assert len(list(frames(path))) == 1
+    assert len(list(pictures(path))) == 1
 
 
 def test_a_damaged_line_of_the_ledger_is_as_if_it_were_not_there(tmp_path):

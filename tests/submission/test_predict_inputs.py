@@ -47,7 +47,7 @@ def test_lost_crop_and_unknown_video_are_told_and_filled(crops, tmp_path, capsys
 def test_no_face_anywhere_still_gives_a_whole_submission(crops, tmp_path, capsys):
     data = tmp_path / "data" / "prepared"
     data.mkdir(parents=True)
-    (data / "frames.csv").write_text("video,frame,image,box,score\n02,1,,,\n02,2,,,\n")
+    (data / "frames.csv").write_text("video,frame,image,box,score,decoded\n02,1,,,,1\n02,2,,,,1\n")
     assert predict(call(capsys), crops, tmp_path, "--data-dir", tmp_path / "data")[0] == 0
     lines = (tmp_path / "submission" / "predictions.txt").read_text().splitlines()
     assert lines == [HEADER, "02/00001.jpg,1", "02/00002.jpg,1"]
@@ -79,11 +79,12 @@ def test_raw_videos_are_predicted_without_a_prepared_folder(crops, tmp_path, cap
 
 
 def test_prepared_frames_keep_video_names_as_text(tmp_path):
-    rows = "video,frame,image,box,score\n01,1,crops/01/00001.jpg,1 2 3 4,0.9\n01,2,,,\nNA,1,,,\n"
+    rows = "video,frame,image,decoded\n01,1,crops/01/00001.jpg,1\n01,2,,1\nNA,1,,0\n"
     (tmp_path / "frames.csv").write_text(rows)
     table = read_frames(tmp_path)
     assert table["video"].tolist() == ["01", "01", "NA"]
     assert table["image"].tolist() == ["crops/01/00001.jpg", "", ""]
+    assert table["decoded"].tolist() == [True, True, False]
 
 
 @pytest.mark.parametrize(
@@ -91,12 +92,12 @@ def test_prepared_frames_keep_video_names_as_text(tmp_path):
     [
         None,
         "",
-        "video,frame,image\n",
-        "video,image\n01,a.jpg\n",
-        "video,frame,image\n01,1,a.jpg\n01,1,b.jpg\n",
-        "video,frame,image\n01,one,a.jpg\n",
-        "video,frame,image\n01,0,a.jpg\n",
-        "video,frame,image\n01,1,../../etc/passwd\n",
+        "video,frame,image,decoded\n",
+        "video,image,decoded\n01,a.jpg,1\n",
+        "video,frame,image,decoded\n01,1,a.jpg,1\n01,1,b.jpg,1\n",
+        "video,frame,image,decoded\n01,one,a.jpg,1\n",
+        "video,frame,image,decoded\n01,0,a.jpg,1\n",
+        "video,frame,image,decoded\n01,1,../../etc/passwd,1\n",
     ],
 )
 def test_missing_or_damaged_frames_table_is_one_sentence(tmp_path, rows):
@@ -126,6 +127,7 @@ def test_missing_or_damaged_frames_table_is_one_sentence(tmp_path, rows):
         (["--faces", "max"], "--videos"),
         (["--videos", "{tmp}/absent"], "absent"),
         (["--videos", "{tmp}/alone"], "no video"),
+        (["--videos", "{tmp}/names"], "rename it"),
     ],
 )
 def test_bad_input_is_one_sentence_and_writes_nothing(crops, tmp_path, capsys, more, named):
@@ -137,6 +139,8 @@ def test_bad_input_is_one_sentence_and_writes_nothing(crops, tmp_path, capsys, m
     record = json.loads(checkpoint.with_name("run.json").read_text())
     record["settings"]["model_options"]["embed_dim"] = 32
     (tmp_path / "encoder" / "run.json").write_text(json.dumps(record))
+    (tmp_path / "names").mkdir()
+    (tmp_path / "names" / "a,b.mp4").touch()
     (tmp_path / "others.txt").write_text(f"{HEADER}\n55/00001.jpg,\n")
     more = [part.format(tmp=tmp_path, world=crops) for part in more]
     status, _, complaints = predict(call(capsys), crops, tmp_path / "out", *more)

@@ -17,6 +17,7 @@ import torch
 from helpers.drawn import scene, write_video
 from helpers.predicting import make_checkpoint, read_probabilities
 from helpers.toy_world import ROOT, call, script
+from helpers.videos import damage, write
 from PIL import Image
 
 from common.emotions import BASIC
@@ -74,13 +75,12 @@ def test_raw_videos_give_what_prepared_crops_give_but_for_jpeg(world, tmp_path, 
     prepared, rows = tmp_path / "data" / "prepared", []
     for name in ("01", "02", "03"):
         path = world / "videos" / f"{name}.mp4"
-        rows += faces.crop_video(path, name, prepared, Detector())
+        rows += faces.crop_video(path, name, prepared, Detector())[0]
         # without the loss of JPEG: the very crops, so that the numbers must agree
-        exact = {n: crops for n, _, crops in faces.video_faces(path, Detector())}
+        exact = {n: crops for n, _, crops in faces.video_faces(path, Detector())[1]}
         for image in (prepared / "crops" / name).iterdir():
             Image.fromarray(exact[int(image.stem)][0]).save(image, "PNG")
-    columns = ["video", "frame", "image", "box", "score"]
-    pd.DataFrame(rows, columns=columns).to_csv(prepared / "frames.csv", index=False)
+    pd.DataFrame(rows).to_csv(prepared / "frames.csv", index=False)
     status, _, complaints = start(
         SCRIPT,
         "--data-dir",
@@ -134,7 +134,7 @@ def test_maximum_over_faces_is_that_of_each_emotion_over_all_faces(world, tmp_pa
     assert predict(call(capsys), world, tmp_path, "--faces", "max", "--no-flip")[0] == 0
     network, settings = load_classifier(world / "run" / "curriculum" / "model.safetensors")
     path, expected, pairs = world / "videos" / "01.mp4", {}, 0
-    for number, _, crops in faces.video_faces(path, Detector(), everyone=True):
+    for number, _, crops in faces.video_faces(path, Detector(), everyone=True)[1]:
         if crops:
             images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
             images = streaming.resize(images, 16) / 255
@@ -211,6 +211,60 @@ def test_videos_that_cannot_be_read_cost_a_warning_and_nothing_else(world, tmp_p
     table = read_probabilities(tmp_path)
     assert table["face"].tolist() == [1, 1] + [0] * 10
     assert set(table["decision"][2:]) == {1}
+
+
+def test_frames_that_do_not_decode_are_said_by_video_and_are_not_those_without_a_face(
+    world, tmp_path, capsys
+):
+    pictures = [scene((150 + 2 * i, 120, 90)) for i in range(9)]
+    pictures[6] = scene()
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for name in ("01.avi", "02.avi"):
+        write(videos / name, "mjpeg", pictures)
+    damage(videos / "01.avi", 3, "zeroed")
+    more = ["--videos", videos]
+    status, output, complaints = predict(call(capsys), world, tmp_path / "all", *more)
+    assert status == 0 and "could not be read, by video: 1 of 01." in complaints
+    assert "2 of them without a face and 1 that could not be read" in output
+    table = read_probabilities(tmp_path / "all")
+    assert table["frame"].tolist() == [*range(1, 10)] * 2
+    assert table["face"].tolist() == [1, 1, 1, 0, 1, 1, 0, 1, 1] + [1] * 6 + [0, 1, 1]
+    # with a list, those that it names, and those that it names beyond the last
+    rows = [f"{video}/{frame:05d}.jpg," for video in ("01", "02") for frame in range(3, 11)]
+    (videos / "list.txt").write_text("\n".join([read_header(), *rows]) + "\n")
+    status, output, complaints = predict(call(capsys), world, tmp_path / "some", *more)
+    assert "could not be read, by video: 2 of 01, 1 of 02." in complaints
+    assert "2 of them without a face and 3 that could not be read" in output
+
+
+def test_a_change_of_resolution_keeps_the_same_face(tmp_path):
+    """In pixels, the first half's face is a ninth of the second half's."""
+    path = tmp_path / "v.ts"
+    parts = []
+    for size, scale in (((320, 240), 1), ((960, 720), 3)):
+        faces_at = [(90 * scale, 120 * scale, 90 * scale), (240 * scale, 130 * scale, 60 * scale)]
+        write(tmp_path / "part.ts", "libx264", [scene(*faces_at, size=size)] * 8)
+        parts.append((tmp_path / "part.ts").read_bytes())
+    path.write_bytes(b"".join(parts))
+    _, shown = faces.video_faces(path, Detector())
+    middles = [sum(found.boxes[0, ::2]) / 2 for _, found, _ in shown if len(found.boxes)]
+    assert len(middles) == 16
+    assert np.abs(np.array(middles) - ([90] * 8 + [270] * 8)).max() < 30
+
+
+def test_a_face_too_small_for_a_large_video_is_found_with_the_sides_that_are_named(
+    world, tmp_path, capsys
+):
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    write(videos / "01.mp4", "libx264", [scene((1700, 900, 110), size=(3840, 2160))] * 3)
+    start, more = call(capsys), ["--videos", videos]
+    status, _, complaints = predict(start, world, tmp_path / "small", *more)
+    assert status == 0 and read_probabilities(tmp_path / "small")["face"].tolist() == [0, 0, 0]
+    sides = complaints.split("--detect-sides ")[1].split(" finds")[0].split()
+    assert predict(start, world, tmp_path / "large", *more, "--detect-sides", *sides)[0] == 0
+    assert read_probabilities(tmp_path / "large")["face"].tolist() == [1, 1, 1]
 
 
 def read_header() -> str:

@@ -247,3 +247,10 @@ def test_truth_of_wrong_form_is_refused_with_its_line(tmp_path, row):
     path.write_text(f"image_location,label\n01/00009.jpg,1\n{row}\n")
     with pytest.raises(UserError, match="line 3"):
         read_truth(path)
+
+
+@pytest.mark.parametrize("name", ["a,b", " a", "a ", "a\nb", 'a"b', "a\\b", "a\udcff"], ids=ascii)
+def test_names_of_videos_that_cannot_stand_in_a_submission_are_refused(name):
+    submission.check_video_names({"01": Path("01.mp4"), "ein Clip (2)": Path("b.mp4")})
+    with pytest.raises(UserError, match="cannot stand in a submission"):
+        submission.check_video_names({"01": Path("01.mp4"), name: Path(f"{name}.mp4")})
