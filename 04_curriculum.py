@@ -132,7 +132,7 @@ def train(run, split, checked) -> None:
     settings = run.settings
     sources = curriculum.Sources.of(split.rows, split.training)
     mixing = curriculum.Mixing.of(settings)
-    timetable = curriculum.Timetable.of(settings, sources)
+    stages = curriculum.Stages.of(settings, sources)
     truth = split.rows.labels.astype(str).map(emotions.challenge_class).to_numpy()
     judged = (split.held_out & checked).to_numpy() & (truth >= 0)
     held_out, truth = split.rows[judged], truth[judged]
@@ -152,12 +152,12 @@ def train(run, split, checked) -> None:
 
     def plan(epoch):
         random = np.random.default_rng([settings["seed"], epoch])
-        size = timetable.size(epoch)
+        size = stages.size(epoch)
         shown, drawn[epoch] = curriculum.draw_epoch(sources, *size, mixing, random)
         return shown
 
     def validate(epoch):
-        figures = {"stage": timetable.stages[epoch] + 1, **drawn[epoch]}
+        figures = {"stage": stages.of_epoch[epoch] + 1, **drawn[epoch]}
         if len(held_out):
             logits = finetuning.predict_logits(run, network, judged)
             figures["val_macro_f1"] = evaluation.compound_f1(truth, logits)
@@ -172,10 +172,10 @@ def train(run, split, checked) -> None:
         network,
         rate=settings["lr"],
         name="curriculum",
-        epochs=len(timetable.stages),
+        epochs=len(stages.of_epoch),
         plan=plan,
         loss=finetuning.expression_loss(settings),
-        schedule=optimization.staged_plateau(timetable.steps, timetable.stages, *warmups),
+        schedule=optimization.staged_plateau(stages.steps, stages.of_epoch, *warmups),
         validate=validate,
         best="val_macro_f1" if choosing else None,
         keep=lambda: weights.save_model(run.folder, network),

@@ -33,8 +33,14 @@ CUTMIX = {
     "facs": FACS,
     "facs-exchanged": FACS,
 }
+MIXES = {"mixup": lambda mixing: MIXUP, "cutmix": lambda mixing: CUTMIX[mixing.cutmix]}
+# The targets of a mixed image, [n, 6], from those of its two images and the first one's extent.
+MIXED_LABELS = {
+    "union": lambda first, second, extent: np.maximum(first, second),
+    "soft": lambda first, second, extent: extent * first + (1 - extent) * second,
+}
 
-# The box of CutMix holds this share of the second image; the seam of FACS lies this far down the
+# The box of CutMix holds this much of the second image; the seam of FACS lies this far down the
 # face crop, between the lower lids (0.43 in faces.TEMPLATE) and the middle of the nose.
 BOX_AREA = (0.3, 0.7)
 SEAM_HEIGHT = (0.44, 0.52)
@@ -76,14 +82,14 @@ class Sources:
 class Mixing:
     """How compounds come about.
 
-    natural_share: of natural ones among the compounds; the rest is generated. forms: `mixup` or
-    `cutmix` or both, in even parts. cutmix: a key of CUTMIX. weight: of Mixup's first image (table
-    1), unless beta: then drawn from Beta(beta, beta) (Zhang et al. 2018). label: `union`, both
-    emotions count in full, or `soft`, each by its share of the image. pairs: a key of PAIRS.
+    natural_share: of natural ones among the compounds; the rest is generated. mixes: keys of MIXES,
+    in even parts. cutmix: a key of CUTMIX. weight: of Mixup's first image (table 1); with beta it
+    is drawn from Beta(beta, beta) instead (Zhang et al. 2018). label: a key of MIXED_LABELS: both
+    emotions count in full, or each by how much of the image it fills. pairs: a key of PAIRS.
     """
 
     natural_share: float = 0.5
-    forms: tuple[str, ...] = ("mixup", "cutmix")
+    mixes: tuple[str, ...] = ("mixup", "cutmix")
     cutmix: str = "box"
     weight: float = 0.1
     beta: float | None = None
@@ -95,7 +101,7 @@ class Mixing:
         """Return the mixing of 04's settings."""
         return cls(
             natural_share=settings["natural_share"],
-            forms=tuple(settings["mixes"]),
+            mixes=tuple(settings["mixes"]),
             cutmix=settings["cutmix"],
             weight=settings["mixup_weight"],
             beta=settings["mixup_beta"],
@@ -103,58 +109,65 @@ class Mixing:
             pairs=settings["pairs"],
         )
 
+    @property
+    def ordered(self) -> bool:
+        """Whether some images are mixed after action units: the upper face's emotion is first."""
+        return "cutmix" in self.mixes and CUTMIX[self.cutmix] == FACS
 
-def stage_of(epoch: int, stage_epochs: Sequence[int]) -> int:
-    """Return the sub-stage, from 0, that an epoch, from 0, belongs to."""
-    return int(np.searchsorted(np.cumsum(stage_epochs), epoch, side="right"))
 
-
-def epoch_size(
-    share: float, share_of: str, images: int, sources: Sources, natural_share: float
+def _share_of_batch(
+    share: float, images: int, natural: int, natural_share: float
 ) -> tuple[int, int]:
-    """Return how many images an epoch shows, and how many of them are compounds.
+    """`images` images, of which the share are compounds (paper §3.4)."""
+    return images, round(images * share)
 
-    share_of `batch` (paper §3.4): `images` images, the share of them compounds. `set` (released
-    code): `images` single ones, and the share of the compound set on top, which holds the natural
-    compounds and as many generated ones as natural_share asks for; without natural ones, or with a
-    natural_share of 0, as many as `images`.
+
+def _share_of_set(share: float, images: int, natural: int, natural_share: float) -> tuple[int, int]:
+    """`images` single ones, and beside them the share of the compound set (released code).
+
+    The set holds the natural compounds and as many generated ones as natural_share asks for; if
+    there is no natural one, or natural_share is 0, it holds `images` compounds.
     """
-    if share_of == "batch":
-        return images, round(images * share)
-    natural = len(sources.natural) if natural_share else 0
+    natural = natural if natural_share else 0
     compounds = round(share * (natural / natural_share if natural else images))
     return images + compounds, compounds
 
 
-@dataclass(frozen=True)
-class Timetable:
-    """The curriculum's epochs: the sub-stage of each, from 0, and each sub-stage's epoch_size."""
+# How many images an epoch shows, and how many of them are compounds.
+EPOCH_SIZES = {"batch": _share_of_batch, "set": _share_of_set}
 
-    stages: list[int]
+
+@dataclass(frozen=True)
+class Stages:
+    """The sub-stages of the curriculum.
+
+    of_epoch: the sub-stage of each epoch, from 0. sizes: how many images an epoch of each sub-stage
+    shows, and how many of them are compounds.
+    """
+
+    of_epoch: list[int]
     sizes: list[tuple[int, int]]
     global_batch: int
 
     @classmethod
-    def of(cls, settings: dict, sources: Sources) -> Timetable:
-        """Lay out the epochs that 04's settings ask for."""
+    def of(cls, settings: dict, sources: Sources) -> Stages:
+        """Return the sub-stages of 04's settings."""
         images = settings["epoch_images"] or len(sources.single)
         natural_share = settings["natural_share"] if settings["mixes"] else 1.0
-        sizes = [
-            epoch_size(share, settings["compound_share_of"], images, sources, natural_share)
-            for share in settings["compound_shares"]
-        ]
-        epochs = settings["stage_epochs"]
-        stages = [stage_of(epoch, epochs) for epoch in range(sum(epochs))]
-        return cls(stages, sizes, settings["global_batch"])
+        size, natural = EPOCH_SIZES[settings["compound_share_of"]], len(sources.natural)
+        shares, epochs = settings["compound_shares"], settings["stage_epochs"]
+        sizes = [size(share, images, natural, natural_share) for share in shares]
+        of_epoch = np.repeat(np.arange(len(epochs)), epochs).tolist()
+        return cls(of_epoch, sizes, settings["global_batch"])
 
     def size(self, epoch: int) -> tuple[int, int]:
         """Return how many images an epoch shows, and how many of them are compounds."""
-        return self.sizes[self.stages[epoch]]
+        return self.sizes[self.of_epoch[epoch]]
 
     @property
     def steps(self) -> list[int]:
         """Optimiser steps of each epoch."""
-        return [-(-self.sizes[stage][0] // self.global_batch) for stage in self.stages]
+        return [-(-self.sizes[stage][0] // self.global_batch) for stage in self.of_epoch]
 
 
 def draw_epoch(
@@ -162,24 +175,17 @@ def draw_epoch(
 ) -> tuple[Plan, dict[str, int]]:
     """Draw one epoch of `count` images, `compounds` of them spread evenly over its batches.
 
-    A generated compound is drawn class first, evenly, then one image of each of its two emotions:
-    in random order, or, for `facs`, the upper face's first (emotions.UPPER_OVER_LOWER). Classes
-    with an emotion that has no image are left out; without natural images all compounds are
-    generated, and the other way round. The account counts `single`, `natural` and `generated`
-    images, and, as `kind:name`, those of each emotion and compound.
+    Without natural images all compounds are generated, and the other way round. Returns the plan,
+    and how many `single`, `natural` and `generated` images it has, also by class, as `kind:name`.
     """
-    pools = sources.by_emotion()
-    ordered = "cutmix" in mixing.forms and mixing.cutmix in ("facs", "facs-exchanged")
-    pairs = _pairs_to_generate(pools, mixing, ordered)
-    can_generate = len(pairs) > 0
-    if not can_generate and not len(sources.natural):
+    pairs = _pairs_to_generate(sources, mixing)
+    if not len(pairs) and not len(sources.natural):
         compounds = 0
     # Position i is a compound where the running count passes a whole number: so every batch,
     # however large, has its share to within one image.
     compound = np.diff(np.arange(count + 1) * compounds // count) > 0
-    natural = round(compounds * mixing.natural_share) if can_generate else compounds
+    natural = round(compounds * mixing.natural_share) if len(pairs) else compounds
     natural = natural if len(sources.natural) else 0
-    generated = compounds - natural
 
     first = np.empty(count, dtype=np.int64)
     second = np.full(count, -1, dtype=np.int64)
@@ -188,69 +194,79 @@ def draw_epoch(
     first[~compound] = in_turn(sources.single, count - compounds, random)
     places = random.permutation(np.flatnonzero(compound))
     first[places[:natural]] = in_turn(sources.natural, natural, random)
-    if generated:
-        places = places[natural:]
-        codes = {"mixup": MIXUP, "cutmix": CUTMIX[mixing.cutmix]}
-        codes = np.array([codes[name] for name in mixing.forms], dtype=np.uint8)
-        form[places] = codes[random.permutation(np.arange(generated) % len(codes))]
-        extent[places] = _extents(form[places], mixing, random)
-        chosen = pairs[random.permutation(np.arange(generated) % len(pairs))]  # [generated, 2]
-        swapped = random.random(generated) < 0.5
-        if ordered:
-            swapped[form[places] == FACS] = mixing.cutmix == "facs-exchanged"
-        chosen[swapped] = chosen[swapped, ::-1]
-        for emotion, pool in enumerate(pools):
-            for column, rows in ((0, first), (1, second)):
-                here = places[chosen[:, column] == emotion]
-                rows[here] = in_turn(pool, len(here), random)
+    if len(places) > natural:
+        here = places[natural:]
+        form[here], extent[here], rows = _generate(len(here), sources, pairs, mixing, random)
+        first[here], second[here] = rows.T
     targets = sources.targets[first]
     mixed = second >= 0
-    other, part = sources.targets[second[mixed]], extent[mixed, None]
+    images = targets[mixed], sources.targets[second[mixed]], extent[mixed, None]
     union = targets.copy()
-    union[mixed] = np.maximum(union[mixed], other)
-    soft = part * targets[mixed] + (1 - part) * other
-    targets[mixed] = soft if mixing.label == "soft" else union[mixed]
+    union[mixed] = MIXED_LABELS["union"](*images)
+    targets[mixed] = MIXED_LABELS[mixing.label](*images)
     kinds = {"single": ~compound, "natural": compound & ~mixed, "generated": mixed}
-    return Plan(first, targets, second, form, extent), _account(union, kinds, PAIRS[mixing.pairs])
+    return Plan(first, targets, second, form, extent), _counts(union, kinds, PAIRS[mixing.pairs])
+
+
+def _generate(
+    count: int, sources: Sources, pairs: np.ndarray, mixing: Mixing, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw generated compounds: the class first, evenly, then an image of each of its emotions.
+
+    The emotions are in random order, but after action units in that of emotions.UPPER_OVER_LOWER.
+    pairs: int64 [k, 2], the classes. Returns form uint8 [count], extent float [count] and the rows
+    of the two images, int64 [count, 2].
+    """
+    forms = np.array([MIXES[name](mixing) for name in mixing.mixes], dtype=np.uint8)
+    form = forms[random.permutation(np.arange(count) % len(forms))]
+    extent = _extents(form, mixing, random)
+    emotions = pairs[random.permutation(np.arange(count) % len(pairs))]  # [count, 2]
+    swapped = random.random(count) < 0.5
+    if mixing.ordered:
+        swapped[form == FACS] = mixing.cutmix == "facs-exchanged"
+    emotions[swapped] = emotions[swapped, ::-1]
+    rows = np.empty((count, 2), dtype=np.int64)
+    for emotion, pool in enumerate(sources.by_emotion()):
+        for column in range(2):
+            here = emotions[:, column] == emotion
+            rows[here, column] = in_turn(pool, here.sum(), random)
+    return form, extent, rows
 
 
 def check_compounds(sources: Sources, mixing: Mixing, shares: Sequence[float]) -> None:
-    """Raise UserError where compounds are to be shown, and there is no way to have one."""
-    generated = len(_pairs_to_generate(sources.by_emotion(), mixing)) > 0
-    if any(shares) and not generated and not len(sources.natural):
-        why = "no two emotions that make one have images" if mixing.forms else "--mixes is empty"
+    """Raise UserError if the shares ask for compounds, and there is no way to have one."""
+    if any(shares) and not len(_pairs_to_generate(sources, mixing)) and not len(sources.natural):
+        why = "no two emotions that make one have images" if mixing.mixes else "--mixes is empty"
         raise UserError(
             "--compound-shares asks for compounds: there is no natural one to train on, and none "
             f"can be generated ({why})."
         )
 
 
-def _pairs_to_generate(
-    pools: list[np.ndarray], mixing: Mixing, ordered: bool = False
-) -> np.ndarray:
-    """Return the pairs of emotions that both have images, int64 [n, 2]; none without a generator.
-
-    ordered: the upper face's emotion first.
-    """
-    pairs = UPPER_OVER_LOWER if ordered else PAIRS[mixing.pairs].values()
-    found = [pair for pair in pairs if mixing.forms and all(len(pools[one]) for one in pair)]
+def _pairs_to_generate(sources: Sources, mixing: Mixing) -> np.ndarray:
+    """Return the pairs of emotions that both have images, int64 [n, 2]; none without `mixes`."""
+    if not mixing.mixes:
+        return np.empty((0, 2), dtype=np.int64)
+    shown = [len(rows) > 0 for rows in sources.by_emotion()]
+    pairs = UPPER_OVER_LOWER if mixing.ordered else PAIRS[mixing.pairs].values()
+    found = [pair for pair in pairs if all(shown[emotion] for emotion in pair)]
     return np.array(found, dtype=np.int64).reshape(-1, 2)
 
 
 def without_effect(sources: Sources, mixing: Mixing) -> list[str]:
-    """Return, in sentences, what of a mixing the images do not allow."""
+    """Return a sentence for every setting that has no effect with these images."""
     found = []
     if mixing.natural_share and not len(sources.natural):
         found.append("there is no natural compound to train on; all compounds are generated.")
-    if not mixing.forms and mixing.natural_share < 1:
+    if not mixing.mixes and mixing.natural_share < 1:
         found.append("no generator is chosen; all compounds are natural.")
-    if mixing.cutmix != Mixing.cutmix and "cutmix" not in mixing.forms:
+    if mixing.cutmix != Mixing.cutmix and "cutmix" not in mixing.mixes:
         found.append(f"--cutmix {mixing.cutmix} changes nothing, as --mixes has no cutmix.")
     if mixing.beta and mixing.weight != Mixing.weight:
         found.append("--mixup-weight changes nothing, as --mixup-beta draws the weights.")
     pools = zip(BASIC, sources.by_emotion(), strict=True)
     lacking = [name for name, pool in pools if not len(pool)]
-    if lacking and mixing.forms:
+    if lacking and mixing.mixes:
         found.append(f"no single shows {', '.join(lacking)}: no compound with it is generated.")
     return found
 
@@ -267,15 +283,15 @@ def _extents(form: np.ndarray, mixing: Mixing, random: np.random.Generator) -> n
     return np.select([form == MIXUP, form == BOX, form == FACS], [weight, area, seam], 0.5)
 
 
-def _account(
+def _counts(
     labels: np.ndarray, kinds: dict[str, np.ndarray], pairs: dict[str, tuple[int, int]]
 ) -> dict[str, int]:
     """Count rows by kind, then by kind and class. labels: [n, 6], both emotions of a compound."""
     code = (labels > 0) @ (1 << np.arange(len(BASIC)))
     compounds = {name: (1 << a) + (1 << b) for name, (a, b) in pairs.items()}
     classes = {"single": {name: 1 << i for i, name in enumerate(BASIC)}}
-    account = {kind: int(rows.sum()) for kind, rows in kinds.items()}
+    counts = {kind: int(rows.sum()) for kind, rows in kinds.items()}
     for kind, rows in kinds.items():
         for name, number in classes.get(kind, compounds).items():
-            account[f"{kind}:{name}"] = int((code[rows] == number).sum())
-    return account
+            counts[f"{kind}:{name}"] = int((code[rows] == number).sum())
+    return counts

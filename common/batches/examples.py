@@ -33,13 +33,13 @@ def draw_examples(
     Returns, by class, uint8 [each, 3, 3, S, S]: the first image, the second, the mixed one; an
     empty dict where 04 generates none.
     """
-    if not mixing.forms or (mixing.natural_share == 1 and len(sources.natural)):
+    if not mixing.mixes or (mixing.natural_share == 1 and len(sources.natural)):
         return {}
     generated = replace(mixing, natural_share=0.0)
     count = each * len(PAIRS[mixing.pairs])
     random = np.random.default_rng(settings["seed"])
-    plan, account = draw_epoch(sources, count, count, generated, random)
-    if not account["generated"]:
+    plan, counts = draw_epoch(sources, count, count, generated, random)
+    if not counts["generated"]:
         return {}
     geometry = Geometry(settings["image_size"], tuple(settings["crop_area"]))
     passes = training_passes(

@@ -86,10 +86,8 @@ def test_colours_are_those_of_the_other_face(images):
     middle = (..., slice(10, 30), slice(10, 30))
     matched = match_colours(images[:2] * 0.4, aim)
     assert torch.allclose(matched[middle].mean((2, 3)), aim[middle].mean((2, 3)), atol=1e-3)
-    for colours in (
-        lambda x: (x * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1),
-        lambda x: x[:, 0] - x[:, 1],
-    ):
+    luma = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
+    for colours in (lambda x: (x * luma).sum(1), lambda x: x[:, 0] - x[:, 1]):
         spread, expected = (colours(one)[middle].std((1, 2)) for one in (matched, aim))
         assert torch.allclose(spread, expected, rtol=0.2)
     # a grey face stays grey, whatever the colours of the other

@@ -1,22 +1,36 @@
 """What an epoch of the curriculum shows is what was asked for, counted."""
 
+import runpy
+
 import numpy as np
 import pytest
+from helpers.toy_world import ROOT
 
 from common.batches.batch import BOX, FACS, LEFT_RIGHT, MIXUP, SINGLE, TOP_BOTTOM
 from common.batches.curriculum import (
+    CUTMIX,
+    EPOCH_SIZES,
+    MIXED_LABELS,
+    MIXES,
     PAIRS,
     Mixing,
     Sources,
-    Timetable,
+    Stages,
     draw_epoch,
-    epoch_size,
-    stage_of,
     without_effect,
 )
 from common.emotions import BASIC, CHALLENGE_PAIRS
 
 CHALLENGE7 = {frozenset(pair) for pair in CHALLENGE_PAIRS}
+SETTINGS = {
+    "epoch_images": None,
+    "compound_share_of": "batch",
+    "natural_share": 0.5,
+    "mixes": ["mixup", "cutmix"],
+    "global_batch": 8,
+    "compound_shares": [0, 0.2, 0.4, 1],
+    "stage_epochs": [5, 5, 3, 3],
+}
 
 
 def sources(natural=10, emotions=(0, 1, 2, 3, 4, 5)):
@@ -31,17 +45,13 @@ def sources(natural=10, emotions=(0, 1, 2, 3, 4, 5)):
 
 
 def draw(share, count=700, seed=0, natural=10, emotions=(0, 1, 2, 3, 4, 5), **mixing):
-    return draw_epoch(
-        sources(natural, emotions),
-        count,
-        round(share * count),
-        Mixing(**mixing),
-        np.random.default_rng(seed),
-    )
+    random = np.random.default_rng(seed)
+    given = sources(natural, emotions)
+    return draw_epoch(given, count, round(share * count), Mixing(**mixing), random)
 
 
-def kinds(account):
-    return {kind: number for kind, number in account.items() if ":" not in kind}
+def kinds(counts):
+    return {kind: number for kind, number in counts.items() if ":" not in kind}
 
 
 def emotions_of(plan, truth):
@@ -52,57 +62,49 @@ def emotions_of(plan, truth):
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.4, 1.0])
 def test_every_batch_has_the_stated_share_of_compounds(share):
-    plan, account = draw(share)
+    plan, counts = draw(share)
     compound = plan.targets.sum(1) == 2
     for start in range(0, 700, 64):
         batch = compound[start : start + 64]
         assert abs(batch.sum() - share * len(batch)) <= 1
-    assert account["single"] == round(700 * (1 - share)) == (~compound).sum()
-    assert account["natural"] == (compound & (plan.first >= 120)).sum() == round(350 * share)
-    assert account["generated"] == (plan.second >= 0).sum()
+    assert counts["single"] == round(700 * (1 - share)) == (~compound).sum()
+    assert counts["natural"] == (compound & (plan.first >= 120)).sum() == round(350 * share)
+    assert counts["generated"] == (plan.second >= 0).sum()
 
 
 def test_shares_of_the_set_are_of_the_compounds_there_are():
     everything = sources(natural=10)
     # 10 natural ones are half of a compound set of 20; four fifths of it join all 120 singles
-    assert epoch_size(0.8, "set", 120, everything, 0.5) == (136, 16)
-    plan, account = draw_epoch(everything, 136, 16, Mixing(), np.random.default_rng(0))
-    assert kinds(account) == {"single": 120, "natural": 8, "generated": 8}
+    assert EPOCH_SIZES["set"](0.8, 120, 10, 0.5) == (136, 16)
+    plan, counts = draw_epoch(everything, 136, 16, Mixing(), np.random.default_rng(0))
+    assert kinds(counts) == {"single": 120, "natural": 8, "generated": 8}
     assert sorted(plan.first[plan.first < 120][plan.second[plan.first < 120] < 0]) == list(
         range(120)
     )
-    assert epoch_size(1.0, "set", 120, everything, 1.0) == (130, 10)
-    assert epoch_size(0.5, "set", 120, sources(natural=0), 0.5) == (180, 60)
-    assert epoch_size(0.4, "batch", 120, everything, 0.5) == (120, 48)
+    assert EPOCH_SIZES["set"](1.0, 120, 10, 1.0) == (130, 10)
+    assert EPOCH_SIZES["set"](0.5, 120, 0, 0.5) == (180, 60)
+    assert EPOCH_SIZES["batch"](0.4, 120, 10, 0.5) == (120, 48)
     # without a generator the set is of the natural ones alone
-    settings = dict(
-        epoch_images=None,
-        compound_share_of="set",
-        natural_share=0.5,
-        mixes=[],
-        global_batch=8,
-        compound_shares=[0.5, 1.0],
-        stage_epochs=[1, 1],
-    )
-    assert Timetable.of(settings, everything).sizes == [(125, 5), (130, 10)]
+    settings = {**SETTINGS, "compound_share_of": "set", "mixes": [], "compound_shares": [0.5, 1]}
+    assert Stages.of(settings, everything).sizes[:2] == [(125, 5), (130, 10)]
 
 
 def test_the_account_tells_of_every_class_how_often_it_was_drawn():
-    plan, account = draw(0.5, natural_share=0.4)
+    plan, counts = draw(0.5, natural_share=0.4)
     compound, mixed = plan.targets.sum(1) == 2, plan.second >= 0
     for kind, rows in (("natural", compound & ~mixed), ("generated", mixed)):
         for name, pair in PAIRS["challenge7"].items():
             both = plan.targets[:, list(pair)].sum(1) == 2
-            assert account[f"{kind}:{name}"] == (rows & both).sum()
-        assert account[kind] == sum(n for k, n in account.items() if k.startswith(f"{kind}:"))
+            assert counts[f"{kind}:{name}"] == (rows & both).sum()
+        assert counts[kind] == sum(n for k, n in counts.items() if k.startswith(f"{kind}:"))
     for index, name in enumerate(BASIC):
-        assert account[f"single:{name}"] == (~compound & (plan.targets[:, index] == 1)).sum()
-    assert sum(kinds(account).values()) == 700
+        assert counts[f"single:{name}"] == (~compound & (plan.targets[:, index] == 1)).sum()
+    assert sum(kinds(counts).values()) == 700
 
 
 def test_generated_compounds_are_even_over_the_seven_and_labelled_with_both():
-    plan, account = draw(1.0, natural_share=0.0)
-    assert kinds(account) == {"single": 0, "natural": 0, "generated": 700}
+    plan, counts = draw(1.0, natural_share=0.0)
+    assert kinds(counts) == {"single": 0, "natural": 0, "generated": 700}
     one, other = emotions_of(plan, sources().targets)
     found = [frozenset((int(a), int(b))) for a, b in zip(one, other, strict=True)]
     assert all(found.count(pair) == 100 for pair in CHALLENGE7)
@@ -115,10 +117,10 @@ def test_generated_compounds_are_even_over_the_seven_and_labelled_with_both():
 
 
 def test_pairs_of_raf_db_are_even_over_the_eleven():
-    plan, account = draw(1.0, count=660, natural_share=0.0, pairs="raf11")
+    plan, counts = draw(1.0, count=660, natural_share=0.0, pairs="raf11")
     found = {frozenset(np.flatnonzero(row)) for row in plan.targets}
     assert found == {frozenset(pair) for pair in PAIRS["raf11"].values()} and len(found) == 11
-    assert {n for k, n in account.items() if k.startswith("generated:")} == {60}
+    assert {n for k, n in counts.items() if k.startswith("generated:")} == {60}
 
 
 def test_faces_after_action_units_have_the_right_emotion_above():
@@ -126,7 +128,7 @@ def test_faces_after_action_units_have_the_right_emotion_above():
     above = {"Surprise": {"Fear", "Happiness", "Disgust"}, "Anger": {"Surprise", "Sadness"}}
     above |= {"Sadness": {"Surprise"}, "Fear": {"Sadness"}}
     expected = {(upper, lower) for upper, lowers in above.items() for lower in lowers}
-    options = dict(natural_share=0.0, forms=("cutmix",))
+    options = dict(natural_share=0.0, mixes=("cutmix",))
     plan, _ = draw(1.0, cutmix="facs", **options)
     pairs = set(zip(*emotions_of(plan, sources().targets), strict=True))
     assert {(BASIC[a], BASIC[b]) for a, b in pairs} == expected
@@ -159,7 +161,7 @@ def test_soft_labels_are_the_images_shares(cutmix, form):
 
 
 def test_mixup_weights_may_be_drawn_from_beta():
-    plan, _ = draw(1.0, count=4000, natural_share=0.0, forms=("mixup",), beta=0.4)
+    plan, _ = draw(1.0, count=4000, natural_share=0.0, mixes=("mixup",), beta=0.4)
     assert plan.extent.mean() == pytest.approx(0.5, abs=0.03)
     assert plan.extent.var() == pytest.approx(1 / (4 * (2 * 0.4 + 1)), abs=0.01)  # of Beta(a, a)
 
@@ -177,25 +179,27 @@ def test_every_single_is_seen_once_before_any_is_seen_twice():
     assert set(seen.tolist()) == {2, 3}
 
 
-def test_missing_kinds_are_replaced_by_the_others_and_told():
+def test_missing_kinds_are_replaced_by_the_others_with_a_warning():
     def drawn(natural=10, **mixing):
-        told = without_effect(sources(natural), Mixing(**mixing))
-        return kinds(draw(1.0, natural=natural, **mixing)[1]), " ".join(told)
+        warnings = without_effect(sources(natural), Mixing(**mixing))
+        return kinds(draw(1.0, natural=natural, **mixing)[1]), " ".join(warnings)
 
-    counts, told = drawn(natural=0)
-    assert counts == {"single": 0, "natural": 0, "generated": 700} and "no natural" in told
-    counts, told = drawn(forms=())
-    assert counts == {"single": 0, "natural": 700, "generated": 0} and "no generator" in told
-    assert drawn(natural=0, forms=())[0] == {"single": 700, "natural": 0, "generated": 0}
+    counts, warnings = drawn(natural=0)
+    assert counts == {"single": 0, "natural": 0, "generated": 700} and "no natural" in warnings
+    counts, warnings = drawn(mixes=())
+    assert counts == {"single": 0, "natural": 700, "generated": 0} and "no generator" in warnings
+    assert drawn(natural=0, mixes=())[0] == {"single": 700, "natural": 0, "generated": 0}
     assert drawn()[1] == ""
-    told = drawn(forms=("mixup",), cutmix="facs", weight=0.3, beta=1.0)[1]
-    assert "--cutmix facs changes nothing" in told and "--mixup-weight changes nothing" in told
+    warnings = drawn(mixes=("mixup",), cutmix="facs", weight=0.3, beta=1.0)[1]
+    assert (
+        "--cutmix facs changes nothing" in warnings and "--mixup-weight changes nothing" in warnings
+    )
     few = (0, 1, 4)  # no anger, happiness, disgust
     plan, _ = draw(1.0, natural=0, emotions=few)
     made = {frozenset(np.flatnonzero(row)) for row in plan.targets}
     assert made == {frozenset({0, 1}), frozenset({0, 4}), frozenset({1, 4})}
-    told = without_effect(sources(emotions=few), Mixing())
-    assert "Disgust, Happiness, Anger" in told[0] and len(told) == 1
+    warnings = without_effect(sources(emotions=few), Mixing())
+    assert "Disgust, Happiness, Anger" in warnings[0] and len(warnings) == 1
 
 
 def test_a_seed_repeats_an_epoch_and_another_changes_it():
@@ -206,6 +210,23 @@ def test_a_seed_repeats_an_epoch_and_another_changes_it():
 
 
 def test_epochs_belong_to_the_papers_sub_stages():
-    assert [stage_of(epoch, (5, 5, 3, 3)) for epoch in range(16)] == [0] * 5 + [1] * 5 + [2] * 3 + [
-        3
-    ] * 3
+    stages = Stages.of(SETTINGS, sources())
+    assert stages.of_epoch == [0] * 5 + [1] * 5 + [2] * 3 + [3] * 3
+    assert [stages.size(epoch)[1] for epoch in (0, 9, 12, 13)] == [0, 24, 48, 120]
+
+
+@pytest.mark.parametrize(
+    ("flag", "known"),
+    [
+        ("mixes", MIXES),
+        ("cutmix", CUTMIX),
+        ("mixed_label", MIXED_LABELS),
+        ("pairs", PAIRS),
+        ("compound_share_of", EPOCH_SIZES),
+    ],
+)
+def test_the_choices_of_a_flag_are_those_that_the_curriculum_knows(flag, known):
+    script = runpy.run_path(str(ROOT / "04_curriculum.py"))
+    script["arguments"].__globals__["parse_arguments"] = lambda parser, _: parser
+    (action,) = (one for one in script["arguments"]()._actions if one.dest == flag)
+    assert list(action.choices) == list(known)

@@ -27,12 +27,8 @@ def store(tmp_path):
 def plan():
     second = np.full(10, -1)
     second[[2, 5]] = 11, 10
-    return Plan(
-        np.arange(10),
-        np.eye(6, dtype=np.float32)[np.arange(10) % 6],
-        second,
-        (second >= 0).astype(np.uint8),
-    )
+    targets = np.eye(6, dtype=np.float32)[np.arange(10) % 6]
+    return Plan(np.arange(10), targets, second, (second >= 0).astype(np.uint8))
 
 
 def load(store, plan, passes, workers=0, seed=0, epoch=0):
