@@ -175,7 +175,7 @@ def test_an_earlier_submission_is_kept_where_the_new_one_differs(crops, tmp_path
     assert (folder / "predictions.txt").read_bytes() == first
 
 
-def test_folds_beside_the_weights_in_use_are_told(crops, tmp_path, capsys):
+def test_unused_folds_beside_the_weights_are_named(crops, tmp_path, capsys):
     place = tmp_path / "run" / "curriculum"
     for folder in (place, place / "fold-1"):
         shutil.copytree(crops / "run" / "curriculum", folder)

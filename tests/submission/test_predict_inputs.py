@@ -24,7 +24,7 @@ def test_without_a_list_every_decoded_frame_is_predicted(crops, tmp_path, capsys
     assert lines[0] == HEADER and [line.split(",")[0] for line in lines[1:]] == frames
 
 
-def test_lost_crop_and_unknown_video_are_told_and_filled(crops, tmp_path, capsys):
+def test_lost_crop_and_unknown_video_are_reported_and_filled(crops, tmp_path, capsys):
     data = tmp_path / "data" / "prepared"
     (data / "crops" / "01").mkdir(parents=True)
     for path in (crops / "prepared" / "crops" / "01").iterdir():
