@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from fractions import Fraction
@@ -133,24 +132,23 @@ def frame_times(path: Path) -> list[Fraction]:
     """Return when each frame of a video is shown, in seconds from the start of the file, rising.
 
     They are the file's own time stamps: frames need not be evenly spaced. Raises UserError where
-    it cannot be read or has none.
+    the video cannot be read, or has no time stamps that order its frames.
     """
-    import av
+    from common.faces.packets import opened, packets, survey  # they need PyAV, a table does not
 
-    try:
-        with av.open(os.fspath(path), metadata_errors="replace") as container:
-            stream, start = container.streams.video[0], Fraction(container.start_time or 0, 10**6)
-            stamps = [
-                packet.pts
-                for packet in container.demux(stream)
-                if packet.size and not packet.is_discard
-            ]
-            times = sorted(stamp * stream.time_base - start for stamp in stamps)
-    except (av.FFmpegError, OSError, ValueError, IndexError, TypeError):
-        times = []
-    if not times:
-        raise UserError(f"The video {path} has no time stamps for its frames, or is damaged.")
-    return times
+    surveyed = survey(path)
+    with opened(path) as container:
+        stream = container.streams[surveyed.stream]
+        unit, start = stream.time_base, Fraction(container.start_time or 0, 10**6)
+        stamps = [packet.pts for packet in packets(container, stream, [])]
+    held = [i for i, time in enumerate(surveyed.times) if time is not None]
+    shown = [stamps[i] for i in sorted(held, key=surveyed.times.__getitem__)]
+    if None in shown or shown != sorted(shown):
+        raise UserError(
+            f"The frames of {path} have no time stamps, or some that do not rise; convert it to "
+            "MP4 to use time segments."
+        )
+    return [stamp * unit - start for stamp in shown]
 
 
 def _class_of(label: str) -> int:

@@ -82,6 +82,19 @@ def test_a_header_without_each_class_is_refused(clip, tmp_path):
         read_truth(tmp_path, {"01": clip})
 
 
+def test_a_video_without_time_stamps_is_refused(clip, tmp_path):
+    bare = tmp_path / "01.h264"  # a stream without a container
+    with av.open(str(clip)) as source, av.open(str(bare), "w", format="h264") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                target.mux(packet)
+    (tmp_path / "01.csv").write_text(f"{HEADER}\n{segment(0, 1, 'Other')}\n")
+    with pytest.raises(UserError, match=r"01\.h264 have no time stamps"):
+        read_truth(tmp_path, {"01": bare})
+
+
 def test_segments_score_and_tune_the_videos_they_label(clip, tmp_path, capsys):
     start, videos, truth = call(capsys), tmp_path / "videos", tmp_path / "segments"
     videos.mkdir(), truth.mkdir()
