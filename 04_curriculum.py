@@ -36,7 +36,9 @@ def arguments():
         help="sets whose compounds validate (default: all)",
     )
     add = parser.group("curriculum").add_argument
-    add("--stage-epochs", type=positive, nargs="+", default=[5, 5, 3, 3], help="of each sub-stage")
+    add(
+        "--stage-epochs", type=positive, nargs="+", default=[5, 5, 3, 3], help="epochs by sub-stage"
+    )
     add(
         "--compound-shares",
         type=fraction,
@@ -48,11 +50,12 @@ def arguments():
         "--compound-share-of",
         choices=("batch", "set"),
         default="batch",
-        help="share of the images shown (paper), or of the compounds beside all singles (code)",
+        help="share of the images shown (paper); or share of the compounds, shown beside all "
+        "singles (released code)",
     )
-    add("--natural-share", type=fraction, default=0.5, help="of natural images among compounds")
+    add("--natural-share", type=fraction, default=0.5, help="natural share of the compounds")
     add("--epoch-images", type=positive, help="images an epoch; with `set`, singles (default: all)")
-    add("--stage-warmup-epochs", type=not_negative, default=0.0, help="warm-up of every sub-stage")
+    add("--stage-warmup-epochs", type=not_negative, default=0.0, help="warm-up epochs by sub-stage")
     add("--keep", choices=("best", "last"), default="best", help="epoch whose weights are kept")
     add = parser.group("generated compounds").add_argument
     add("--pairs", choices=("challenge7", "raf11"), default="challenge7", help="valid compounds")
@@ -63,7 +66,7 @@ def arguments():
         default=["mixup", "cutmix"],
         help="generators, in even parts; none: natural compounds alone",
     )
-    add("--mixup-weight", type=fraction, default=0.1, help="of the first image")  # table 1
+    add("--mixup-weight", type=fraction, default=0.1, help="weight of the first image")  # table 1
     add("--mixup-beta", type=positive_float, metavar="A", help="draw the weight from Beta(A, A)")
     add(
         "--cutmix",
@@ -110,18 +113,15 @@ def main() -> None:
         run = runs.start_run(args, fold.folder("curriculum"), fold.facts)
         if run is None:
             continue
-        train(run, fold.split(rows), checked[rows.index])
+        train(run, fold.split(rows))
         runs.finish_run(run, last=fold is planned[-1])
         run.say(f"curriculum: classifier in {run.folder / 'model.safetensors'}")
     if args.folds:
         folds.gather_folds(args, finetuning.LOSSES[args.loss].threshold)
 
 
-def train(run, split, checked) -> None:
-    """Train the curriculum, keep the best or the last epoch, and report on held-out compounds.
-
-    checked: bool [n], aligned with the split: the compounds that validate where they are held out.
-    """
+def train(run, split) -> None:
+    """Train the curriculum, keep the best or the last epoch, and report on held-out compounds."""
     import numpy as np
 
     from common import emotions
@@ -133,9 +133,8 @@ def train(run, split, checked) -> None:
     sources = curriculum.Sources.of(split.rows, split.training)
     mixing = curriculum.Mixing.of(settings)
     stages = curriculum.Stages.of(settings, sources)
-    truth = split.rows.labels.astype(str).map(emotions.challenge_class).to_numpy()
-    judged = (split.held_out & checked).to_numpy() & (truth >= 0)
-    held_out, truth = split.rows[judged], truth[judged]
+    held_out = split.rows[split.held_out]
+    truth = held_out.labels.astype(str).map(emotions.challenge_class).to_numpy()
     run.say(
         f"curriculum: {len(sources.single):,} singles, {len(sources.natural):,} natural compounds, "
         f"{len(held_out):,} compounds to validate"
@@ -152,8 +151,7 @@ def train(run, split, checked) -> None:
 
     def plan(epoch):
         random = np.random.default_rng([settings["seed"], epoch])
-        size = stages.size(epoch)
-        shown, drawn[epoch] = curriculum.draw_epoch(sources, *size, mixing, random)
+        shown, drawn[epoch] = curriculum.draw_epoch(sources, *stages.size(epoch), mixing, random)
         return shown
 
     def validate(epoch):

@@ -24,7 +24,7 @@ from common.training.runs import FREE_SETTINGS, init_facts
 
 
 class Split(NamedTuple):
-    """Rows of the manifest; and which of them train and which are held out, bool [n] each."""
+    """Rows of the manifest, and which of them train and which validate, bool [n] each."""
 
     rows: pd.DataFrame
     training: pd.Series
@@ -35,7 +35,7 @@ class Fold(NamedTuple):
     """One training of 03 or 04: its number, its own facts for run.json, and what it trains on.
 
     number: from 1; None without folds. facts: see runs.start_run. training, held_out: bool [n],
-    aligned with the manifest.
+    aligned with the manifest: the rows that train and those that validate.
     """
 
     number: int | None
@@ -123,17 +123,19 @@ def plan_compounds(
 ) -> list[Fold]:
     """Return what 04 is to train: one Fold without --folds, else those that are asked for.
 
-    checked: bool [n], the compounds that validate. Raises UserError as number_folds does; for a
-    fold without a compound to judge; and where first weights are missing.
+    checked: bool [n], the compounds that may validate; of these, a Fold holds out the challenge's
+    seven. Raises UserError as number_folds does; for a fold without a compound to judge; and where
+    first weights are missing.
     """
+    judged = checked & (manifest.labels.astype(str).map(challenge_class) >= 0)
     single, named = args.run_dir / "single", args.init
     digest = file_digest(args.data_dir / "prepared" / "manifest.csv")
     if not args.folds:
         init = named or str(single / "model.safetensors")
         held_out = hold_out(manifest)
-        return [Fold(None, _facts(digest, init), training_rows(manifest, held_out), held_out)]
+        training = training_rows(manifest, held_out)
+        return [Fold(None, _facts(digest, init), training, held_out & judged)]
     fold_of = number_folds(manifest, args.folds)
-    judged = checked & (manifest.labels.astype(str).map(challenge_class) >= 0)
     for number in _asked_for(args):
         if not (judged & (fold_of == number)).any():
             raise UserError(
@@ -154,7 +156,8 @@ def plan_compounds(
         facts = {**_facts(digest, init), "fold": number}
         if starts:
             facts["start_of_fold"] = True
-        planned.append(Fold(number, facts, training_rows(manifest, held_out), held_out))
+        training = training_rows(manifest, held_out)
+        planned.append(Fold(number, facts, training, held_out & judged))
     return planned
 
 

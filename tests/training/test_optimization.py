@@ -1,0 +1,58 @@
+"""Schedules, weight decay, averaged weights: against their formulas."""
+
+import pytest
+import torch
+
+from common.networks.classifier import create_classifier
+from common.training.optimization import Average, cosine, make_optimizer, plateau, staged_plateau
+
+
+@pytest.mark.parametrize("layer_decay", [1.0, 0.75])
+def test_positions_tokens_and_biases_are_not_decayed(layer_decay):
+    network = create_classifier("vit_tiny_patch16_224", 32, {"depth": 2})
+    optimizer = make_optimizer(network, 1e-3, 0.05, layer_decay)
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    decay = {
+        names[id(p)]: group["weight_decay"]
+        for group in optimizer.param_groups
+        for p in group["params"]
+    }
+    assert set(decay) == set(names.values())
+    for name, value in decay.items():
+        free = name in ("pos_embed", "cls_token") or name.endswith("bias") or "norm" in name
+        assert value == (0.0 if free else 0.05), name
+    rates = {group["base_lr"] for group in optimizer.param_groups}
+    assert len(rates) == (1 if layer_decay == 1 else 4)
+
+
+def test_schedules_warm_up_and_end_at_zero():
+    factor = cosine(100, 10)
+    assert factor(0) == pytest.approx(0.1) and factor(10) == 1.0
+    assert factor(55) == pytest.approx(0.5) and factor(99) < 0.001
+    factor = plateau(100, 10)
+    assert factor(0) == pytest.approx(0.1)
+    assert factor(20) == factor(74) == 1.0
+    assert factor(87) == pytest.approx(13 / 25) and 0 < factor(99) < 0.05
+
+
+def test_the_rate_rises_anew_in_each_sub_stage():
+    steps, stages = [10] * 10, [0] * 3 + [1] * 3 + [2] * 4
+    whole, factor = staged_plateau(steps, stages, 0, 0), staged_plateau(steps, stages, 0, 0.4)
+    assert [factor(step) for step in (0, 1, 3)] == [0.25, 0.5, 1.0]
+    assert [factor(step) for step in (29, 30, 32, 33)] == [1.0, 0.25, 0.75, 1.0]
+    assert factor(61) == 0.5 and factor(90) == whole(90) == 0.4
+
+
+def test_the_average_is_the_weighted_sum_of_what_the_weights_were():
+    network = torch.nn.Linear(1, 1, bias=False)
+    history = [2.0, 5.0, -1.0]
+    network.weight.data.fill_(1.0)
+    average, expected = Average(network, 0.15), 1.0
+    for step, value in enumerate(history):
+        network.weight.data.fill_(value)
+        average.update(step)
+        decay = min(0.15, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * value
+    with average.applied():
+        assert network.weight.item() == pytest.approx(expected)
+    assert network.weight.item() == -1.0
