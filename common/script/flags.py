@@ -223,8 +223,8 @@ GROUPS: dict[str, dict[str, dict]] = {
 
 COMMON = {name: options for group in GROUPS.values() for name, options in group.items()}
 
-# What 03 and 04 share: everything but the epochs, which 04 counts by stage.
-FINETUNING = tuple(name for name in COMMON if name != "epochs")
+# What 03 and 04 share: not the epochs, which 04 counts by stage, nor what finds faces.
+FINETUNING = tuple(name for name in COMMON if name not in ("epochs", "detect_sides"))
 
 # What other toolkits call our flags: timm, PyTorch Lightning, Hugging Face, Ultralytics, mae.
 OTHER_NAMES = {
