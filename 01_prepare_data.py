@@ -138,13 +138,13 @@ def main() -> None:
         if not arguments.list:
             prepare(arguments, folders, given, others, team)
         elif team.main:
-            tally.print_found(folders, given, arguments.limit)
+            tally.print_found(arguments.data_dir / "raw", folders, given, arguments.limit)
 
 
 def prepare(arguments: argparse.Namespace, folders, given, others: list[Path], team) -> None:
     """Prepare all images and videos, this process its share; the main process writes the tables."""
     from common.faces import detector
-    from common.prepare import clips, images, ingest, ledger, results
+    from common.prepare import clips, images, ingest, ledger, results, tally
     from common.raw import challenge
     from common.script import workers
 
@@ -176,7 +176,10 @@ def prepare(arguments: argparse.Namespace, folders, given, others: list[Path], t
             videos = None
             if given.paths or not any(map(challenge.recognises, others)):
                 videos = results.Videos(given, clips.load_all(given, arguments.limit, options))
-            results.finish(arguments, found, videos, done, pool, started)
+            left = results.earlier_left_alone(others, prepared)
+            if arguments.limit is None:
+                left |= tally.left_alone(arguments.data_dir / "raw", folders, given)
+            results.finish(arguments, found, videos, left, done, pool, started)
 
 
 if __name__ == "__main__":

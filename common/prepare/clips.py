@@ -17,7 +17,7 @@ from common.prepare.ingest import (
     is_written,
     stamp_of,
 )
-from common.raw import challenge
+from common.raw import challenge, matching
 from common.script.files import UserError, write_json
 from common.script.progress import progress_bar
 from common.script.workers import Team, in_order
@@ -28,11 +28,12 @@ _VIDEOS = 2
 
 
 class Challenge(NamedTuple):
-    """Videos by name, their frame list, and the frames that it lists by video."""
+    """Videos by name, their frame list, the frames that it lists by video, and their folders."""
 
     paths: dict[str, Path]
     frame_list: Path | None
     listed: dict[str, list[int]]
+    folders: Sequence[Path] = ()
 
 
 def find_challenge(folders: Sequence[Path]) -> Challenge:
@@ -56,11 +57,13 @@ def find_challenge(folders: Sequence[Path]) -> Challenge:
             video, frame = split_location(location)
             listed.setdefault(video, []).append(frame)
         if missing := [video for video in listed if video not in videos]:
+            near = matching.nearest_name(missing[0], videos)
             raise UserError(
                 f"{path} names the video {missing[0]!r} ({len(missing)} such), but there is no "
-                "file of that name beside it; add it, or take its frames out of the list."
+                f"file of that name beside it{near and f' ({near})'}; add it, rename one, or take "
+                "its frames out of the list."
             )
-    return Challenge(videos, lists[0] if lists else None, listed)
+    return Challenge(videos, lists[0] if lists else None, listed, folders)
 
 
 def prepare_videos(

@@ -6,6 +6,8 @@ import argparse
 import contextlib
 import itertools
 import os
+import re
+from array import array
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -31,7 +33,7 @@ from common.prepare.ingest import (
     votes_text,
 )
 from common.prepare.ledger import BLOCK, Ledger, plain_text
-from common.raw import READERS, challenge, reader_of
+from common.raw import READERS, challenge, matching, reader_of
 from common.raw.layout import Item, Skip, entries
 from common.script.files import UserError
 from common.script.progress import progress_bar
@@ -41,12 +43,17 @@ SAMPLE = 64  # images by which to tell whether a data set comes aligned
 
 
 class RawFolder(NamedTuple):
-    """A data set's folder below raw/, its reader, its inputs, and what the reader remarks."""
+    """A data set's folder below raw/, its reader, its inputs, and what the reader remarks.
+
+    seen: hashes of the paths of the files that the inputs come from, complete when these have been
+    read to their end.
+    """
 
     path: Path
     reader: ModuleType
-    inputs: Iterable[Item | Skip]
+    inputs: Iterator[Item | Skip]
     remarks: Counter
+    seen: array[int]
 
     @property
     def official(self) -> dict:
@@ -95,9 +102,21 @@ def open_folders(
         else:
             remarks: Counter = Counter()
             chosen = {name: getattr(arguments, name) for name in getattr(reader, "SETTINGS", ())}
-            inputs = reader.read(folder, remarks, **chosen)
-            opened.append(RawFolder(folder, reader, inputs, remarks))
+            inputs, seen = reader.read(folder, remarks, **chosen), array("q")
+            opened.append(RawFolder(folder, reader, _noted(inputs, folder, seen), remarks, seen))
     return opened, of_challenge
+
+
+def _noted(inputs: Iterable[Item | Skip], folder: Path, seen: array[int]) -> Iterator[Item | Skip]:
+    """Pass inputs on; note their files, and say of a missing one which file may be meant."""
+    files = matching.Files(folder)
+    for item in inputs:
+        seen.append(hash(item.path))
+        if isinstance(item, Skip):
+            seen.append(hash(re.sub(r"(:\d+|#.*)$", "", item.path)))
+            if item.reason in matching.MISSING and (meant := files.explain(item.detail)):
+                item = item._replace(detail=f"{item.detail} {meant}")
+        yield item
 
 
 def ledger_of(folder: Path, prepared: Path) -> Path:

@@ -56,15 +56,17 @@ def finish(
     arguments: argparse.Namespace,
     images: list[Images],
     videos: Videos | None,
+    left_alone: dict[str, dict[str, int]],
     done: int,
     pool: Executor | None,
     started: float,
 ) -> None:
     """Write the tables unless they are there already, and print what the run did.
 
-    videos: None leaves the challenge's frames and its list as an earlier run wrote them. done: how
-    many inputs this run prepared. started: when it began, by time.monotonic(). Raises UserError,
-    with only skipped.csv written, where no input could be used or too many are lost.
+    videos: None leaves the challenge's frames and its list as an earlier run wrote them.
+    left_alone: files that were no inputs, by folder and ending. done: how many inputs this run
+    prepared. started: when it began, by time.monotonic(). Raises UserError, with only skipped.csv
+    written, where no input could be used or too many are lost.
     """
     prepared = arguments.data_dir / "prepared"
     before = earlier_summary(prepared)
@@ -78,7 +80,8 @@ def finish(
         }
     else:
         challenge = {key: before[key] for key in ("videos", "frame_list")}
-    now = {"rules": rules._asdict(), **challenge, "sha256": ledgers | digests_of(prepared)}
+    now = {"rules": rules._asdict(), **challenge, "left_alone": left_alone}
+    now["sha256"] = ledgers | digests_of(prepared)
     if not done and all(before[key] == value for key, value in now.items()):
         if not arguments.accept_losses:
             refuse_losses(before, prepared, videos)
@@ -86,7 +89,7 @@ def finish(
         return
     found, owners = _survey(images)
     code, stays = clean.clean(found, prepared, rules, pool)
-    summary = {"settings": settings_of(arguments), "rules": rules._asdict(), **challenge}
+    summary = {"settings": settings_of(arguments), **now}
     with csv_rows(prepared / "skipped.csv", ("path", "dataset", "reason", "detail")) as skipped:
         summary["datasets"] = _account(found, owners, code, stays, skipped)
         for part in summary["videos"].values():
@@ -108,6 +111,7 @@ def finish(
     write_json(prepared / "summary.json", summary, indent=1)
     tally.print_datasets(summary["datasets"])
     tally.print_videos(summary["videos"], (prepared / "frame_list.txt").exists())
+    tally.print_left_alone(left_alone)
     left_out = sum(part["inputs"] - part["images"] for part in summary["datasets"].values())
     left_out += sum("unreadable" in part for part in summary["videos"].values())
     what = f"{done:,} inputs prepared" if done else "Nothing new to prepare"
@@ -125,12 +129,19 @@ def digests_of(prepared: Path) -> dict[str, str]:
 
 def earlier_summary(prepared: Path) -> dict:
     """Return the summary that an earlier run wrote, or an empty one."""
-    empty = {"rules": {}, "datasets": {}, "videos": {}, "frame_list": "", "sha256": {}}
+    kinds = ("rules", "datasets", "videos", "left_alone", "sha256")
+    empty = {"frame_list": "", **{kind: {} for kind in kinds}}
     try:
         summary = json.loads((prepared / "summary.json").read_text(encoding="utf-8"))
         return {key: summary[key] for key in empty}
     except (OSError, ValueError, LookupError, TypeError):
         return empty
+
+
+def earlier_left_alone(folders: Sequence[Path], prepared: Path) -> dict[str, dict[str, int]]:
+    """Return what an earlier run left alone in the folders that `--only` does not name."""
+    before = earlier_summary(prepared)["left_alone"]
+    return {f.name: before[f.name] for f in folders if f.name in before}
 
 
 def _survey(images: Sequence[Images]) -> tuple[clean.Survey, list[Images]]:

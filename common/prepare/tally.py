@@ -6,14 +6,23 @@ import itertools
 import os
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.raw.layout import Item
+import numpy as np
+
+from common.raw.layout import Item, entries, walk_files
 from common.script.progress import progress_bar
 
 if TYPE_CHECKING:
     from common.prepare.clips import Challenge
     from common.prepare.images import RawFolder
+
+
+# Endings of what readers read beside images, or people write.
+_TEXTS = "bib csv docx html idx json lst mat md npy pdf rst rtf tex txt xls xlsx xml yaml yml"
+_NOTES = frozenset(f".{ending}" for ending in _TEXTS.split())
+_FILES = 1 << 16  # looked up at once
 
 
 def empty(result, dataset: str) -> dict:
@@ -51,12 +60,59 @@ def add(part: dict, count: int, reason: str, fault: bool, face: str, split: str,
         part["faces"][face] = part["faces"].get(face, 0) + count
 
 
-def print_found(folders: Sequence[RawFolder], given: Challenge, limit: int | None) -> None:
+def print_found(
+    raw: Path, folders: Sequence[RawFolder], given: Challenge, limit: int | None
+) -> None:
     """Print what `--list` prints: what each folder holds, without opening an image."""
     for folder in folders:
         print(f"{folder.path.name}: {folder.form}")
         print_datasets(_found_in(folder, limit))
     print_challenge(given)
+    if limit is None:
+        print_left_alone(left_alone(raw, folders, given))
+
+
+def left_alone(
+    raw: Path, folders: Sequence[RawFolder], given: Challenge
+) -> dict[str, dict[str, int]]:
+    """Count the files that are neither used nor refused: by folder, "" for raw/ itself, and ending.
+
+    The inputs of the folders must have been read to their end.
+    """
+    counts = {"": Counter(_kind(entry.path) for entry in entries(raw) if not entry.is_dir())}
+    known = {folder.path: np.sort(folder.seen) for folder in folders}
+    videos = [*map(str, given.paths.values()), str(given.frame_list)]
+    known |= dict.fromkeys(given.folders, np.sort(np.array([hash(v) for v in videos])))
+    for folder, seen in known.items():
+        counts[folder.name] = Counter()
+        files = walk_files(folder, None)
+        while block := list(itertools.islice(files, _FILES)):
+            # A folder of frames is one input.
+            left = ~np.isin([hash(path) for path in block], seen)
+            left &= ~np.isin([hash(os.path.dirname(path)) for path in block], seen)
+            counts[folder.name].update(map(_kind, itertools.compress(block, left)))
+    return {
+        name: dict(sorted(kinds.items(), key=lambda kind: (-kind[1], kind[0])))
+        for name, kinds in counts.items()
+        if kinds
+    }
+
+
+def _kind(path: str) -> str:
+    return os.path.splitext(path)[1].lower() or "without ending"
+
+
+def print_left_alone(counts: dict[str, dict[str, int]]) -> None:
+    """Print, by folder, what left_alone has counted."""
+    for folder, kinds in counts.items():
+        notes = {kind: count for kind, count in kinds.items() if kind in _NOTES}
+        parts = (("left alone", kinds.keys() - notes), ("lists and notes", notes))
+        texts = [
+            f"{what}: {', '.join(f'{kinds[kind]:,} {kind}' for kind in kinds if kind in some)}"
+            for what, some in parts
+            if some
+        ]
+        print(f"raw/{folder}: {'; '.join(texts)}")
 
 
 def _found_in(folder: RawFolder, limit: int | None) -> dict[str, dict]:
@@ -144,7 +200,7 @@ def print_videos(videos: dict[str, dict], with_list: bool) -> None:
 
 def print_challenge(given: Challenge) -> None:
     """Print which videos and which list there are, without decoding anything."""
-    paths, frame_list, listed = given
+    paths, frame_list, listed, _ = given
     if not paths:
         return
     size = sum(path.stat().st_size for path in paths.values() if path.is_file())

@@ -23,6 +23,7 @@ from common.raw.affectnet import OFFICIAL as OFFICIAL
 from common.raw.affectnet import item_or_skip
 from common.raw.layout import Item, Skip, file_in, prepared_name, subfolder, with_margin
 from common.raw.lists import split_row, text_lines, whole_number
+from common.raw.matching import Files
 from common.script.files import UserError, inside
 
 ALIGNED = False
@@ -85,12 +86,12 @@ def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
         if split not in listings.values():
             counts[f"lists missing: {name}"] = 1
     return itertools.chain.from_iterable(
-        _read_list(path, split, images) for path, split in listings.items()
+        _read_list(path, split, images, counts) for path, split in listings.items()
     )
 
 
-def _read_list(listing: Path, split: str, images: Path) -> Iterator[Item | Skip]:
-    places = _columns(listing)
+def _read_list(listing: Path, split: str, images: Path, counts: Counter) -> Iterator[Item | Skip]:
+    places, files = _columns(listing), Files(images)
     seen = set()
     for number, line in text_lines(listing):
         fields = split_row(line)
@@ -107,7 +108,7 @@ def _read_list(listing: Path, split: str, images: Path) -> Iterator[Item | Skip]
             path = ""
         if not image or None in corner or None in sides or _EXPRESSION not in row:
             yield Skip(where, "AffectNet", "not a row of the list", line[:80])
-        elif not path or not os.path.isfile(path):
+        elif not os.path.isfile(path) and not (path := files.find(image, counts)):
             yield Skip(where, "AffectNet", "listed image is missing", image[:200])
         elif image in seen:
             yield Skip(where, "AffectNet", "image stands in an earlier line", image, fault=False)

@@ -15,9 +15,11 @@ import os
 import re
 from pathlib import Path
 
+from PIL import Image
+
 from common.faces.stills import frame_folders
 from common.raw import blemore, dfew, mafw, mafw_tables, table
-from common.raw.layout import VIDEO_SUFFIXES, entries, look, unwrapped
+from common.raw.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, entries, look, unwrapped
 from common.script.files import UserError
 
 ALIGNED = False
@@ -43,7 +45,22 @@ def _files(folder: Path, listed=entries) -> list[os.DirEntry]:
 
 
 def _is_video(entry: os.DirEntry) -> bool:
-    return os.path.splitext(entry.name)[1].lower() in VIDEO_SUFFIXES
+    return _suffix(entry) in VIDEO_SUFFIXES or _is_animation(entry)
+
+
+def _is_animation(entry: os.DirEntry) -> bool:
+    """Say whether a file is a .gif of several frames."""
+    if _suffix(entry) != ".gif" or not entry.is_file():
+        return False
+    try:
+        with Image.open(entry.path) as image:
+            return image.is_animated
+    except Exception:  # Pillow raises nearly anything on damaged files
+        return False
+
+
+def _suffix(entry: os.DirEntry) -> str:
+    return os.path.splitext(entry.name)[1].lower()
 
 
 def _files_in(folder: Path, listed) -> list[os.DirEntry]:
@@ -61,7 +78,10 @@ def recognises(folder: Path) -> bool:
     Or one with a frame list and folders of frames.
     """
     found = _files(folder, look)
-    if any(map(_is_video, found)):
+    videos = [entry for entry in found if _is_video(entry)]
+    # Among pictures, an animated .gif is one of them.
+    pictures = any(_suffix(e) in IMAGE_SUFFIXES and e not in videos for e in found)
+    if videos and not (pictures and all(_suffix(e) == ".gif" for e in videos)):
         return not any(reader.recognises(folder) for reader in _LABELLED)
     lists = any(_names_frames(Path(e.path)) for e in found if _is_text(e))
     return lists and bool(frame_folders(unwrapped(folder)))

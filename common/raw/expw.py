@@ -18,6 +18,7 @@ from pathlib import Path
 from common.raw.fer2013 import CLASSES
 from common.raw.layout import Item, Skip, entries, file_in, labelled, subfolder, with_margin
 from common.raw.lists import check_text, text_lines, whole_number
+from common.raw.matching import Files
 from common.script.files import UserError
 
 ALIGNED = False
@@ -46,11 +47,12 @@ def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
                 f"{_DATASET} in {folder} lacks {name}; unpack it as its owners ship it."
             )
     check_text(listing)
-    return _read(listing, images)
+    return _read(listing, images, counts)
 
 
-def _read(listing: Path, images: Path) -> Iterator[Item | Skip]:
-    there = {entry.name for entry in entries(images)}
+def _read(listing: Path, images: Path, counts: Counter) -> Iterator[Item | Skip]:
+    there = {entry.name: entry.path for entry in entries(images)}
+    files = Files(images)
     seen = set()
     for number, line in text_lines(listing):
         where = f"{listing}:{number}"
@@ -62,7 +64,8 @@ def _read(listing: Path, images: Path) -> Iterator[Item | Skip]:
             continue
         image, (face, top, left, right, bottom) = fields[0], numbers
         name = f"{image}_{face}.jpg"  # with its ending: a.jpg and a.png stay two
-        if image not in there:
+        path = there.get(image) or files.find(image, counts)
+        if path is None:
             yield Skip(where, _DATASET, "listed image is missing", image)
         elif name in seen:
             yield Skip(where, _DATASET, "face stands in an earlier line", f"{image} {face}")
@@ -72,7 +75,7 @@ def _read(listing: Path, images: Path) -> Iterator[Item | Skip]:
             yield Skip(where, _DATASET, "face box without an area", " ".join(fields[2:6]))
         else:
             yield Item(
-                str(images / image), name, _DATASET, **labelled((CLASSES[label],)),
+                path, name, _DATASET, **labelled((CLASSES[label],)),
                 subject=image, box=with_margin((left, top, right, bottom)),
             )  # fmt: skip
             seen.add(name)

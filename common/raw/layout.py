@@ -20,7 +20,14 @@ Image.init()
 IMAGE_SUFFIXES = frozenset(
     suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN
 ) - {".pdf", ".mpg", ".mpeg"}
-VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg"})
+# What FFmpeg reads; an animated .gif too, see common.raw.challenge.
+_VIDEOS = (
+    "3g2 3gp asf avi divx dv f4v flv m1v m2t m2ts m2v m4v mjpeg mjpg mkv mov mp4 mpe mpeg mpg mts "
+    "mxf nut ogm ogv qt rm rmvb ts vob webm wmv y4m"
+)
+VIDEO_SUFFIXES = frozenset(f".{ending}" for ending in _VIDEOS.split())
+# What operating systems leave in folders, in lower case.
+_LITTER = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin"})
 
 
 class Item(NamedTuple):
@@ -116,7 +123,7 @@ def with_margin(box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
 
 
 def entries(folder: Path) -> list[os.DirEntry]:
-    """Return the entries of a folder by name, without hidden ones and macOS leftovers."""
+    """Return the entries of a folder by name, but those that is_shown leaves out."""
     try:
         with os.scandir(folder) as found:
             return sorted(filter(is_shown, found), key=lambda entry: entry.name)
@@ -125,12 +132,12 @@ def entries(folder: Path) -> list[os.DirEntry]:
 
 
 def is_shown(entry: os.DirEntry) -> bool:
-    """Say whether an entry is neither hidden nor a leftover of macOS."""
-    return not entry.name.startswith(".") and entry.name != "__MACOSX"
+    """Say whether an entry is neither hidden nor left there by an operating system."""
+    return not entry.name.startswith(".") and entry.name.lower() not in _LITTER
 
 
-def walk_files(folder: str | Path, suffixes: frozenset[str]) -> Iterator[str]:
-    """Yield the files below a folder that have one of the suffixes, in order, as paths.
+def walk_files(folder: str | Path, suffixes: frozenset[str] | None) -> Iterator[str]:
+    """Yield the files below a folder that have one of the suffixes (None: any), in order, as paths.
 
     Links to folders are followed, unless they lead back to a folder above. Only names are held,
     and of one folder a level: a folder of millions costs about 90 bytes a name.
@@ -143,7 +150,7 @@ def walk_files(folder: str | Path, suffixes: frozenset[str]) -> Iterator[str]:
                     folders.append(entry.name)
                     if entry.is_symlink():
                         links.add(entry.name)
-                elif os.path.splitext(entry.name)[1].lower() in suffixes:
+                elif suffixes is None or os.path.splitext(entry.name)[1].lower() in suffixes:
                     names.append(entry.name)
     except OSError as error:
         raise UserError(f"Cannot list {folder}: {error.strerror}.") from None

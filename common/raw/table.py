@@ -2,7 +2,8 @@
 
 Optional columns: split (train, val, test), subject, kind (unlabelled, single, compound). Labels
 are names in any case and many spellings (`happy`, `SADNESS`, `Sadly Angry`, `fear+surprise`).
-Images are looked up beside labels.csv and in images/. Where no row has a subject, persons are
+Images are looked up beside labels.csv and in images/; see common.raw.matching for names that are
+not quite theirs. Where no row has a subject, persons are
 guessed from names as in Labeled Faces in the Wild, Aaron_Guiel_0001.jpg, if the names look so: a
 person must never stand on both sides of a split.
 """
@@ -18,8 +19,18 @@ from pathlib import Path
 
 from common.emotions import parse_labels
 from common.raw import affectnet_folders
-from common.raw.layout import Item, Skip, file_in, is_expression, labelled, prepared_name, unwrapped
+from common.raw.layout import (
+    IMAGE_SUFFIXES,
+    Item,
+    Skip,
+    file_in,
+    is_expression,
+    labelled,
+    prepared_name,
+    unwrapped,
+)
 from common.raw.lists import table_rows, whole_number
+from common.raw.matching import Files
 from common.script.files import UserError, inside
 
 ALIGNED = False
@@ -58,7 +69,7 @@ def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
     persons = _persons(path)
     if persons:
         counts["persons guessed from file names"] = len(persons)
-    return _read_rows(folder.name, path, rows, persons)
+    return _read_rows(folder.name, path, rows, persons, counts)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -113,13 +124,17 @@ def _person_of(image: str) -> str:
 
 
 def _read_rows(
-    dataset: str, path: Path, rows: Iterator[tuple[int, dict[str, str]]], persons: frozenset[str]
+    dataset: str,
+    path: Path,
+    rows: Iterator[tuple[int, dict[str, str]]],
+    persons: frozenset[str],
+    counts: Counter,
 ) -> Iterator[Item | Skip]:
-    folder = path.parent
+    folder, files = path.parent, Files(path.parent, IMAGE_SUFFIXES)
     sources: dict[str, str] = {}  # by prepared name
     for number, row in rows:
         where = f"{path}:{number}"
-        source = _find(folder, row["image"])
+        source = _find(folder, row["image"]) or files.find(row["image"], counts)
         if source is None:
             yield Skip(where, dataset, "image is not in the folder", row["image"][:200])
             continue
