@@ -16,7 +16,7 @@ from helpers.raw_trees import TREES
 from helpers.raw_trees_emotions import affectnet_lists_tree, expw_tree, rafdb_tree
 from PIL import Image
 
-from common.faces.video import frames
+from common.faces.video import pictures
 from common.manifest import read_manifest
 from common.prepare import ledger
 from common.raw import affectnet_lists, challenge, expw, folder, reader_of, table
@@ -122,13 +122,13 @@ def test_all_endings_of_videos_that_the_decoder_reads_are_videos(tmp_path, endin
     for codec in ("mpeg4", "mpeg1video", "flv", "h263", "gif", "mjpeg"):
         with contextlib.suppress(av.FFmpegError, ValueError, UserError):
             write(path.with_suffix(ending), codec, (176, 144))
-            if len(list(frames(path.with_suffix(ending)))) == 3:
+            if len(list(pictures(path.with_suffix(ending)))) == 3:
                 break
     else:  # FFmpeg writes none with these codecs; it reads by content
         write(tmp_path / "01.mkv", "mpeg4")
         (tmp_path / "01.mkv").rename(path.with_suffix(ending))
     path.with_suffix(ending).rename(path)
-    assert len(list(frames(path))) == 3
+    assert len(list(pictures(path))) == 3
     assert challenge.recognises(tmp_path) and challenge.find_videos(tmp_path) == {"01": path}
 
 
