@@ -22,7 +22,8 @@ def squares(tmp_path_factory):
 @pytest.fixture(scope="session")
 def pretrained(squares, tmp_path_factory):
     """A run folder after 02 on the squares: undisturbed, and on one process."""
-    from helpers.toy_world import command, run_warm
+    from helpers.running import run_warm
+    from helpers.toy_world import command
 
     folder = tmp_path_factory.mktemp("undisturbed")
     run_warm(folder / "log", *command("mae", squares, folder))
@@ -32,7 +33,8 @@ def pretrained(squares, tmp_path_factory):
 @pytest.fixture(scope="session")
 def finetuned(squares, pretrained):
     """The same run folder, after 03 too."""
-    from helpers.toy_world import command, run_warm
+    from helpers.running import run_warm
+    from helpers.toy_world import command
 
     run_warm(pretrained / "log", *command("single", squares, pretrained))
     return pretrained
@@ -41,7 +43,8 @@ def finetuned(squares, pretrained):
 @pytest.fixture(scope="session")
 def trained(squares, finetuned):
     """The same run folder, after 04 too."""
-    from helpers.toy_world import command, run_warm
+    from helpers.running import run_warm
+    from helpers.toy_world import command
 
     run_warm(finetuned / "log", *command("curriculum", squares, finetuned))
     return finetuned

@@ -4,7 +4,7 @@ import runpy
 
 import numpy as np
 import pytest
-from helpers.toy_world import ROOT
+from helpers.running import ROOT
 
 from common.batches.batch import BOX, FACS, LEFT_RIGHT, MIXUP, SINGLE, TOP_BOTTOM
 from common.batches.curriculum import (

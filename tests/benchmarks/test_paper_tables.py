@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.toy_world import ROOT, TINY, make_prepared, record
+from helpers.running import ROOT, record
+from helpers.toy_world import TINY, make_prepared
 from scipy.stats import ttest_rel
 
 from benchmarks.comparison import Section, difference, markdown, save_plot, scores_of

@@ -1,7 +1,8 @@
 """03 and 04 on the toy world, run as a user runs them."""
 
 import pandas as pd
-from helpers.toy_world import TINY, call
+from helpers.running import call
+from helpers.toy_world import TINY
 
 
 def train(capsys, script, world, folder, *more):

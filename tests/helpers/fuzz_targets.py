@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import random
-import runpy
 import shutil
-import sys
 from pathlib import Path
 
 from helpers.damage import TEXTS, damage
+from helpers.running import ROOT, run_here
 
-ROOT = Path(__file__).resolve().parents[2]
 # The small inputs are full of faults, and their plain images all alike.
 KEEP = ("--workers", 0, "--accept-losses", "--duplicates", "keep", "--min-sharpness", 0)
 
@@ -41,12 +39,12 @@ def make_seeds(place: Path) -> None:
     for tree in filter(Path.is_dir, (place / "raw").iterdir()):
         box = place / "box"
         shutil.copytree(tree, box / "raw" / tree.name)
-        run("01_prepare_data.py", "--data-dir", box, *KEEP, "--align", "never")
+        run_here("01_prepare_data.py", "--data-dir", box, *KEEP, "--align", "never")
         used[tree.name] = sorted(images_of(box))
         if tree.name == "CelebA":
             shutil.copytree(place / "good", box / "raw" / "Good")
             shutil.copytree(place / "raw" / "C-EXPR-DB", box / "raw" / "C-EXPR-DB")
-            run("01_prepare_data.py", "--data-dir", box, *KEEP)
+            run_here("01_prepare_data.py", "--data-dir", box, *KEEP)
             box.rename(place / "world")
         else:
             shutil.rmtree(box)
@@ -114,7 +112,7 @@ def raw_case(box: Path, seeds: Path, chance: random.Random) -> str:
     before = path.read_bytes()
     path.write_bytes(damage(before, chance, path.suffix in TEXTS))
     align = "auto" if chance.random() < 0.05 else "never"
-    run("01_prepare_data.py", "--data-dir", box, *KEEP, "--align", align)
+    run_here("01_prepare_data.py", "--data-dir", box, *KEEP, "--align", align)
     found = images_of(box)
     good = {f"images/Good/{path.name}" for path in (seeds / "good").iterdir()}
     assert good <= found, f"lost neighbours in another data set: {sorted(good - found)}"
@@ -125,13 +123,6 @@ def raw_case(box: Path, seeds: Path, chance: random.Random) -> str:
         lost = {image for image in set(baseline) - found if path.stem not in image}
         assert not lost, f"lost neighbours of {path.name}: {sorted(lost)[:3]}"
     return f"{tree}: {path.name}"
-
-
-def _images(box: Path) -> set[str]:
-    from common.manifest import read_manifest
-
-    path = box / "prepared" / "manifest.csv"
-    return set(read_manifest(path)["image"]) if path.exists() else set()
 
 
 def images_of(box: Path) -> set[str]:
@@ -189,7 +180,7 @@ def prepared_case(box: Path, seeds: Path, chance: random.Random) -> str:
     path = chance.choice(files)
     whole = {p: p.read_bytes() for p in (box / "prepared").glob("*.csv")}
     path.write_bytes(damage(path.read_bytes(), chance, True))
-    run("01_prepare_data.py", "--data-dir", box, *KEEP)
+    run_here("01_prepare_data.py", "--data-dir", box, *KEEP)
     for table, content in whole.items():
         assert table.read_bytes() == content, f"{table.name} is another after damage of {path.name}"
     return path.name
@@ -298,13 +289,3 @@ TARGETS = {
     weights_case: 8,
     state_case: 6,
 }
-
-
-def run(script: str, *arguments) -> None:
-    """Run a script's main in this process; a UserError is its caller's to judge."""
-    namespace = runpy.run_path(str(ROOT / script), run_name="fuzzed")
-    before, sys.argv = sys.argv, [script, *map(str, arguments)]
-    try:
-        namespace["main"]()
-    finally:
-        sys.argv = before

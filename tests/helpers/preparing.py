@@ -3,52 +3,23 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 from helpers.drawn import scene, write_video
 from helpers.raw_files import text
+from helpers.running import run_here
 
 from common.emotions import CHALLENGE
 
-ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = ROOT / "01_prepare_data.py"
+SCRIPT = "01_prepare_data.py"
 HEADER = ",".join(("image_location", *CHALLENGE))
 
 
 def prepare(data, *flags, accept=True):
     """Run the script in this process. accept: whatever share of these small trees is bad."""
-    spec = importlib.util.spec_from_file_location("prepare_data", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     flags = [*flags, *["--accept-losses"] * accept]
-    before, sys.argv = sys.argv, ["x", "--data-dir", str(data), "--workers", "0", *flags]
-    try:
-        module.main()
-    finally:
-        sys.argv = before
+    run_here(SCRIPT, "--data-dir", data, "--workers", 0, *flags)
     return data / "prepared"
-
-
-def run(data, *flags, **options):
-    """Run the script as a user does, in a process of its own."""
-    return subprocess.run(
-        [sys.executable, SCRIPT, "--data-dir", data, *flags],
-        capture_output=True,
-        text=True,
-        **options,
-    )
-
-
-def launch(data, processes, *flags):
-    """Run the script in several processes, as `accelerate launch` or torchrun does."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc_per_node", str(processes), str(SCRIPT), "--data-dir", str(data)]
-    command += ["--workers", "0", *flags]
-    return subprocess.run(command, capture_output=True, text=True, timeout=200)
 
 
 def rows_of(path):

@@ -7,10 +7,11 @@ import subprocess
 import sys
 
 import pytest
-from helpers.preparing import ROOT, SCRIPT, prepare, rows_of, run, skipped, state_of, videos_tree
+from helpers.preparing import SCRIPT, prepare, rows_of, skipped, state_of, videos_tree
 from helpers.raw_files import image, text
 from helpers.raw_trees_emotions import affectnet_tree, rafdb_tree
 from helpers.raw_trees_videos import affwild2_tree
+from helpers.running import ROOT, run
 from PIL import Image
 from torchvision.io import ImageReadMode, decode_image
 
@@ -142,12 +143,10 @@ def test_two_folders_of_one_data_set_are_refused(tmp_path):
 
 
 def test_mistakes_end_in_one_sentence_and_status_2(tmp_path):
-    missing = run(tmp_path / "nowhere")
-    assert missing.returncode == 2 and missing.stdout == ""
-    assert (
-        missing.stderr.startswith("error: There is no folder") and missing.stderr.count("\n") == 1
-    )
+    status, output, complaints = run(SCRIPT, "--data-dir", tmp_path / "nowhere")
+    assert status == 2 and output == "" and complaints.count("\n") == 1
+    assert complaints.startswith("error: There is no folder")
     (tmp_path / "raw").mkdir()
-    empty = run(tmp_path)
-    assert empty.returncode == 2 and "has no folders" in empty.stderr
+    status, _, complaints = run(SCRIPT, "--data-dir", tmp_path)
+    assert status == 2 and "has no folders" in complaints
     assert list(tmp_path.iterdir()) == [tmp_path / "raw"]

@@ -6,14 +6,13 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
-from helpers.preparing import SCRIPT, launch, prepare, rows_of, run, skipped, state_of, videos_tree
+from helpers.preparing import SCRIPT, prepare, rows_of, skipped, state_of, videos_tree
 from helpers.raw_files import image, text
 from helpers.raw_trees_emotions import rafdb_tree
+from helpers.running import run, script
 from torchvision.io import decode_image
 
 from common.manifest import read_manifest
@@ -165,8 +164,8 @@ def test_only_does_not_mix_two_folders_of_one_data_set(tmp_path):
 def test_a_second_run_at_once_is_refused(tmp_path):
     image(tmp_path / "raw" / "Faces" / "a.jpg")
     with only_process(tmp_path / "prepared"):
-        second = run(tmp_path)
-    assert second.returncode == 2 and f"(process {os.getpid()}) works in" in second.stderr
+        status, _, complaints = run(SCRIPT, "--data-dir", tmp_path)
+    assert status == 2 and f"(process {os.getpid()}) works in" in complaints
     assert [path.name for path in (tmp_path / "prepared").iterdir()] == [".lock"]
 
 
@@ -185,11 +184,12 @@ def test_two_processes_do_the_work_of_one_and_take_over_what_was_done(tmp_path):
     (state / "limited.csv").unlink()
     (state / "current-0.csv").write_bytes(b"".join(lines[:102]) + lines[102][:30])
     before = state_of(tmp_path / "two" / "prepared" / "images")
-    two = launch(tmp_path / "two", 2, "--align", "never")
-    assert two.returncode == 0, two.stderr
+    flags = ["--workers", "0", "--align", "never"]
+    status, output, complaints = run(SCRIPT, "--data-dir", tmp_path / "two", *flags, processes=2)
+    assert status == 0, complaints
     # Of 201 images 100 were noted, and of videos none.
-    assert two.stdout.splitlines()[-1].startswith("103 inputs prepared, 1 skipped")
-    assert two.stdout.count("inputs prepared") == two.stdout.count("data set ") == 1
+    assert output.splitlines()[-1].startswith("103 inputs prepared, 1 skipped")
+    assert output.count("inputs prepared") == output.count("data set ") == 1
     after = state_of(tmp_path / "two" / "prepared" / "images")
     assert len(before) == 149 and all(before[name] == after[name] for name in before)
     assert [path.name for path in state.iterdir()] == ["done.csv"]
@@ -204,10 +204,11 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(tmp_path):
         image(raw / "Faces" / f"{n % 7}" / f"{n}.jpg", side=100 + n % 50)
     videos_tree(raw / "C-EXPR-DB", {"01": 4, "02": 4})
     shutil.copytree(raw, tmp_path / "killed" / "raw")
-    whole = run(tmp_path / "whole", "--workers", "2", "--align", "never")
-    assert whole.returncode == 0, whole.stderr
-    command = [sys.executable, SCRIPT, "--data-dir", tmp_path / "killed", "--workers", "2"]
-    process = subprocess.Popen([*command, "--align", "never"], start_new_session=True)
+    flags = ["--workers", "2", "--align", "never"]
+    status, _, complaints = run(SCRIPT, "--data-dir", tmp_path / "whole", *flags)
+    assert status == 0, complaints
+    killed = [SCRIPT, "--data-dir", tmp_path / "killed", *flags]
+    process = script(*killed, start_new_session=True)
     state = tmp_path / "killed" / "prepared" / "state" / "images" / "Faces"
     ledger = state / "current-0.csv"
     for _ in range(3000):  # on a busy machine workers start slowly
@@ -215,11 +216,11 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(tmp_path):
             break
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.communicate()
     assert not (tmp_path / "killed" / "prepared" / "manifest.csv").exists()
-    again = run(tmp_path / "killed", "--workers", "2", "--align", "never")
-    assert again.returncode == 0, again.stderr
-    done = int(again.stdout.splitlines()[-1].split()[0])
+    status, output, complaints = run(*killed)
+    assert status == 0, complaints
+    done = int(output.splitlines()[-1].split()[0])
     assert done <= 302 - 64
     for name in ("manifest.csv", "frames.csv", "frame_list.txt"):
         assert (tmp_path / "killed" / "prepared" / name).read_bytes() == (

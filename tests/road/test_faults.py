@@ -18,17 +18,8 @@ import pytest
 import safetensors.torch
 import torch
 from helpers.raw_files import image
-from helpers.toy_world import (
-    ROOT,
-    SAVE_ALWAYS,
-    TINY,
-    command,
-    record,
-    run_warm,
-    script,
-    start_warm,
-    wait_for,
-)
+from helpers.running import ROOT, record, run_warm, script, start_warm, wait_for
+from helpers.toy_world import SAVE_ALWAYS, TINY, command
 from PIL import Image
 
 from common.script.files import UserError, only_process, whole_file

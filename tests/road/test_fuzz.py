@@ -15,7 +15,7 @@ import pytest
 from fuzz import watch
 from helpers.raw_trees_emotions import affectnet_tree, expw_tree, rafce_tree, rafdb_tree, table_tree
 from helpers.raw_trees_videos import affwild2_tree, mafw_tree
-from helpers.toy_world import ROOT
+from helpers.running import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -11,16 +11,8 @@ import pandas as pd
 import pytest
 import safetensors.torch
 import torch
-from helpers.toy_world import (
-    SAVE_ALWAYS,
-    STAGES,
-    command,
-    inherit,
-    record,
-    run_warm,
-    start_two,
-    wait_for,
-)
+from helpers.running import record, run_warm, start_two, wait_for
+from helpers.toy_world import SAVE_ALWAYS, STAGES, command, inherit
 
 
 def assert_alike(found, expected):

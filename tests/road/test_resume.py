@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 import safetensors.torch
 import torch
-from helpers.toy_world import SAVE_ALWAYS, command, inherit, record, run_warm, start_warm, wait_for
+from helpers.running import record, run_warm, start_warm, wait_for
+from helpers.toy_world import SAVE_ALWAYS, command, inherit
 
 STATUS = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129, signal.SIGKILL: -9}
 STATUS[signal.SIGUSR1] = 138

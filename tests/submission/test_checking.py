@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.predicting import predict
-from helpers.toy_world import call
+from helpers.running import call
 from hypothesis import given
 from hypothesis import settings as limits
 from hypothesis import strategies as st

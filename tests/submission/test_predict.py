@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from helpers.predicting import LISTED, LOCATIONS, MEAN, SCRIPT, STD, predict, read_probabilities
-from helpers.toy_world import call
+from helpers.running import call
 from PIL import Image
 from sklearn.metrics import f1_score
 

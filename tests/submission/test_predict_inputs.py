@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 from helpers.predicting import DECODED, predict, read_probabilities
-from helpers.toy_world import call
+from helpers.running import call
 
 from common.script.files import UserError
 from common.submission.files import HEADER

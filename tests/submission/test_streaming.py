@@ -16,7 +16,7 @@ import pytest
 import torch
 from helpers.drawn import scene, write_video
 from helpers.predicting import make_checkpoint, read_probabilities
-from helpers.toy_world import ROOT, call, script
+from helpers.running import ROOT, call, script
 from helpers.videos import damage, write
 from PIL import Image
 

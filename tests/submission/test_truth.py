@@ -7,7 +7,7 @@ import av
 import pytest
 from helpers.drawn import scene
 from helpers.predicting import make_checkpoint
-from helpers.toy_world import call
+from helpers.running import call
 
 from common.emotions import CHALLENGE
 from common.script.files import UserError

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.predicting import LISTED, LOCATIONS, predict
-from helpers.toy_world import call
+from helpers.running import call
 from sklearn.metrics import f1_score
 
 from common.emotions import CHALLENGE_PAIRS

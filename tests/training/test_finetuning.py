@@ -9,7 +9,8 @@ import pytest
 import safetensors.torch
 import torch
 from helpers.finetuned import curriculum, train
-from helpers.toy_world import call, make_prepared, record
+from helpers.running import call, record
+from helpers.toy_world import make_prepared
 from sklearn.metrics import average_precision_score, f1_score
 
 from common.batches.batch import Batch

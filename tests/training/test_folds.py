@@ -5,7 +5,8 @@ import json
 import pandas as pd
 import pytest
 from helpers.finetuned import curriculum, train
-from helpers.toy_world import TINY, call, make_prepared
+from helpers.running import call
+from helpers.toy_world import TINY, make_prepared
 
 from common.manifest import hold_out, read_manifest, training_rows
 from common.networks.classifier import load_classifier

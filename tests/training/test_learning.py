@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.toy_world import TINY, call, make_prepared
+from helpers.running import call
+from helpers.toy_world import TINY, make_prepared
 
 LEARNING = [*TINY, "--init", "none", "--lr", "0.02", "--batch-size", "60", "--warmup-epochs", "1"]
 SCRIPTS = {

@@ -14,7 +14,8 @@ import pytest
 import safetensors.torch
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
-from helpers.toy_world import ROOT, TINY, call, make_prepared, record, run, script
+from helpers.running import ROOT, call, record, run, script
+from helpers.toy_world import TINY, make_prepared
 
 from common.script.files import only_process
 
