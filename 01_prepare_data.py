@@ -52,6 +52,13 @@ def parse() -> argparse.Namespace:
         help="folders below raw/ to read; of the others, what earlier runs prepared is kept",
     )
     add(
+        "--unlabelled",
+        nargs="+",
+        default=[],
+        metavar="FOLDER",
+        help="folders below raw/ that have no labels, although they look as if they had",
+    )
+    add(
         "--owners-fold",
         type=int,
         choices=range(1, 6),

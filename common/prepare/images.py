@@ -94,9 +94,12 @@ def open_folders(
 
     Raises UserError for a folder that no reader recognises, or that lacks a file it needs.
     """
+    for name in arguments.unlabelled:
+        if name not in {folder.name for folder in folders}:
+            raise UserError(f"--unlabelled names {name!r}, which is no folder that is read.")
     opened, of_challenge = [], []
     for folder in folders:
-        reader = reader_of(folder)
+        reader = reader_of(folder, folder.name in arguments.unlabelled)
         if reader is challenge:
             of_challenge.append(folder)
         else:

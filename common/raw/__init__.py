@@ -53,6 +53,7 @@ READERS = {
     "CelebA": "common.raw.celeba",
     "IMDB-WIKI": "common.raw.imdbwiki",
     "RecordIO": "common.raw.recordio",
+    "table of clips": "common.raw.table_clips",
     "labelled table": "common.raw.table",
     "challenge videos": "common.raw.challenge",
     "class folders": "common.raw.classes",
@@ -60,11 +61,21 @@ READERS = {
 }
 
 
-def reader_of(folder: Path) -> ModuleType:
-    """Return the reader of a folder below raw/. Raises UserError where none recognises it."""
-    for name in READERS.values():
-        reader = import_module(name)
+def reader_of(folder: Path, unlabelled: bool = False) -> ModuleType:
+    """Return the reader of a folder below raw/.
+
+    unlabelled: the user says that there are no labels, whatever it looks like. Raises UserError
+    where no reader recognises the folder, or where it looks labelled and no reader knows how.
+    """
+    from common.raw import challenge, signs
+    from common.raw import folder as images
+
+    without_labels = (challenge, images)
+    readers = without_labels if unlabelled else map(import_module, READERS.values())
+    for reader in readers:
         if reader.recognises(folder):
+            if reader in without_labels and not unlabelled:
+                signs.refuse_labels(folder, videos=reader is challenge)
             return reader
     raise UserError(
         f"{folder} holds no images, no videos and no data set that is known; fill it or remove it."

@@ -2,11 +2,13 @@
 
     <video>.mp4, in the folder or one below     01.mp4 ... 56.mp4
     <video>/00001.jpg, in place of the videos   their frames; with a list, or it is a set of images
-    CER.txt (7th), CVPR_6th_ABAW_CE_test_set_example.txt, ICCV_9th_ABAW_CE_test_set_example.txt,
-    or any .txt or .csv whose first line starts with `image_location`
+    CER.txt (7th), CVPR_6th_ABAW_CE_test_set_example.txt (or _sample.txt), ICCV_9th_..., also in
+    prediction_files_format/, or any .txt or .csv whose first line starts with `image_location`
 
-Traps: the list is the truth, not the decoder, and may have a frame more or less than decodes. The
-list itself is read by common.submission.files. Without a list, every frame that decodes counts.
+Traps: the list is the truth, not the decoder, and may have a frame more or less than decodes.
+prediction_files_format/ also holds the lists of the tasks Expr, VA and AU, for other videos.
+Labelled clips (MAFW, DFEW, BLEMORE, a table of one's own) are not the challenge's. The list itself
+is read by common.submission.files. Without a list, every frame that decodes counts.
 """
 
 from __future__ import annotations
@@ -18,19 +20,17 @@ from pathlib import Path
 from PIL import Image
 
 from common.faces.stills import frame_folders
-from common.raw import blemore, dfew, mafw, mafw_tables, table
+from common.raw import blemore, dfew, mafw, mafw_tables, table, table_clips
 from common.raw.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, entries, look, unwrapped
 from common.script.files import UserError
 
 ALIGNED = False
 
-_LABELLED = (blemore, dfew, mafw, mafw_tables, table)
+_LABELLED = (blemore, dfew, mafw, mafw_tables, table, table_clips)
 
-_OFFICIAL_NAMES = (
-    "cer.txt",
-    "cvpr_6th_abaw_ce_test_set_example.txt",
-    "iccv_9th_abaw_ce_test_set_example.txt",
-)
+_OFFICIAL_NAME = re.compile(r"cer\.txt|.*_abaw_ce_test_set_(example|sample)\.txt", re.IGNORECASE)
+# What follows in lists of the other tasks, and in tables of true classes.
+_NOT_OURS = rb"label|neutral|anger|valence|arousal|au\d+"
 
 
 def form(folder: Path) -> str:
@@ -109,7 +109,7 @@ def find_frame_list(folder: Path) -> Path | None:
     """Return the frame list beside the videos, or None. Raises UserError if it is not clear."""
     texts = [Path(e.path) for e in _files(folder) if _is_text(e)]
     # A list of the official name is one, whatever is in it: its reader says what is wrong.
-    official = [path for path in texts if path.name.lower() in _OFFICIAL_NAMES]
+    official = [path for path in texts if _OFFICIAL_NAME.fullmatch(path.name)]
     best = official or [path for path in texts if _looks_like_list(path)]
     if len(best) > 1:
         raise UserError(
@@ -133,6 +133,6 @@ def _looks_like_list(path: Path) -> bool:
             start = file.read(64)
     except OSError:
         return False
-    # Not a table of true classes, image_location,label.
-    listed = rb"(\xef\xbb\xbf)?\s*(image_location(?!\s*,\s*label\b)|[^/\n]+/\d{5}\.jpg)"
+    ours = rb"image_location(?!\s*,\s*(" + _NOT_OURS + rb")\b)"
+    listed = rb"(\xef\xbb\xbf)?\s*(" + ours + rb"|[^/\n]+/\d{5}\.jpg)"
     return bool(re.match(listed, start, re.I))

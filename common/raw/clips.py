@@ -12,15 +12,16 @@ from common.faces.video import pictures
 from common.raw.layout import Item
 from common.script.files import UserError
 
+INFINITE = float("inf")
 FRAMES = 8  # of each clip, evenly spread
 
 
-def frames_of(clip: Item, begin_s: float = 0, end_s: float | None = None) -> Iterator[Item]:
+def frames_of(clip: Item, begin_s: float = 0, end_s: float = INFINITE) -> Iterator[Item]:
     """Yield FRAMES frames of a clip, or of its part from begin_s to end_s, as scenes.
 
     clip: its name is that of the folder of its frames.
     """
-    span = "" if end_s is None else f"@{begin_s:g}-{end_s:g}"
+    span = "" if (begin_s, end_s) == (0, INFINITE) else f"@{begin_s:.3f}:{end_s:.3f}"
     for number in range(1, FRAMES + 1):
         yield clip._replace(
             name=f"{clip.name}/{number}.jpg",
@@ -37,13 +38,13 @@ def spread(things: Sequence, count: int = FRAMES) -> list:
 
 
 def open_frame(path: str, part: str) -> np.ndarray:
-    """Return a frame of a clip, uint8 [H, W, 3], for a part `k/n` or `k/n@begin-end`, in seconds.
+    """Return a frame of a clip, uint8 [H, W, 3], for a part `k/n` or `k/n@begin:end`, in seconds.
 
     Frame k of n evenly spread ones, from 1. Raises ValueError where there are fewer.
     """
     place, _, span = part.partition("@")
     number, count = map(int, place.split("/"))
-    begin_s, end_s = map(float, span.split("-")) if span else (0.0, float("inf"))
+    begin_s, end_s = map(float, span.split(":")) if span else (0.0, INFINITE)
     found = _spread_frames(path, count, begin_s, end_s)
     if number > len(found):
         raise ValueError(f"the clip has {len(found)} frames that decode")

@@ -5,8 +5,10 @@
     CASIA-WebFace/0000045/001.jpg            CASIA-WebFace (Yi et al. 2014), 494,414 images
 
 The person is the folder that an image lies in, as in all face recognition sets; images right
-below the data set's own folder have none. Traps: millions of folders lie in one, so only names are
-held and nothing is sorted but names.
+below the data set's own folder, or below a split's, have none. Folders named after splits (train,
+Validation_Set, test, ...) give the split. What looks like labels stops the run before
+(common.raw.signs). Traps: millions of folders lie in one, so only names are held and nothing is
+sorted but names.
 """
 
 from __future__ import annotations
@@ -16,16 +18,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from common.raw.layout import (
-    IMAGE_SUFFIXES,
-    Item,
-    Skip,
-    is_expression,
-    is_shown,
-    look,
-    prepared_name,
-    walk_files,
-)
+from common.raw.layout import IMAGE_SUFFIXES, Item, Skip, is_shown, prepared_name, walk_files
+from common.raw.trees import split_of, split_of_path
 
 ALIGNED = False
 
@@ -56,20 +50,12 @@ def _holds_image(folder: str | Path, levels: int) -> bool:
         return False
 
 
-def _named_after_expressions(folder: Path) -> int:
-    """Count the folders, down to two levels, whose names are expressions."""
-    places = [Path(entry.path) for entry in look(folder) if entry.is_dir()]
-    if len(places) <= 3:  # train, val, test
-        places += [Path(e.path) for place in places for e in look(place) if e.is_dir()]
-    return sum(is_expression(place.name) for place in places)
-
-
 def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
     """Yield every image; see common.raw."""
-    named = _named_after_expressions(folder)
-    if named > 2:  # one or two persons may be called Joy
-        counts["folders named after expressions, read without labels: write a labels.csv"] = named
     start = os.path.join(folder, "")
     for path in walk_files(folder, IMAGE_SUFFIXES):
         relative = path.removeprefix(start)
-        yield Item(path, prepared_name(relative), folder.name, subject=os.path.dirname(relative))
+        folders = relative.split(os.sep)[:-1]
+        split = split_of_path(tuple(folders))
+        person = "/".join(name for name in folders if not split_of(name))
+        yield Item(path, prepared_name(relative), folder.name, split, subject=person)

@@ -3,9 +3,11 @@
 Optional columns: split (train, val, test), subject, kind (unlabelled, single, compound). Labels
 are names in any case and many spellings (`happy`, `SADNESS`, `Sadly Angry`, `fear+surprise`).
 Images are looked up beside labels.csv and in images/; see common.raw.matching for names that are
-not quite theirs. Where no row has a subject, persons are
-guessed from names as in Labeled Faces in the Wild, Aaron_Guiel_0001.jpg, if the names look so: a
-person must never stand on both sides of a split.
+not quite theirs. Where a row has no split, that of the folders above the image counts (`val/a.jpg`);
+a row that puts an image of such a folder into train is left out. Where no row has a subject,
+persons are guessed from names as in Labeled Faces in the Wild, Aaron_Guiel_0001.jpg, if the names
+look so: a person must never stand on both sides of a split. Tables that name videos are read by
+common.raw.table_clips.
 """
 
 from __future__ import annotations
@@ -18,9 +20,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from common.emotions import parse_labels
-from common.raw import affectnet_folders
+from common.raw import affectnet_folders, trees
+from common.raw.clips import frames_of
 from common.raw.layout import (
     IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
     Item,
     Skip,
     file_in,
@@ -35,19 +39,15 @@ from common.script.files import UserError, inside
 
 ALIGNED = False
 
-_SPLITS = {
-    "": "",
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
+_OPTIONAL = ("split", "subject", "kind", "begin", "end")
 _OTHERS = ("other", "others")  # a class of Fuxi-EXPR's; the image is kept without a label
-_LABELS_TRIED = 1000
+_ROWS_TRIED = 1000
 _PERSONS_MIN = 20  # fewer names are rather those of cameras, parts or expressions
 _PERSON_SHARE_MAX = 0.1  # of all images; img_0001.jpg, img_0002.jpg, ... are not one person's
 
 
-def _table(folder: Path) -> Path | None:
+def table_of(folder: Path) -> Path | None:
+    """Return the table in a folder or in the only folder in it, or None."""
     return file_in(folder, "labels.csv") or file_in(unwrapped(folder), "labels.csv")
 
 
@@ -57,13 +57,27 @@ def form(folder: Path) -> str:
 
 
 def recognises(folder: Path) -> bool:
-    """A folder with a file labels.csv, unless it is AffectNet's."""
-    return _table(folder) is not None and not affectnet_folders.recognises(folder)
+    """A folder with a file labels.csv of images, unless it is AffectNet's."""
+    table = table_of(folder)
+    return table is not None and not affectnet_folders.recognises(folder) and not has_clips(table)
+
+
+def has_clips(table: Path) -> bool:
+    """Say whether the first rows of a table name a video."""
+    try:
+        return any(is_clip(row["image"]) for _, row in itertools.islice(_rows(table), _ROWS_TRIED))
+    except UserError:  # read() complains
+        return False
+
+
+def is_clip(name: str) -> bool:
+    """Say whether a name is that of a video."""
+    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
 
 
 def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
     """Return the rows of the table; see common.raw. Raises UserError if no label is known."""
-    path = _table(folder)
+    path = table_of(folder)
     rows = _rows(path)
     _check_labels(path)
     persons = _persons(path)
@@ -73,13 +87,13 @@ def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    return table_rows(path, ("image", "label"), ("split", "subject", "kind"))
+    return table_rows(path, ("image", "label"), _OPTIONAL)
 
 
 def _check_labels(path: Path) -> None:
     """Raise UserError where none of the first labels is known."""
     first = None
-    for number, row in itertools.islice(_rows(path), _LABELS_TRIED):
+    for number, row in itertools.islice(_rows(path), _ROWS_TRIED):
         try:
             parse_labels(row["label"])
             return
@@ -130,10 +144,12 @@ def _read_rows(
     persons: frozenset[str],
     counts: Counter,
 ) -> Iterator[Item | Skip]:
-    folder, files = path.parent, Files(path.parent, IMAGE_SUFFIXES)
+    folder = path.parent
+    images, clips = Files(folder, IMAGE_SUFFIXES), Files(folder, VIDEO_SUFFIXES)
     sources: dict[str, str] = {}  # by prepared name
     for number, row in rows:
         where = f"{path}:{number}"
+        files = clips if is_clip(row["image"]) else images
         source = _find(folder, row["image"]) or files.find(row["image"], counts)
         if source is None:
             yield Skip(where, dataset, "image is not in the folder", row["image"][:200])
@@ -151,10 +167,20 @@ def _read_rows(
             detail = f"{row['kind']!r} and {row['label']!r}"
             yield Skip(where, dataset, "kind does not fit the label", detail)
             continue
-        if row["split"].lower() not in _SPLITS:
+        split = trees.SPLITS.get(row["split"].lower(), "")
+        if row["split"] and not split:
             yield Skip(where, dataset, "unknown split (train, val, test)", row["split"])
             continue
-        name = prepared_name(os.path.relpath(source, folder).removeprefix("images" + os.sep))
+        relative = os.path.relpath(source, folder).removeprefix("images" + os.sep)
+        below = trees.split_of_path(tuple(relative.split(os.sep)[:-1]))
+        if split == "train" and below not in ("", "train"):
+            yield Skip(where, dataset, f"split train, but its folder says {below}", row["image"])
+            continue
+        name = prepared_name(relative)
+        if is_clip(source):
+            clip = Item(source, name, dataset, split or below, subject=row["subject"], **fields)
+            yield from _frames(clip, row, where, sources)
+            continue
         if name in sources:
             twin = sources[name] != source  # as are a.jpg and images/a.jpg
             reason = "same prepared name as another" if twin else "image stands in an earlier line"
@@ -163,7 +189,36 @@ def _read_rows(
         sources[name] = source
         guessed = _person_of(source)
         subject = row["subject"] or (guessed if guessed in persons else "")
-        yield Item(source, name, dataset, _SPLITS[row["split"].lower()], subject=subject, **fields)
+        yield Item(source, name, dataset, split or below, subject=subject, **fields)
+
+
+def _frames(
+    clip: Item, row: dict[str, str], where: str, sources: dict[str, str]
+) -> Iterator[Item | Skip]:
+    """Yield the frames of a clip, or of its part from begin to end."""
+    begin_s, end_s = _seconds(row["begin"] or "0"), _seconds(row["end"] or "inf")
+    if begin_s is None or end_s is None or not begin_s < end_s:
+        detail = f"begin {row['begin']!r}, end {row['end']!r}"[:80]
+        yield Skip(where, clip.dataset, "no time in seconds or as 00:00:08.5", detail)
+        return
+    stem = clip.name.removesuffix(".jpg")
+    whole = not row["begin"] and not row["end"]
+    name = stem if whole else f"{stem}/{begin_s:.3f}-{end_s:.3f}"
+    if name in sources:
+        yield Skip(where, clip.dataset, "clip stands in an earlier line", row["image"])
+        return
+    sources[name] = clip.path
+    yield from frames_of(clip._replace(name=name, subject=clip.subject or stem), begin_s, end_s)
+
+
+def _seconds(text: str) -> float | None:
+    """Read a time in seconds, or in hours, minutes and seconds with colons; None for another."""
+    try:
+        parts = [float(part) for part in text.split(":")]
+    except ValueError:
+        return None
+    seconds = sum(part * 60**power for power, part in enumerate(reversed(parts)))
+    return seconds if min(parts) >= 0 and len(parts) <= 3 else None
 
 
 def _find(folder: Path, image: str) -> str | None:

@@ -114,11 +114,17 @@ def levels(folder: Path, of_class: Callable = class_of) -> Iterator[Level]:
 
 def number_levels(folder: Path) -> Iterator[Level]:
     """Yield the folders whose folders are numbered from 0 or 1 on, two to CLASSES_MAX of them."""
-    for place, names in walk_levels(folder):
+    for place, found in walk_levels(folder):
+        names = [name for name in found if not split_of(name)]
+        if not 2 <= len(names) <= CLASSES_MAX:
+            continue
         numbers = sorted(-1 if (n := number_of(name)) is None else n for name in names)
         gapless = numbers == list(range(numbers[0], numbers[0] + len(numbers)))
-        few = 2 <= len(names) <= CLASSES_MAX and numbers[0] in (0, 1) and gapless
-        if few and any(holds_image(place / name) for name in names[:3]):
+        if (
+            gapless
+            and numbers[0] in (0, 1)
+            and any(holds_image(place / name) for name in names[:3])
+        ):
             yield Level(place, names, [])
 
 

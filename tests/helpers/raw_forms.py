@@ -446,4 +446,20 @@ FORMS = {
             ]
         },
     ),
+    "table of clips": Form(
+        "table_clips",
+        "labels.csv of clips",
+        {
+            "clips/a.mp4": ("data", "train", "Fear Surprise", "Ann"),
+            "b.mp4": ("data", "val", "Anger", "b.mp4"),
+            "photo.jpg": ("data", "val", "Happiness", ""),
+            "clips/c.mp4": "",
+        },
+        {
+            "labels.csv": "image,label,split,subject,begin,end\n"
+            "clips/a.mp4,Fearfully Surprised,train,Ann,0,0.2\n"
+            "clips/a.mp4,Fearfully Surprised,train,Ann,00:00:00.2,\n"
+            "b.mp4,anger,val,,,\nphoto.jpg,happy,val,,,\n"
+        },
+    ),
 }

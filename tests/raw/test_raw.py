@@ -12,6 +12,7 @@ from helpers.drawn import scene, write_video
 from helpers.raw_files import REAL, faults, image, read, text
 from helpers.raw_trees import TREES
 from helpers.raw_trees_emotions import table_tree
+from helpers.raw_trees_videos import challenge_tree
 
 from common.raw import READERS, challenge, folder, layout, reader_of, table
 from common.script.files import UserError, inside
@@ -225,6 +226,33 @@ def test_challenge_videos_and_list_are_found(tmp_path):
     (place / "01.mkv").write_bytes(b"")
     with pytest.raises(UserError, match="same name"):
         challenge.find_videos(place)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "CER.txt",
+        "CVPR_6th_ABAW_CE_test_set_example.txt",
+        "CVPR_6th_ABAW_CE_test_set_sample.txt",
+        "ICCV_9th_ABAW_CE_test_set_example.txt",
+        "frames.txt",
+    ],
+)
+@pytest.mark.parametrize("inner", ["", "prediction_files_format"])
+def test_the_challenges_list_is_found_beside_those_of_other_tasks(tmp_path, name, inner):
+    place = challenge_tree(tmp_path / "C-EXPR-DB")
+    (place / "CER.txt").unlink()
+    for task, columns in {
+        "Expr": "Neutral,Anger",
+        "VA": "valence,arousal",
+        "AU": "AU1,AU2",
+    }.items():
+        listing = place / inner / f"CVPR_6th_ABAW_{task}_test_set_sample.txt"
+        text(listing, f"image_location,{columns}\nv/00001.jpg,\n")
+    assert challenge.find_frame_list(place) is None
+    text(place / inner / name, LIST)
+    assert reader_of(place) is challenge
+    assert challenge.find_frame_list(place) == place / inner / name
 
 
 def test_an_empty_folder_is_a_user_error(tmp_path):

@@ -7,11 +7,12 @@ from collections import Counter
 
 import pytest
 from helpers.drawn import scene, write_video
+from helpers.preparing import prepare, rows_of
 from helpers.raw_files import read, text
 from helpers.raw_forms import FORMS, write_sheet
 from helpers.raw_trees_videos import mafw_tree
 
-from common.raw import blemore, clips, dfew, emotionet, mafw, mafw_tables, sheets
+from common.raw import blemore, clips, dfew, emotionet, mafw, mafw_tables, sheets, table_clips
 from common.script.files import UserError
 
 
@@ -19,13 +20,13 @@ def test_frames_of_a_part_of_a_clip_are_those_of_its_time(tmp_path):
     path = tmp_path / "clip.mp4"
     write_video(path, [scene((60 + 4 * n, 120, 100)) for n in range(50)])  # 25 a second
     whole = [clips.open_frame(str(path), f"{k}/2").astype(int) for k in (1, 2)]
-    part = [clips.open_frame(str(path), f"{k}/2@1-2").astype(int) for k in (1, 2)]
+    part = [clips.open_frame(str(path), f"{k}/2@1:2").astype(int) for k in (1, 2)]
     # Of 50 frames the middles of two halves are frames 12 and 37 from 0; of the second 25, 31, 43.
     every = [clips.open_frame(str(path), f"{k}/50").astype(int) for k in (13, 38, 32, 44)]
     for found, expected in zip(whole + part, every, strict=True):
         assert abs(found - expected).max() == 0
     with pytest.raises(ValueError, match="has 0 frames"):
-        clips.open_frame(str(path), "1/8@3-4")
+        clips.open_frame(str(path), "1/8@3:4")
 
 
 def test_each_clip_gives_eight_frames_and_keeps_its_votes(tmp_path):
@@ -74,6 +75,42 @@ def test_emotionets_images_that_are_gone_are_counted_and_no_loss(tmp_path):
     _, skips, counts = read(emotionet, FORMS["EmotioNet"].build(tmp_path / "data"))
     assert counts == {"listed images that are not there": 1}
     assert len(skips) == 2
+
+
+def test_a_table_names_clips_whole_or_by_time(tmp_path):
+    place = FORMS["table of clips"].build(tmp_path / "raw" / "Mine")
+    rows = [
+        "clips/a.mp4,fear,train,Ann,0,0.2",
+        "clips/a.mp4,anger,train,Ann,00:00:00.2,",
+        "clips/a.mp4,anger,train,Ann,0.20,",  # the same part
+        "b.mp4,anger,val,,,",
+        "b.mp4,anger,val,,3,2",
+        "b.mp4,anger,val,,soon,",
+        "gone.mp4,anger,val,,,",
+    ]
+    text(place / "labels.csv", "\n".join(["image,label,split,subject,begin,end", *rows]))
+    items, skips, _ = read(table_clips, place)
+    assert Counter((i.labels, i.split, i.subject) for i in items.values()) == {
+        ("Fear", "train", "Ann"): 8,
+        ("Anger", "train", "Ann"): 8,
+        ("Anger", "val", "b.mp4"): 8,
+    }
+    assert skips == [
+        ("labels.csv:4", "clip stands in an earlier line"),
+        ("labels.csv:6", "no time in seconds or as 00:00:08.5"),
+        ("labels.csv:7", "no time in seconds or as 00:00:08.5"),
+        ("labels.csv:8", "image is not in the folder"),
+    ]
+    text(
+        place / "labels.csv", "\n".join(["image,label,split,subject,begin,end", *rows[:2], rows[3]])
+    )
+    flags = ("--duplicates", "keep", "--min-face", "0", "--min-sharpness", "0", "--accept-losses")
+    prepared = prepare(tmp_path, *flags)
+    found = Counter((r["split"], r["labels"]) for r in rows_of(prepared / "manifest.csv"))
+    # Of 9 frames at 25 a second, five begin before 0.2 s, four after.
+    assert (
+        found["train", "Fear"] == 5 and found["train", "Anger"] == 4 and found["val", "Anger"] == 8
+    )
 
 
 @pytest.mark.parametrize("damage", ["no zip", "cut", "no sheet", "bomb", "rows"])
