@@ -143,17 +143,6 @@ def test_casia_folders_are_persons(tmp_path):
     assert folder.OFFICIAL["CASIA-WebFace"][""] == 494_414
 
 
-@pytest.mark.parametrize("above", ["", "train"])
-def test_labels_that_only_folders_tell_are_not_lost_in_silence(tmp_path, above):
-    place = tmp_path / "Mine"
-    for name in ("angry", "Happy", "sad"):
-        image(place / above / name / "1.jpg")
-    items, _, counts = read(folder, place)
-    assert {i.kind for i in items.values()} == {"unlabelled"}
-    assert list(counts.values()) == [3] and "labels.csv" in next(iter(counts))
-    assert not read(folder, casia_tree(tmp_path / "CASIA"))[2]
-
-
 def test_looking_into_a_folder_costs_nothing_however_many_files_it_has(tmp_path):
     from common.raw import READERS, layout
 

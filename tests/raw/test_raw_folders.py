@@ -54,6 +54,16 @@ def test_folders_named_after_expressions_are_known(name, labels):
     assert trees.class_of(name) == labels
 
 
+@pytest.mark.parametrize("above", ["", "train", "data/train", "archive/data/train"])
+def test_labels_that_only_folders_tell_are_read_at_any_depth(tmp_path, above):
+    for name in ("angry", "Happy", "3_sad"):
+        image(tmp_path / "Mine" / above / name / "1.jpg")
+    assert reader_of(tmp_path / "Mine") is classes
+    items = read(classes, tmp_path / "Mine")[0].values()
+    assert sorted(i.labels for i in items) == ["Anger", "Happiness", "Sadness"]
+    assert {i.split for i in items} == {"train" if above else ""}
+
+
 def test_a_folder_of_another_name_among_classes_is_asked_about(tmp_path):
     for name in ("happy", "sad", "sleepy"):
         image(tmp_path / "Mine" / "train" / name / "1.jpg")
