@@ -123,7 +123,7 @@ def _is_text(entry: os.DirEntry) -> bool:
 
 
 def _names_frames(path: Path) -> bool:
-    return path.name.lower() in _OFFICIAL_NAMES or _looks_like_list(path)
+    return bool(_OFFICIAL_NAME.fullmatch(path.name)) or _looks_like_list(path)
 
 
 def _looks_like_list(path: Path) -> bool:
