@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
 from common.hardware import default_batch_size, default_workers
 from common.raw.challenge import find_frame_list, find_videos
+from common.raw.matching import nearest_name
 from common.script.files import UserError, inside
 from common.script.flags import DETECT_SIDES_PX
 from common.script.main import batch_is
@@ -37,7 +38,7 @@ class Source:
 
     frames: rows of `frames.csv` in `folder`, where crops are prepared; else videos: name → path.
     list_path: the frame list in use, or None; header: its, verbatim; locations: its frames, or
-    None for every frame that there is.
+    None for every frame that there is. unlisted: videos of which the list names no frame.
     """
 
     folder: Path
@@ -46,6 +47,7 @@ class Source:
     list_path: Path | None
     header: str = HEADER
     locations: list[str] | None = None
+    unlisted: Sequence[str] = ()
 
     @property
     def names(self) -> set[str]:
@@ -60,9 +62,9 @@ class Source:
         """Return the part of the source that is in these videos."""
         if self.videos is not None:
             videos = {name: path for name, path in self.videos.items() if name in names}
-            return Source(self.folder, None, videos, self.list_path, self.header, self.locations)
+            return replace(self, videos=videos)
         rows = self.frames[self.frames["video"].isin(names)].reset_index(drop=True)
-        return Source(self.folder, rows, None, self.list_path, self.header, self.locations)
+        return replace(self, frames=rows)
 
 
 def open_source(prepared: Path, videos: Path | None, frame_list: Path | None) -> Source:
@@ -94,11 +96,13 @@ def open_source(prepared: Path, videos: Path | None, frame_list: Path | None) ->
     source.header, source.locations = read_frame_list(list_path)
     listed = listed_videos(source.locations)
     if not source.names & set(listed):
+        near = nearest_name(listed[0], source.names)
         raise UserError(
             f"{list_path} names none of the videos in {source.folder}: it begins with "
             f"{source.locations[0]}, and there are {', '.join(sorted(source.names)[:3])}"
-            f"{'…' if len(source.names) > 3 else ''}."
+            f"{'…' if len(source.names) > 3 else ''}{near and f' ({near})'}."
         )
+    source.unlisted = sorted(source.names - set(listed))
     return source.only(set(listed))
 
 
@@ -144,10 +148,19 @@ def frames_to_decide(source: Source, observed: Observed) -> tuple[list[str], lis
     if source.locations is None:
         held = sorted(observed.held.items())
         return [locate(name, number) for name, numbers in held for number in numbers], []
-    return source.locations, [
-        f"The list names video {name}, which is not among the videos."
-        for name in source.absent(source.locations)
-    ]
+    warnings = []
+    for name in source.absent(source.locations):
+        near = nearest_name(name, source.unlisted)
+        warnings.append(
+            f"The list names video {name}, which is not among the videos"
+            f"{near and f' ({near}: rename one)'}."
+        )
+    if source.unlisted:
+        warnings.append(
+            f"The list names no frame of {', '.join(source.unlisted[:10])}"
+            f"{' …' * (len(source.unlisted) > 10)}: not predicted."
+        )
+    return source.locations, warnings
 
 
 def unseen_videos(source: Source, observed: Observed) -> set[str]:

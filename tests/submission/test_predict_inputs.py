@@ -9,6 +9,7 @@ from helpers.predicting import DECODED, predict, read_probabilities
 from helpers.running import call
 
 from common.script.files import UserError
+from common.submission import sources
 from common.submission.files import HEADER
 from common.submission.sources import read_frames
 
@@ -147,3 +148,24 @@ def test_bad_input_is_one_sentence_and_writes_nothing(crops, tmp_path, capsys, m
     assert status == 2 and named in complaints
     assert complaints.startswith("error: ") and complaints.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("listed", "differs"),
+    [("Single_Face", "case"), ("single_face.mp4", "ending"), ("00single_face", "leading zeros")],
+)
+def test_videos_and_lists_that_nearly_match_are_named_and_so_are_unlisted_videos(
+    tmp_path, listed, differs
+):
+    for name in ("single_face", "two", "three"):
+        (tmp_path / f"{name}.mp4").touch()
+    listing = tmp_path / "CER.txt"
+    listing.write_text(f"{HEADER}\n{listed}/00001.jpg,\ntwo/00001.jpg,\n")
+    source = sources.open_source(tmp_path, tmp_path, None)
+    locations, (absent, unlisted) = sources.frames_to_decide(source, None)
+    assert locations == [f"{listed}/00001.jpg", "two/00001.jpg"] and set(source.names) == {"two"}
+    assert f"there is 'single_face', which differs by {differs}: rename one" in absent
+    assert "no frame of single_face, three: not predicted" in unlisted
+    listing.write_text(f"{HEADER}\n{listed}/00001.jpg,\n")
+    with pytest.raises(UserError, match=f"there is 'single_face', which differs by {differs}"):
+        sources.open_source(tmp_path, tmp_path, None)
