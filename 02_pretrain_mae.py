@@ -103,10 +103,9 @@ def train(run, store, table, training, held_out) -> None:
         norm_pix_loss=settings["norm_pix_loss"],
     )
     if settings["init"] != "none":
-        decoder = (
-            "too" if weights.start_autoencoder(model, settings["init"])[1] else "starts at random"
-        )
-        run.say(f"mae: encoder from {settings['init']}; its decoder {decoder}")
+        report, decoder = weights.start_autoencoder(model, settings["init"])
+        run.say(f"{report}\n  the decoder: {'too' if decoder else 'starts at random'}")
+        run.notes["weights"] = [report.record()]
     probing = settings["probe"] and probe.linear_probe(run, encoder, table, training, held_out)
     epochs, size = settings["epochs"], settings["global_batch"]
     steps = -(-len(store) // size)  # an epoch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import timm
@@ -224,19 +225,19 @@ def start_classifier(
     model: str,
     image_size: int,
     options: dict | None,
-    init: str | Weights | None,
+    init: str | Weights,
     classes: int = len(BASIC),
     keep_head: bool = False,
 ) -> tuple[nn.Module, LoadingReport | None]:
     """Return a classifier that starts from weights, and the report of their loading.
 
-    init: as in `weights.load_weights`, or what that returned, or None for random weights. A Vision
-    Transformer ends as its weights do: with the trained `norm` before its pooling, or, of a masked
-    autoencoder, with a new `fc_norm` behind it; unless options set fc_norm. keep_head: as in
+    init: as in `weights.load_weights`, or what that returned, or `none` for random weights. A
+    Vision Transformer ends as its weights do: with the trained `norm` before its pooling, or, of a
+    masked autoencoder, with a new `fc_norm` behind it; unless options set fc_norm. keep_head: as in
     `weights.start_from`.
     """
     network = create_classifier(model, image_size, options, classes)
-    if init is None:
+    if init == "none":
         return network, None
     weights = load_weights(init, network) if isinstance(init, str) else init
     fresh = any(name.startswith("fc_norm.") for name in network.state_dict())
@@ -248,11 +249,14 @@ def start_classifier(
     return network, fit_weights(network, weights, keep_head)
 
 
-def load_classifier(checkpoint: str | Path) -> tuple[nn.Module, dict]:
+def load_classifier(
+    checkpoint: str | Path, say: Callable[[str], None] | None = None
+) -> tuple[nn.Module, dict]:
     """Return the network of a run's `model.safetensors`, on the CPU, and its settings.
 
     The settings come from `run.json` beside it: model, model_options, image_size, mean, std.
-    Raises UserError where either file is missing or they do not belong together.
+    say: is given the report of the loading. Raises UserError where either file is missing or they
+    do not belong together.
     """
     checkpoint = Path(checkpoint)
     record = checkpoint.with_name("run.json")
@@ -276,5 +280,7 @@ def load_classifier(checkpoint: str | Path) -> tuple[nn.Module, dict]:
             f"{checkpoint} has {classes[0] if classes else 0} logits, not the {len(BASIC)} of an "
             "expression classifier."
         )
-    network, _ = start_classifier(*shape, weights, keep_head=True)
+    network, report = start_classifier(*shape, weights, keep_head=True)
+    if say:
+        say(str(report))
     return network.eval(), settings

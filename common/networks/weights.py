@@ -46,13 +46,13 @@ def _published(init: str) -> Weights:
     return Weights(init, model.state_dict(), autoencoder=name.endswith(".mae"))
 
 
-def colours_of(init: str | None) -> tuple[Colours, str]:
+def colours_of(init: str) -> tuple[Colours, str]:
     """Return the colours that weights were trained with, and whose they are, in words.
 
     Those of the run that a file belongs to, of timm's configuration, of CLIP; ImageNet's for
     other files, as in the reference code of masked autoencoders; of faces for random weights.
     """
-    if init is None:
+    if init == "none":
         return (FACE_MEAN, FACE_STD), "faces"
     if init.startswith("timm:"):
         try:

@@ -116,35 +116,39 @@ GROUPS: dict[str, dict[str, dict]] = {
     "model": {
         "model": dict(
             default="vit_base_patch16_224",
-            help="timm name of the Vision Transformer, or vit_small, vit_base, vit_large, vit_huge",
+            help="timm name of the network, or vit_small, vit_base, vit_large, vit_huge; 02 takes "
+            "plain Vision Transformers",
         ),
         "model_options": dict(
             type=_option,
             nargs="*",
             default=[],
             metavar="KEY=VALUE",
-            help="arguments of timm's VisionTransformer that differ from the named model's. They "
-            "are added to the recipe's; the flag without values drops the recipe's. stem=conv "
-            "selects a convolutional stem, global_pool=concat a head that keeps positions",
+            help="arguments of timm's model that differ from the named one's. They are added to "
+            "the recipe's; the flag without values drops the recipe's. For plain Vision "
+            "Transformers, stem=conv selects a convolutional stem, global_pool=concat a head that "
+            "keeps positions",
         ),
         "image_size": dict(type=positive, default=224, help="side of the model's input, pixels"),
         "mean": dict(
             type=fraction,
             nargs=3,
-            default=list(FACE_MEAN),
-            help="mean colour of faces, R G B in 0..1",
+            default=None,
+            help="mean colour, R G B in 0..1 (default: that of the weights it starts from; of "
+            "faces for random weights)",
         ),
         "std": dict(
             type=positive_float,
             nargs=3,
-            default=list(FACE_STD),
-            help="standard deviation of face colours, R G B",
+            default=None,
+            help="standard deviation of the colours, R G B (default: as --mean)",
         ),
         "init": dict(
             default=None,
-            help="weights to start from: a file; timm:NAME to download timm's; `none` for random "
-            "weights; with --folds, 04 also takes the folder of another run's 03, such as "
-            "runs/a/single (default of 03 and 04: the stage before)",
+            help="weights to start from: a file; FILE::ENTRY for an entry of it, such as "
+            "model_ema; timm:NAME to download timm's; `none` for random weights; with --folds, 04 "
+            "also takes the folder of another run's 03, such as runs/a/single (default of 03 and "
+            "04: the stage before)",
         ),
     },
     "augmentation": {
@@ -156,6 +160,13 @@ GROUPS: dict[str, dict[str, dict]] = {
         ),
         "jitter": dict(type=fraction, default=0.3, help="strength of the colour jitter"),
         "cutout": dict(type=fraction, default=0.5, help="share of images with a square cut out"),
+        "rotation": dict(type=not_negative, default=0.0, help="largest rotation, degrees"),
+        "scale": dict(
+            type=not_negative,
+            default=0.0,
+            help="largest change of size: 0.1 is up to 1.1 and 1/1.1",
+        ),
+        "shift": dict(type=fraction, default=0.0, help="largest shift, as a share of the side"),
     },
     "optimisation": {
         "epochs": dict(type=positive, default=10, help="passes over the training images"),

@@ -115,7 +115,7 @@ def load_ensemble(
 ) -> Ensemble:
     """Load the networks onto the best device. precision: a key of PRECISIONS, None for its best."""
     device = best_device()
-    networks = [load_classifier(path) for path in checkpoints]
+    networks = [load_classifier(path, say=print) for path in checkpoints]
     networks = [(network.to(device), settings) for network, settings in networks]
     return Ensemble(networks, device, precision or default_precision(), flip, shift)
 

@@ -14,12 +14,11 @@ from torch.nn import functional
 
 from common import pictures
 from common.batches.augment import augment, normalise
-from common.batches.batch import RANDOMS, Batch
+from common.batches.batch import RANDOMS, RANDOMS_WITH_AFFINE, Batch
 from common.batches.images import Geometry, ImageStore
 from common.batches.loading import Plan, in_turn
 from common.emotions import ADAPTATION_SETS, BASIC
-from common.networks.classifier import create_classifier
-from common.networks.weights import start_from
+from common.networks.classifier import start_classifier
 from common.script.config import nearest
 from common.script.files import UserError
 from common.training.evaluation import predict, prediction_table, save_validation
@@ -55,9 +54,11 @@ def make_classifier(
     """
     settings = run.settings
     options = {**settings["model_options"], "drop_path_rate": settings["drop_path"]}
-    network = create_classifier(settings["model"], settings["image_size"], options, classes)
-    if init != "none":
-        start_from(network, init, keep_head)
+    shape = settings["model"], settings["image_size"], options
+    network, report = start_classifier(*shape, init, classes, keep_head)
+    if report:
+        run.say(str(report))
+        run.notes.setdefault("weights", []).append(report.record())
     return network.to(run.accelerator.device)
 
 
@@ -101,6 +102,9 @@ def augmented_logits(settings: dict, network: nn.Module, batch: Batch) -> torch.
         cutout_probability=settings["cutout"],
         mean=settings["mean"],
         std=settings["std"],
+        rotation=settings["rotation"],
+        scale=settings["scale"],
+        shift=settings["shift"],
     )
     return network(images).float()
 
@@ -190,9 +194,10 @@ def draw_order(
 def make_experiment(run: Run, network: nn.Module, *, rate: float, **own) -> Experiment:
     """Return an Experiment of 03 or 04. rate: highest learning rate. own: its further fields."""
     settings = run.settings
+    affine = settings["rotation"] or settings["scale"] or settings["shift"]
     return Experiment(
         geometry=Geometry(settings["image_size"], crop_area=tuple(settings["crop_area"])),
-        randoms=RANDOMS,
+        randoms=RANDOMS_WITH_AFFINE if affine else RANDOMS,
         optimizer=make_optimizer(network, rate, settings["weight_decay"], settings["layer_decay"]),
         **own,
     )

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from common import hardware
 from common.batches.images import ImageStore
 from common.networks.formats import refuse_other_kinds, split_entry
-from common.networks.weights import read_record, refuse_unfinished
+from common.networks.weights import colours_of, read_record, refuse_unfinished
 from common.script.config import settings_of
 from common.script.files import UserError, file_digest, only_process, write_json
 from common.script.main import batch_is
@@ -104,6 +104,8 @@ def start_run(args: argparse.Namespace, stage: str, facts: dict) -> Run | None:
     """
     folder, settings = args.run_dir / stage, {**settings_of(args), **facts}
     settings["mixed_precision"] = settings["mixed_precision"] or hardware.default_precision()
+    (mean, std), _ = colours_of(settings["init"])
+    settings["mean"], settings["std"] = settings["mean"] or [*mean], settings["std"] or [*std]
     accelerator = _start_accelerate(folder, settings)
     if settings["compile"] is None:
         settings["compile"] = accelerator.device.type == "cuda"
