@@ -28,7 +28,7 @@ def arguments():
         *("data_dir", "run_dir", "seed", "epochs", "global_batch", "batch_size", "workers"),
         *("mixed_precision", "model", "model_options", "image_size", "mean", "std", "init"),
         *("ema", "compile", "grad_checkpointing", "limit", "save_minutes", "report_to"),
-        *("weight_decay", "warmup_epochs", "crop_area"),
+        *("weight_decay", "warmup_epochs", "clip_grad", "crop_area"),
         epochs=20,  # the authors' code loads an encoder named model-20
         global_batch=4096,  # paper §4.3
         warmup_epochs=2.0,

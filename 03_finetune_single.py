@@ -33,13 +33,6 @@ def arguments():
         metavar="NAME",
         help="data sets to adapt on (default: AffectNet, AffectNet+, Aff-Wild2, s-Aff-Wild2)",
     )
-    parser.group("optimisation").add_argument(
-        "--balance",
-        choices=("none", "sampling", "logit-adjustment"),
-        default="none",
-        help="how both phases treat rare emotions: like all others; draw all equally often; or add "
-        "class frequencies during training only (Menon et al. 2021)",
-    )
     adaptation = parser.group("adaptation")
     adaptation.add_argument(
         "--adapt-epochs", type=count, default=5, help="epochs of the adaptation, 0 for none"
@@ -54,7 +47,7 @@ def main() -> None:
     args = arguments()
     from common.training import checks
 
-    checks.check_single_settings(args)
+    checks.check_settings(args)
     from common import emotions, manifest
     from common.training import finetuning, folds, runs
 
@@ -109,7 +102,8 @@ def adapt(run, split) -> str:
     def loss(network, batch):
         logits = finetuning.augmented_logits(settings, network, batch)
         logits = logits + prior.to(logits.device)
-        return functional.cross_entropy(logits, batch.targets, reduction="none")
+        aims = finetuning.smooth(batch.targets, settings["label_smoothing"])
+        return functional.cross_entropy(logits, aims, reduction="none")
 
     finetuning.fit_phase(
         run,

@@ -147,11 +147,14 @@ def train(run, split) -> None:
     store, judged = (run.images(rows) for rows in (split.rows, held_out))
     if run.main:
         examples.save_examples(run.folder / "generated.png", store, sources, mixing, settings)
+    balanced = settings["balance"] == "sampling"
+    prior = finetuning.prior_logits(settings["balance"], sources.targets[sources.single])
     drawn = {}  # by epoch: how many images of each kind and class
 
     def plan(epoch):
         random = np.random.default_rng([settings["seed"], epoch])
-        shown, drawn[epoch] = curriculum.draw_epoch(sources, *stages.size(epoch), mixing, random)
+        size = stages.size(epoch)
+        shown, drawn[epoch] = curriculum.draw_epoch(sources, *size, mixing, random, balanced)
         return shown
 
     def validate(epoch):
@@ -172,7 +175,8 @@ def train(run, split) -> None:
         name="curriculum",
         epochs=len(stages.of_epoch),
         plan=plan,
-        loss=finetuning.expression_loss(settings),
+        loss=finetuning.expression_loss(settings, prior),
+        head_steps=round(settings["head_epochs"] * stages.steps[0]),
         schedule=optimization.staged_plateau(stages.steps, stages.of_epoch, *warmups),
         validate=validate,
         best="val_macro_f1" if choosing else None,

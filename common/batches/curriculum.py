@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from common.batches.batch import BOX, FACS, LEFT_RIGHT, MIXUP, SINGLE, TOP_BOTTOM
-from common.batches.loading import Plan, in_turn
+from common.batches.loading import Plan, in_even_turn, in_turn
 from common.emotions import (
     BASIC,
     CHALLENGE,
@@ -171,11 +171,16 @@ class Stages:
 
 
 def draw_epoch(
-    sources: Sources, count: int, compounds: int, mixing: Mixing, random: np.random.Generator
+    sources: Sources,
+    count: int,
+    compounds: int,
+    mixing: Mixing,
+    random: np.random.Generator,
+    balanced: bool = False,
 ) -> tuple[Plan, dict[str, int]]:
     """Draw one epoch of `count` images, `compounds` of them spread evenly over its batches.
 
-    Without natural images all compounds are generated, and the other way round. Returns the plan,
+    balanced: single images show every emotion equally often. Without natural images all compounds are generated, and the other way round. Returns the plan,
     and how many `single`, `natural` and `generated` images it has, also by class, as `kind:name`.
     """
     pairs = _pairs_to_generate(sources, mixing)
@@ -191,7 +196,13 @@ def draw_epoch(
     second = np.full(count, -1, dtype=np.int64)
     form = np.full(count, SINGLE, dtype=np.uint8)
     extent = np.ones(count, dtype=np.float32)
-    first[~compound] = in_turn(sources.single, count - compounds, random)
+    singles = count - compounds
+    if balanced:
+        first[~compound] = in_even_turn(
+            [pool for pool in sources.by_emotion() if len(pool)], singles, random
+        )
+    else:
+        first[~compound] = in_turn(sources.single, singles, random)
     places = random.permutation(np.flatnonzero(compound))
     first[places[:natural]] = in_turn(sources.natural, natural, random)
     if len(places) > natural:

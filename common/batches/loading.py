@@ -59,6 +59,16 @@ def in_turn(rows: np.ndarray, count: int, random: np.random.Generator) -> np.nda
     return np.concatenate([rows[:0], *turns])[:count]
 
 
+def in_even_turn(
+    pools: Sequence[np.ndarray], count: int, random: np.random.Generator
+) -> np.ndarray:
+    """Draw `count` rows, as many of each pool, each pool's in turn, and shuffle them."""
+    # What does not divide evenly falls to pools drawn anew each time.
+    quota = count // len(pools) + (random.permutation(len(pools)) < count % len(pools))
+    drawn = [in_turn(pool, number, random) for pool, number in zip(pools, quota, strict=True)]
+    return random.permutation(np.concatenate(drawn))
+
+
 def split_batches(
     rows: int, global_batch: int, batch_size: int, rank: int, world: int
 ) -> list[list[np.ndarray]]:

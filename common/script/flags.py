@@ -56,6 +56,11 @@ def _option(text: str) -> tuple[str, object]:
         return key, value
 
 
+def _freeze(text: str) -> int | str:
+    """Read what --freeze keeps (argparse type)."""
+    return text if text == "encoder" else count(text)
+
+
 def refuse_impossible(arguments: argparse.Namespace) -> None:
     """Raise UserError for common flags that are possible alone, but not together."""
     given = vars(arguments)
@@ -188,6 +193,35 @@ GROUPS: dict[str, dict[str, dict]] = {
         ),
         "drop_path": dict(
             type=below_one, default=0.0, help="stochastic depth: drop rate of the last block"
+        ),
+        "clip_grad": dict(
+            type=positive_float,
+            default=None,
+            metavar="NORM",
+            help="scale gradients down to this norm where they are larger (default: never)",
+        ),
+        "label_smoothing": dict(
+            type=below_one,
+            default=0.0,
+            help="share of each label that is spread evenly over all classes",
+        ),
+        "balance": dict(
+            choices=["none", "sampling", "logit-adjustment"],
+            default="none",
+            help="how rare single emotions are treated: like all others; drawn as often as all "
+            "others; or class frequencies are added during training only (Menon et al. 2021)",
+        ),
+        "freeze": dict(
+            type=_freeze,
+            default=0,
+            metavar="N|encoder",
+            help="keep the stem and the first N blocks as they are, or the whole encoder",
+        ),
+        "head_epochs": dict(
+            type=not_negative,
+            default=0.0,
+            help="first epochs in which the head alone learns, so that it does not shake a "
+            "pretrained encoder",
         ),
         "ema": dict(
             type=below_one,

@@ -15,14 +15,19 @@ def check_images(count: int, prepared: Path) -> None:
         raise UserError(f"{prepared} has no image that is not held out for validation or test.")
 
 
-def check_single_settings(args: argparse.Namespace) -> None:
-    """Raise UserError for settings of 03 that are possible alone, but not together."""
+def check_settings(args: argparse.Namespace) -> None:
+    """Raise UserError for settings of 03 and 04 that are possible alone, but not together."""
     if args.loss == "bmc" and args.balance == "logit-adjustment":
         raise UserError("--loss bmc is balanced by itself; leave out --balance logit-adjustment.")
+    if args.loss == "bmc" and args.label_smoothing:
+        raise UserError("--loss bmc compares whole labels; leave out --label-smoothing.")
+    if args.freeze == "encoder" and args.head_epochs:
+        raise UserError("With --freeze encoder the head alone learns; leave out --head-epochs.")
 
 
 def check_curriculum_settings(args: argparse.Namespace) -> None:
     """Raise UserError for settings of 04 that are possible alone, but not together."""
+    check_settings(args)
     if len(args.stage_epochs) != len(args.compound_shares):
         raise UserError(
             f"--stage-epochs ({args.stage_epochs}) and --compound-shares ({args.compound_shares}) "

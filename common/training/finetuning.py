@@ -16,15 +16,16 @@ from common import pictures
 from common.batches.augment import augment, normalise
 from common.batches.batch import RANDOMS, RANDOMS_WITH_AFFINE, Batch
 from common.batches.images import Geometry, ImageStore
-from common.batches.loading import Plan, in_turn
+from common.batches.loading import Plan, in_even_turn
 from common.emotions import ADAPTATION_SETS, BASIC
 from common.networks.classifier import start_classifier
+from common.networks.fitting import head_names
 from common.script.config import nearest
 from common.script.files import UserError
 from common.training.evaluation import predict, prediction_table, save_validation
 from common.training.folds import Split
 from common.training.loop import Experiment, fit
-from common.training.optimization import cosine, make_optimizer
+from common.training.optimization import cosine, freeze, make_optimizer
 from common.training.runs import Run
 
 
@@ -59,7 +60,15 @@ def make_classifier(
     if report:
         run.say(str(report))
         run.notes.setdefault("weights", []).append(report.record())
+    if frozen := freeze(network, settings["freeze"], head_parameters(network)):
+        run.say(f"frozen: {frozen:,} weights")
     return network.to(run.accelerator.device)
+
+
+def head_parameters(network: nn.Module) -> list[str]:
+    """Return the names of the parameters of a classifier's head."""
+    heads = head_names(network)
+    return [name for name, _ in network.named_parameters() if name.startswith(heads)]
 
 
 def predict_logits(run: Run, network: nn.Module, store: ImageStore) -> np.ndarray:
@@ -143,6 +152,11 @@ class Loss(NamedTuple):
 LOSSES = {"bce": Loss(cross_entropy, 0.5), "bmc": Loss(balanced_mse, float(expit(0.5)))}
 
 
+def smooth(targets: torch.Tensor, share: float) -> torch.Tensor:
+    """Spread a share of each label over all classes: [b, C] (Szegedy et al. 2016)."""
+    return targets * (1 - share) + share / targets.shape[1] if share else targets
+
+
 def expression_loss(
     settings: dict, prior: torch.Tensor | None = None
 ) -> Callable[[nn.Module, Batch], torch.Tensor]:
@@ -156,7 +170,8 @@ def expression_loss(
         logits = augmented_logits(settings, network, batch)
         if prior is not None:
             logits = logits + prior.to(logits.device)
-        return of_images(logits, batch.targets, batch.step_targets)
+        targets = smooth(batch.targets, settings["label_smoothing"])
+        return of_images(logits, targets, batch.step_targets)
 
     return loss
 
@@ -185,10 +200,7 @@ def draw_order(
     if balance != "sampling":
         return random.permutation(rows)
     pools = [rows[classes == label] for label in np.unique(classes)]
-    # What does not divide evenly falls to classes drawn anew each epoch.
-    quota = len(rows) // len(pools) + (random.permutation(len(pools)) < len(rows) % len(pools))
-    drawn = [in_turn(pool, number, random) for pool, number in zip(pools, quota, strict=True)]
-    return random.permutation(np.concatenate(drawn))
+    return in_even_turn(pools, len(rows), random)
 
 
 def make_experiment(run: Run, network: nn.Module, *, rate: float, **own) -> Experiment:
@@ -198,7 +210,13 @@ def make_experiment(run: Run, network: nn.Module, *, rate: float, **own) -> Expe
     return Experiment(
         geometry=Geometry(settings["image_size"], crop_area=tuple(settings["crop_area"])),
         randoms=RANDOMS_WITH_AFFINE if affine else RANDOMS,
-        optimizer=make_optimizer(network, rate, settings["weight_decay"], settings["layer_decay"]),
+        optimizer=make_optimizer(
+            network,
+            rate,
+            settings["weight_decay"],
+            settings["layer_decay"],
+            head_parameters(network) if settings["head_epochs"] else (),
+        ),
         **own,
     )
 
@@ -247,6 +265,7 @@ def fit_phase(
         epochs=epochs,
         plan=plan,
         loss=loss,
+        head_steps=round(settings["head_epochs"] * steps),
         schedule=cosine(epochs * steps, round(settings["warmup_epochs"] * steps)),
         validate=validate if len(checked) else lambda _: {},
         best="val_macro_f1" if keep else None,

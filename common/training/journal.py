@@ -15,7 +15,10 @@ from common.training.runs import Run
 UNREADABLE_SHARE, UNREADABLE_FEW = 0.001, 10
 
 # Figures of an epoch that are not printed with the validation's, or for the table alone.
-_APART = ("phase", "epoch", "learning_rate", "images_per_s", "data_wait", "unreadable")
+_APART = (
+    *("phase", "epoch", "learning_rate", "gradient_norm", "images_per_s", "data_wait"),
+    "unreadable",
+)
 
 
 def refuse_divergence(
@@ -70,12 +73,19 @@ def note_unreadable(
 def report_epoch(run: Run, row: dict, epochs: int, left_s: float) -> None:
     """Print an epoch's figures and the time left, and send the figures to the trackers.
 
-    left_s: seconds that the remaining epochs will take; under ten seconds it is not printed.
+    left_s: seconds that the remaining epochs will take; under ten seconds it is not printed. The
+    step of a tracker is the epoch, counted on over the phases of a stage, because some trackers
+    drop what comes with a smaller step.
     """
     # A key with a colon (`natural:Sadly_Angry`) is a detail, for the table alone.
     figures = {key: row[key] for key in row if key not in _APART and ":" not in key}
     if run.accelerator.trackers:
-        run.accelerator.log({f"{row['phase']}/{key}": value for key, value in figures.items()})
+        tracked = {key: row[key] for key in row if key not in ("phase", "epoch")}
+        before = sum(phase["epochs"] for phase in run.notes.get("phases", {}).values())
+        run.accelerator.log(
+            {f"{row['phase']}/{key}": value for key, value in tracked.items()},
+            step=before + row["epoch"],
+        )
     shown = [
         f"{key} {value}" if isinstance(value, int) else f"{key} {value:.4f}"
         for key, value in figures.items()

@@ -19,7 +19,7 @@ from common.batches.loading import Plan, split_batches, training_passes
 from common.script import signals
 from common.script.progress import progress_bar
 from common.training import journal
-from common.training.optimization import Average
+from common.training.optimization import Average, clip_gradient
 from common.training.runs import Run
 from common.training.states import States
 
@@ -32,7 +32,8 @@ class Experiment:
     """What 02, 03 and 04 each train, beside their settings.
 
     plan(epoch): what the epoch shows. loss(network, batch): of each image, [b]. randoms: random
-    numbers that travel with each image. schedule(step): factor of the learning rates.
+    numbers that travel with each image. schedule(step): factor of the learning rates. head_steps:
+    first steps in which only parameter groups marked `head` learn.
     validate(epoch): figures of the epoch, after it. best: the figure whose highest value makes
     `keep` store the network. stop_early(rows of the epochs so far): end here?
     """
@@ -45,6 +46,7 @@ class Experiment:
     randoms: int
     optimizer: torch.optim.Optimizer
     schedule: Callable[[int], float]
+    head_steps: int = 0
     validate: Callable[[int], dict[str, float]] = lambda epoch: {}
     best: str | None = None
     keep: Callable[[], None] | None = None
@@ -69,9 +71,9 @@ class _Training:
 class _Epoch:
     """An epoch under way: what it shows, and what has come of it so far.
 
-    steps: this process's passes of each step, as positions of `shown`. sums: float32 [2] on the
-    device, the loss and the unreadable images of all processes. diverged: the first step whose loss
-    is not finite, -1 for none. unreadable: images of this process, since the last check.
+    steps: this process's passes of each step, as positions of `shown`. sums: float32 [3] on the
+    device: the loss and the unreadable images of all processes, the norms of the gradient.
+    diverged: the first step whose loss is not finite, -1 for none. unreadable: images of this process, since the last check.
     """
 
     number: int
@@ -93,7 +95,7 @@ def fit(run: Run, network: nn.Module, store: ImageStore, experiment: Experiment)
     The gradient of a step is that of the mean loss over the global batch, whatever the number of
     processes and passes it is computed in. Of the run's settings, `global_batch`, `seed`, `ema`
     (decay of an average of the weights, 0 for none: `validate` and `keep` see the average, and the
-    network holds it in the end), `compile` and `grad_checkpointing` are read here.
+    network holds it in the end), `clip_grad`, `compile` and `grad_checkpointing` are read here.
 
     Raises UserError where the loss is not finite, or more than 0.1 % of an epoch's images cannot
     be read; the state before is kept.
@@ -108,7 +110,7 @@ def fit(run: Run, network: nn.Module, store: ImageStore, experiment: Experiment)
         row = _train_epoch(training, number)
         row.update(_validate(training, number))
         spent_s, trained = time.monotonic() - begun, 1 - first / progress["step"]
-        progress.update(epoch=number + 1, step=0, sums=[0.0, 0.0], rows=[*progress["rows"], row])
+        progress.update(epoch=number + 1, step=0, sums=[0.0] * 3, rows=[*progress["rows"], row])
         journal.write_metrics(run, progress["rows"])
         training.states.save(progress)
         left_s = spent_s / trained * (experiment.epochs - number - 1) if trained else 0
@@ -172,6 +174,7 @@ def _train_epoch(training: _Training, number: int) -> dict:
         "epoch": number + 1,
         "loss": float(epoch.sums[0]) / len(shown),
         "learning_rate": training.optimizer.param_groups[-1]["lr"],
+        "gradient_norm": float(epoch.sums[2]) / len(steps),
         "images_per_s": max(0, len(shown) - done) / spent_s,
         "data_wait": epoch.waited_s / spent_s,
         "unreadable": int(epoch.sums[1]),
@@ -182,12 +185,18 @@ def _train_step(training: _Training, epoch: _Epoch, step: int, passes: Iterator[
     """Take one optimiser step on a global batch, and add its loss to the epoch's."""
     accelerator, optimizer = training.run.accelerator, training.optimizer
     steps_done = training.progress["steps_done"]
+    factor = training.experiment.schedule(steps_done)
+    warming_head = steps_done < training.experiment.head_steps
     for group in optimizer.param_groups:
-        group["lr"] = group["base_lr"] * training.experiment.schedule(steps_done)
+        still = warming_head and not group.get("head")
+        group["lr"] = 0.0 if still else group["base_lr"] * factor
     # Dropout and its like depend on the step alone, so that a resumed run repeats them.
     key = (training.run.settings["seed"], steps_done, accelerator.process_index)
     torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
     loss, unreadable = _accumulate_gradient(training, epoch, step, passes)
+    norm = clip_gradient(
+        accelerator, training.network, optimizer, training.run.settings["clip_grad"]
+    )
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     if training.average:
@@ -195,7 +204,8 @@ def _train_step(training: _Training, epoch: _Epoch, step: int, passes: Iterator[
     training.progress["steps_done"] += 1
     epoch.unreadable += unreadable
     here = torch.stack([loss, loss.new_tensor(len(unreadable))])
-    epoch.sums += accelerator.reduce(here, "sum")
+    epoch.sums[:2] += accelerator.reduce(here, "sum")
+    epoch.sums[2] += norm.nan_to_num(0.0, 0.0)  # of fp16, a step that overflowed is skipped
     failed = (epoch.diverged < 0) & ~epoch.sums[0].isfinite()
     epoch.diverged = torch.where(failed, step, epoch.diverged)
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
+from accelerate import Accelerator
+from timm.models import group_parameters
 from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from common.script.files import UserError
 
 # Parameters without weight decay, beside biases and norms: positions, tokens, pooling's query.
 UNDECAYED = ("*pos_embed", "*_token", "*latent")
@@ -65,11 +71,13 @@ def make_optimizer(
     rate: float,
     weight_decay: float,
     layer_decay: float = 1.0,
+    head: Collection[str] = (),
     betas: tuple[float, float] = (0.9, 0.999),
 ) -> torch.optim.AdamW:
     """Return AdamW without weight decay of biases, norms, positions and tokens.
 
-    layer_decay: a block's rate is this power of its distance from the head (1: all alike).
+    layer_decay: a block's rate is this power of its distance from the head (1: all alike). head:
+    names of parameters that get groups of their own, marked `head`. Frozen weights get none.
     """
     if layer_decay < 1.0:
         groups = param_groups_layer_decay(
@@ -77,9 +85,70 @@ def make_optimizer(
         )
     else:
         groups = param_groups_weight_decay(network, weight_decay, no_weight_decay_list=UNDECAYED)
+    groups = [part for group in groups for part in _head_apart(network, group, head)]
     for group in groups:
         group["lr"] = group["base_lr"] = rate * group.get("lr_scale", 1.0)
     return torch.optim.AdamW(groups, lr=rate, betas=betas, fused=True)
+
+
+def _head_apart(network: nn.Module, group: dict, head: Collection[str]) -> list[dict]:
+    """Split a parameter group into the encoder's part and the head's, as far as it has both."""
+    if not head:
+        return [group]
+    own = {id(network.get_parameter(name)) for name in head}
+    parts = [[], []]
+    for weight in group["params"]:
+        parts[id(weight) in own].append(weight)
+    return [
+        {**group, "params": weights, "head": bool(index)}
+        for index, weights in enumerate(parts)
+        if weights
+    ]
+
+
+def clip_gradient(
+    accelerator: Accelerator,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    largest: float | None,
+) -> torch.Tensor:
+    """Return the norm of the whole gradient, float32 []; scale it down to `largest` if above.
+
+    None never scales.
+    """
+    accelerator.unscale_gradients(optimizer)
+    weights = [weight for weight in network.parameters() if weight.grad is not None]
+    norm = get_total_norm([weight.grad for weight in weights])
+    if largest:
+        clip_grads_with_norm_(weights, largest, norm)
+    return norm
+
+
+def freeze(network: nn.Module, what: int | str, head: Collection[str]) -> int:
+    """Keep the stem and the first `what` blocks from learning, or all but the head (`encoder`).
+
+    head: names of its parameters. Blocks are those of timm's layer decay; normalisation over a
+    batch keeps its statistics where it is frozen. Returns the number of frozen weights. Raises
+    UserError where there are not so many blocks.
+    """
+    if not what:
+        return 0
+    layers = group_parameters(network, network.group_matcher(coarse=False))
+    if what == "encoder":
+        frozen = {name for name, _ in network.named_parameters()} - {*head}
+    else:
+        last = max(layers)  # the head's
+        if what >= last:
+            raise UserError(f"--freeze {what}: the model has {last - 1} blocks; or name `encoder`.")
+        frozen = {name for layer, names in layers.items() if layer <= what for name in names}
+    for name in frozen & dict(network.named_parameters()).keys():
+        network.get_parameter(name).requires_grad_(False)
+    for module in network.modules():
+        weights = list(module.parameters(recurse=False))
+        if isinstance(module, _BatchNorm) and weights and not weights[0].requires_grad:
+            module.eval()
+            module.train = lambda mode=True, module=module: module  # whoever trains the whole
+    return sum(weight.numel() for weight in network.parameters() if not weight.requires_grad)
 
 
 class Average:
@@ -92,6 +161,9 @@ class Average:
     def __init__(self, network: nn.Module, decay: float):
         self.decay = decay
         self._weights = [weight for weight in network.parameters() if weight.requires_grad]
+        # The statistics of batch normalisation belong to the weights they were read with.
+        buffers = [value for name, value in network.named_buffers() if "running_" in name]
+        self._weights += [value for value in buffers if value.is_floating_point()]
         self.values = [weight.detach().clone() for weight in self._weights]
 
     @torch.no_grad()

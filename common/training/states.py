@@ -57,8 +57,8 @@ class States:
     def load(self) -> dict:
         """Put the last readable state into network and optimiser; return its progress.
 
-        Its keys: epoch and step to go on from, from 0; steps_done in all; sums of that epoch's loss
-        and unreadable images; rows of metrics.csv; best figure; seconds of training; names of
+        Its keys: epoch and step to go on from, from 0; steps_done in all; sums of that epoch
+        (see loop._Epoch); rows of metrics.csv; best figure; seconds of training; names of
         unreadable images.
         """
         for path in reversed(self._paths()):
@@ -84,7 +84,7 @@ class States:
             self._saved = time.monotonic()
             return progress
         self._agree(0)
-        start = {"epoch": 0, "step": 0, "steps_done": 0, "sums": [0.0, 0.0]}
+        start = {"epoch": 0, "step": 0, "steps_done": 0, "sums": [0.0] * 3}
         return {**start, "rows": [], "best": None, "seconds": 0.0, "unreadable": []}
 
     def _agree(self, steps_done: int) -> None:

@@ -97,7 +97,7 @@ def make_seeds(place: Path) -> None:
     states = States(quiet_run(place), "fuzz", network, torch.optim.AdamW(network.parameters()))
     for step in (1, 2):
         network.weight.data.fill_(step)
-        progress = {"epoch": 0, "step": step, "steps_done": step, "sums": [0.0, 0.0], "rows": []}
+        progress = {"epoch": 0, "step": step, "steps_done": step, "sums": [0.0] * 3, "rows": []}
         states.write({**progress, "best": None, "seconds": 0.0, "unreadable": []})
 
 

@@ -1,0 +1,193 @@
+"""What settings of fine-tuning do to the weights, the labels and the record of a run."""
+
+import types
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from helpers.toy_world import TINY, call, record
+
+from common.batches.curriculum import Mixing, Sources, draw_epoch
+from common.networks.classifier import create_classifier
+from common.networks.formats import read_tensors
+from common.script.files import UserError
+from common.training import finetuning
+from common.training.optimization import Average, freeze, make_optimizer
+
+TINY_VIT = (
+    "vit_tiny_patch16_224",
+    16,
+    {"patch_size": 4, "embed_dim": 16, "depth": 3, "num_heads": 2},
+)
+
+
+@pytest.fixture
+def single(squares, tmp_path, capsys):
+    """Return a function that runs 03 on the squares from random weights."""
+
+    def run(*settings, model=TINY, folder="run"):
+        common = ["--data-dir", squares, "--run-dir", tmp_path / folder, "--adapt-epochs", "0"]
+        arguments = [*common, "--init", "none", "--epochs", "2", "--lr", "3e-3", *model, *settings]
+        status, output, complaints = call(capsys)("03_finetune_single.py", *arguments)
+        assert status == 0, complaints
+        return tmp_path / folder / "single", output
+
+    return run
+
+
+def test_gradients_above_a_norm_are_scaled_down_to_it(single):
+    free, _ = single(folder="free")
+    norms = pd.read_csv(free / "metrics.csv").gradient_norm
+    assert (norms > 0.05).all()
+    # AdamW divides by the gradient's size, so it shows in the weights through its epsilon alone:
+    # a norm far below that stops learning.
+    clipped, _ = single("--clip-grad", "1e-12", folder="clipped")
+    loss = pd.read_csv(clipped / "metrics.csv").loss
+    assert loss.iloc[1] == pytest.approx(loss.iloc[0], rel=0.02)
+    assert pd.read_csv(free / "metrics.csv").loss.iloc[1] < 0.98 * loss.iloc[1]
+    assert np.allclose(
+        pd.read_csv(clipped / "metrics.csv").gradient_norm.iloc[0], norms.iloc[0], rtol=0.5
+    )
+
+
+def test_a_frozen_encoder_stays_bit_for_bit_and_the_head_learns(single):
+    start, _ = single(folder="start")
+    file = str(start / "model.safetensors")
+    before = read_tensors(file)[0]
+    frozen, output = single("--init", file, "--freeze", "encoder", folder="frozen")
+    after = read_tensors(frozen / "model.safetensors")[0]
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"head.weight", "head.bias"} and "frozen:" in output
+
+
+def test_freezing_blocks_keeps_the_stem_and_the_first_of_them():
+    network = create_classifier(*TINY_VIT)
+    freeze(network, 2, ["head.weight", "head.bias"])
+    still = {
+        name.split(".")[0] + "." + name.split(".")[1]
+        if name.startswith("blocks")
+        else name.split(".")[0]
+        for name, weight in network.named_parameters()
+        if not weight.requires_grad
+    }
+    assert still == {"cls_token", "pos_embed", "patch_embed", "blocks.0", "blocks.1"}
+    with pytest.raises(UserError, match="has 3 blocks"):
+        freeze(network, 4, [])
+
+
+def test_frozen_batch_normalisation_keeps_its_statistics():
+    network = create_classifier("resnet18", 32)
+    freeze(network, "encoder", ["fc.weight", "fc.bias"])
+    before = network.bn1.running_mean.clone()
+    network.train()
+    network(torch.randn(4, 3, 32, 32))
+    assert torch.equal(network.bn1.running_mean, before)
+
+
+def test_the_head_learns_alone_in_its_first_epochs(single):
+    start, _ = single(folder="start")
+    file = str(start / "model.safetensors")
+    before = read_tensors(file)[0]
+    warmed, _ = single("--init", file, "--head-epochs", "2", folder="warmed")
+    after = read_tensors(warmed / "model.safetensors")[0]
+    encoder = [name for name in before if not name.startswith("head.")]
+    assert all(torch.equal(before[name], after[name]) for name in encoder)
+    half, _ = single("--init", file, "--head-epochs", "1", folder="half")
+    after = read_tensors(half / "model.safetensors")[0]
+    assert not all(torch.equal(before[name], after[name]) for name in encoder)
+
+
+def test_groups_of_the_head_hold_the_same_weights_with_the_same_decay():
+    network = create_classifier(*TINY_VIT)
+    head = finetuning.head_parameters(network)
+    for decay in (1.0, 0.75):
+        plain, apart = (make_optimizer(network, 1e-3, 0.05, decay, names) for names in ((), head))
+        settings = [
+            {
+                id(w): (g["weight_decay"], g["base_lr"])
+                for g in one.param_groups
+                for w in g["params"]
+            }
+            for one in (plain, apart)
+        ]
+        assert settings[0] == settings[1]
+        marked = {id(w) for g in apart.param_groups if g.get("head") for w in g["params"]}
+        assert marked == {id(network.get_parameter(name)) for name in head}
+
+
+def test_smoothed_labels_keep_their_sum():
+    targets = torch.tensor([[1.0, 0, 0, 0], [0.5, 0.5, 0, 0]])
+    smoothed = finetuning.smooth(targets, 0.2)
+    expected = [[0.85, 0.05, 0.05, 0.05], [0.45, 0.45, 0.05, 0.05]]
+    assert torch.allclose(smoothed, torch.tensor(expected))
+    assert finetuning.smooth(targets, 0.0) is targets
+
+
+def test_balanced_singles_of_the_curriculum_show_each_emotion_equally_often():
+    targets = np.eye(6, dtype=np.float32)[[0] * 40 + [1] * 5 + [2] * 3]
+    sources = Sources(targets, np.arange(48), np.arange(0))
+    plan, account = draw_epoch(sources, 60, 0, Mixing(), np.random.default_rng(0), balanced=True)
+    assert (plan.targets.sum(0) == [20, 20, 20, 0, 0, 0]).all()
+    assert account["single"] == 60
+
+
+def test_an_average_carries_the_statistics_of_batch_normalisation_too():
+    network = create_classifier("resnet18", 32)
+    average = Average(network, 0.5)
+    network.bn1.running_mean.fill_(1.0)
+    average.update(100)
+    with average.applied():
+        assert torch.allclose(network.bn1.running_mean, torch.tensor(0.5))
+    assert torch.equal(network.bn1.running_mean, torch.ones(64))
+
+
+# Small ones of each family; all others go the same way.
+FAMILIES = [
+    "resnet18",
+    "efficientnet_b0",
+    "convnext_atto",
+    "mobilenetv3_small_050",
+    "edgenext_xx_small",
+]
+
+
+@pytest.mark.parametrize("model", FAMILIES)
+def test_networks_of_other_families_are_trained_and_come_back(single, model):
+    small = ["--model", model, "--image-size", "32", "--global-batch", "46", "--batch-size", "46"]
+    small += ["--workers", "0", "--mixed-precision", "no"]
+    folder, _ = single("--layer-decay", "0.8", "--epochs", "1", model=small)
+    other, report = finetuning.start_classifier(
+        model, 32, {}, str(folder / "model.safetensors"), keep_head=True
+    )
+    assert report.taken == len(other.state_dict()) and not report.new
+
+
+def test_trackers_get_every_epoch_at_its_own_step(squares, tmp_path, capsys, monkeypatch):
+    from common.training import journal
+
+    logged = []
+    accelerator = types.SimpleNamespace(
+        trackers=["one"], log=lambda values, step: logged.append((step, values))
+    )
+    run = types.SimpleNamespace(
+        accelerator=accelerator, notes={"phases": {"adapt": {"epochs": 3}}}, say=print
+    )
+    row = {"phase": "single", "epoch": 2, "loss": 0.5, "learning_rate": 1e-3, "gradient_norm": 2.0}
+    row |= {"images_per_s": 10.0, "data_wait": 0.0, "unreadable": 0}
+    journal.report_epoch(run, row, 4, 0)
+    step, values = logged[0]
+    assert step == 5
+    assert values["single/learning_rate"] == 1e-3 and values["single/gradient_norm"] == 2.0
+
+
+def test_weights_and_colours_that_a_run_starts_from_stand_in_its_record(single):
+    start, _ = single("--mean", "0.1", "0.2", "0.3", folder="start")
+    file = str(start / "model.safetensors")
+    after, output = single("--init", file, folder="after")
+    settings = record(after)
+    assert settings["settings"]["mean"] == [0.1, 0.2, 0.3]
+    assert (
+        settings["weights"][0]["source"] == file and "head.weight" in settings["weights"][0]["new"]
+    )
+    assert "tensors taken" in output
