@@ -73,7 +73,8 @@ class _Epoch:
 
     steps: this process's passes of each step, as positions of `shown`. sums: float32 [3] on the
     device: the loss and the unreadable images of all processes, the norms of the gradient.
-    diverged: the first step whose loss is not finite, -1 for none. unreadable: images of this process, since the last check.
+    diverged: the first step whose loss is not finite, -1 for none. unreadable: images of this
+    process, since the last check.
     """
 
     number: int
