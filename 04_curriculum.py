@@ -142,7 +142,6 @@ def train(run, split) -> None:
     if any(settings["compound_shares"]):
         for warning in curriculum.without_effect(sources, mixing):
             run.say(f"warning: {warning}")
-
     network = finetuning.make_classifier(run, settings["init"], keep_head=True)
     store, judged = (run.images(rows) for rows in (split.rows, held_out))
     if run.main:

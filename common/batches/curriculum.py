@@ -180,8 +180,9 @@ def draw_epoch(
 ) -> tuple[Plan, dict[str, int]]:
     """Draw one epoch of `count` images, `compounds` of them spread evenly over its batches.
 
-    balanced: single images show every emotion equally often. Without natural images all compounds are generated, and the other way round. Returns the plan,
-    and how many `single`, `natural` and `generated` images it has, also by class, as `kind:name`.
+    balanced: single images show every emotion equally often. Without natural images all compounds
+    are generated, and the other way round. Returns the plan, and how many `single`, `natural` and
+    `generated` images it has, also by class, as `kind:name`.
     """
     pairs = _pairs_to_generate(sources, mixing)
     if not len(pairs) and not len(sources.natural):

@@ -278,7 +278,8 @@ OTHER_NAMES = {
     "batch_size": "batch bs b per_device_train_batch_size train_batch_size micro_batch_size",
     "checkpoints": "checkpoint ckpt ckpt_path weights model_path",
     "compile": "torchcompile torch_compile",
-    "crop_area": "scale crop_scale",
+    "clip_grad": "clip_grad_norm max_grad_norm gradient_clip_val grad_clip max_norm",
+    "crop_area": "crop_scale",
     "cutout": "reprob random_erasing",
     "data_dir": "data data_path data_root dataset_dir root",
     "datasets": "dataset",
@@ -287,7 +288,11 @@ OTHER_NAMES = {
     "ema": "model_ema model_ema_decay ema_decay",
     "epochs": "num_epochs num_train_epochs max_epochs n_epochs e",
     "fold": "fold_id fold_index",
+    "label_smoothing": "smoothing label_smoothing_factor",
+    "rotation": "degrees rotate",
+    "shift": "translate",
     "folds": "kfold k_folds n_splits n_folds num_folds",
+    "freeze": "freeze_backbone freeze_encoder frozen_stages",
     "global_batch": "total_batch_size effective_batch_size accum_iter grad_accum_steps "
     "gradient_accumulation_steps accumulate_grad_batches",
     "grad_checkpointing": "gradient_checkpointing activation_checkpointing",
@@ -318,8 +323,6 @@ ADVICE = {
     "GPUs, start the script with `accelerate launch`; CUDA_VISIBLE_DEVICES chooses among them",
     "device accelerator cpu cuda no_cuda": "the GPU is used where there is one; "
     "ACCELERATE_USE_CPU=true keeps to the CPU",
-    "freeze freeze_backbone freeze_encoder": "no layer is frozen; a --layer-decay below 1 lets the "
-    "early blocks learn more slowly",
     "opt optim optimizer": "the optimiser is AdamW",
     "sched scheduler lr_scheduler lr_scheduler_type": "the schedule is part of the method; --lr "
     "and the flags on warm-up change it",

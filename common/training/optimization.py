@@ -81,7 +81,10 @@ def make_optimizer(
     """
     if layer_decay < 1.0:
         groups = param_groups_layer_decay(
-            network, weight_decay, getattr(network, "no_weight_decay", set)(), layer_decay=layer_decay
+            network,
+            weight_decay,
+            getattr(network, "no_weight_decay", set)(),
+            layer_decay=layer_decay,
         )
     else:
         groups = param_groups_weight_decay(network, weight_decay, no_weight_decay_list=UNDECAYED)

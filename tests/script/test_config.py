@@ -143,7 +143,6 @@ def test_mistake_in_a_flag_is_one_sentence_and_names_the_nearest(parser, argv, n
 def test_other_names_lead_to_flags_that_exist_and_are_known_once():
     flags_of_scripts = set(flags.COMMON) | {
         "adapt_epochs",
-        "balance",
         "checkpoints",
         "stage_epochs",
     }
