@@ -64,7 +64,7 @@ def measure(quick: bool) -> list[Line]:
             peer,
             rates[peer],
             goal=goal,
-            facts=facts if goal else {},  # told once
+            facts=facts if goal else {},  # reported once
         )
         for peer, goal in zip(peers, goals, strict=False)
     ]

@@ -75,7 +75,7 @@ def measure(quick: bool) -> list[Line]:
                     facts=facts,
                 )
             )
-            facts = {}  # told once
+            facts = {}  # reported once
     return lines
 
 
@@ -210,7 +210,7 @@ def loader(quick: bool) -> list[Line]:
         calls = {"ours": ours, "bytes": bytes_alone, **peers}
         rates = in_turns(calls, 3 if quick else 7)
     torch.set_num_threads(threads)
-    told = {"ours, bytes for a GPU to normalise, images/s": median(rates["bytes"])}
+    extra = {"ours, bytes for a GPU to normalise, images/s": median(rates["bytes"])}
     return [
         Line(
             "loader on one core, photographs 256 px to 224 px, normalised",
@@ -221,7 +221,7 @@ def loader(quick: bool) -> list[Line]:
             goal=goal,
             facts=facts,
         )
-        for name, goal, facts in zip(peers, (2.4, None), (told, {}), strict=True)
+        for name, goal, facts in zip(peers, (2.4, None), (extra, {}), strict=True)
     ]
 
 

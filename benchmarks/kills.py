@@ -3,7 +3,7 @@
 python benchmarks/kills.py --work /tmp/kills --rounds 5       may be stopped, and goes on
 
 One undisturbed road first: the demo world (drawn small), 01 to 05. Then rounds: the same road in a
-fresh folder, each command struck two or three times at a random moment of its run, by SIGTERM,
+fresh folder, each command interrupted two or three times at a random moment of its run, by SIGTERM,
 Ctrl-C, SIGHUP or SIGKILL, alone or with its whole group, and then run to its end. In the end
 submission and weights must be the undisturbed ones, bit for bit.
 """

@@ -3,7 +3,7 @@
 
 Each row is 04_curriculum.py with other settings, from one classifier of single expressions (03),
 under several seeds; then its score. A row is its network after the last epoch: no compound's label
-chooses one, and a timetable is judged by what it ends in. On the demo the score is 05's, on the
+chooses one, and a schedule is judged by what it ends in. On the demo the score is 05's, on the
 challenge videos, whose labels nothing else reads; on real data the macro-F1 of the held-out
 compounds of the chosen set.
 

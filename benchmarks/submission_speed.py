@@ -3,8 +3,8 @@
 The loop is that of most examples of this field (EmotiEffLib's among them): decode a frame, detect
 faces at full resolution, crop the surest by its box, and put this one image through the network.
 Both sides use the same detector and threads, and no test-time augmentation. Clips: the folder that
-the variable CLIPS names, else ../shared/real/videos beside the repository, else drawn ones. The
-weights are random, which changes no time.
+the variable CLIPS names (CLIPS=folder python benchmarks/speed.py), else drawn ones. The weights are
+random, which changes no time.
 """
 
 from __future__ import annotations
@@ -45,7 +45,6 @@ MODELS = {
     "ViT-S/16, 224 px": ("vit_small_patch16_224", 224, {}),
     "ViT-B/16, 224 px": ("vit_base_patch16_224", 224, {}),
 }
-CLIPS = Path(__file__).resolve().parents[2] / "shared" / "real" / "videos"
 
 
 def measure(quick: bool) -> list[Line]:
@@ -61,10 +60,9 @@ def measure(quick: bool) -> list[Line]:
 def clips(folder: Path) -> dict[str, Path]:
     """Return the clips by name; draws seven where there are none."""
     named = os.environ.get("CLIPS")
-    place = Path(named or CLIPS)
-    if videos := find_videos(place) if place.is_dir() else {}:
-        return videos
     if named:
+        if videos := find_videos(Path(named)) if Path(named).is_dir() else {}:
+            return videos
         raise UserError(f"CLIPS={named}: there is no video in that folder.")
     from common.demo.settings import Settings
     from common.demo.videos import plan_videos, write_video

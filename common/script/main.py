@@ -1,4 +1,4 @@
-"""How a script starts and ends: what the process needs, and mistakes told in one sentence."""
+"""How a script starts and ends: what the process needs, and mistakes in one sentence."""
 
 from __future__ import annotations
 

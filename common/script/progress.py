@@ -6,7 +6,7 @@ import sys
 
 from tqdm import tqdm
 
-EVERY = 60.0  # seconds between lines in a log; what takes less is not told
+EVERY = 60.0  # seconds between lines in a log; what takes less prints none
 
 
 class _Lines:
