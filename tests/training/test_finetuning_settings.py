@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers.toy_world import TINY, call, record
+from helpers.running import call, record
+from helpers.toy_world import TINY
 
 from common.batches.curriculum import Mixing, Sources, draw_epoch
 from common.networks.classifier import create_classifier
