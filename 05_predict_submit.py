@@ -11,10 +11,12 @@ Out: <run-dir>/submission/predictions.txt    the file to hand in: the frames of 
                           probabilities.csv  class, probabilities and scores of each frame
                           report.html        one page that opens offline
                           run.json, score.json of --truth, tuned.toml of --tune
+     <run-dir>/images.csv  probabilities and compound of each of --images
 
 Examples
   python 05_predict_submit.py --config configs/demo.toml --truth data/demo/truth.csv
   python 05_predict_submit.py --videos clips --checkpoints runs/paper runs/vit_l
+  python 05_predict_submit.py --images photographs a.jpg --checkpoints runs/paper
   python 05_predict_submit.py --check theirs.txt --frame-list CER.txt
 """
 
@@ -37,6 +39,7 @@ def arguments() -> argparse.Namespace:
     parser = config.make_parser(__doc__, *shared)
     add = parser.group("data").add_argument
     add("--videos", type=Path, metavar="DIR", help="predict these videos: a folder, or one file")
+    add("--images", type=Path, nargs="+", metavar="PATH", help="or images, or folders of them")
     add("--frame-list", type=Path, metavar="FILE", help="the challenge's list (default: see In)")
     add("--truth", type=Path, metavar="PATH", help="table, or folder of segments, to score with")
     add(
@@ -96,10 +99,12 @@ def main() -> None:
         sys.exit(checking.print_check(args.check, args.frame_list, args.data_dir / "prepared"))
     elif args.compare:
         checking.print_comparison(args.compare, args.run_dir)
-    elif args.tune:
-        tune(args)
+    elif args.images:
+        from common.submission import images  # imports torch
+
+        images.print_images(args)
     else:
-        predict(args)
+        (tune if args.tune else predict)(args)
 
 
 def predict(args: argparse.Namespace) -> None:

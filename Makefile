@@ -1,7 +1,8 @@
 # make demo     the whole road on a drawn world, from raw data sets to a scored submission
 # make test     all tests
 # make predict VIDEOS=dir CHECKPOINT=runs/demo/curriculum   labels for your clips, in OUT=runs/predict;
-#               LIST=file names the frames that count, as the challenge's list does
+#               LIST=file names the frames that count, as the challenge's list does;
+#               IMAGES="a.jpg folder" in place of VIDEOS: photographs or face crops
 # Both make their own .venv first, and may be run again at any time: they go on where they stopped.
 # SEED=1 draws another world and trains another model, beside the first.
 
@@ -18,7 +19,7 @@ STAGE := $(INPUT) --run-dir $(RUN)
 
 .PHONY: demo test predict lint clean-demo help
 help:
-	@sed -n 's/^# //p' Makefile | head -6
+	@sed -n 's/^# //p' Makefile | head -7
 
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -36,9 +37,9 @@ demo: .venv/installed
 	$(PY) 05_predict_submit.py $(STAGE) --truth $(DATA)/truth.csv
 
 predict: .venv/installed
-	@test -n "$(VIDEOS)" -a -n "$(CHECKPOINT)" || \
-	  { echo "usage: make predict VIDEOS=dir CHECKPOINT=run-folder [LIST=file] [OUT=dir]"; exit 2; }
-	$(PY) 05_predict_submit.py --videos "$(VIDEOS)" --checkpoints "$(CHECKPOINT)" --run-dir "$(OUT)" $(if $(LIST),--frame-list "$(LIST)")
+	@test -n "$(VIDEOS)$(IMAGES)" -a -n "$(CHECKPOINT)" || \
+	  { echo "usage: make predict VIDEOS=dir|IMAGES=paths CHECKPOINT=run-folder [LIST=file] [OUT=dir]"; exit 2; }
+	$(PY) 05_predict_submit.py $(if $(IMAGES),--images $(IMAGES),--videos "$(VIDEOS)") --checkpoints "$(CHECKPOINT)" --run-dir "$(OUT)" $(if $(LIST),--frame-list "$(LIST)")
 
 test: .venv/installed
 	$(PY) -m pytest

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image
 
@@ -54,11 +56,14 @@ def align(image: np.ndarray, landmarks: np.ndarray, size: int = CROP_PX) -> np.n
     return np.asarray(crop)
 
 
-def come_aligned(found: list[Faces], sizes: list[tuple[int, int]]) -> bool:
-    """Say whether pictures are aligned crops: in most, the surest face lies on TEMPLATE.
+def come_aligned(found: Sequence[Faces], sizes: Sequence[tuple[int, int]]) -> bool:
+    """Say whether pictures are aligned crops: where a face is found, the surest is on TEMPLATE.
 
-    sizes: of the pictures, (height, width).
+    sizes: of the pictures, (height, width). CenterFace misses faces that fill a picture: where it
+    finds few, pictures are crops that are square and no larger than ours.
     """
+    if 2 * sum(len(faces.scores) > 0 for faces in found) < len(found):
+        return all(height == width <= CROP_PX for height, width in sizes)
     distances = [
         np.abs(faces.landmarks[0] / np.array(size[::-1]) - TEMPLATE).mean()
         for faces, size in zip(found, sizes, strict=True)

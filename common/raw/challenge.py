@@ -41,7 +41,12 @@ def form(folder: Path) -> str:
 def _files(folder: Path, listed=entries) -> list[os.DirEntry]:
     """Return the files of the challenge; listed: entries, or look where some will do."""
     found = _files_in(folder, listed)
-    return found if any(map(_is_video, found)) else _files_in(unwrapped(folder), listed)
+    if any(map(_is_video, found)):
+        return found
+    inner = _files_in(unwrapped(folder), listed)
+    if any(map(_is_video, inner)):
+        return inner
+    return list({entry.path: entry for entry in found + inner}.values())
 
 
 def _is_video(entry: os.DirEntry) -> bool:
