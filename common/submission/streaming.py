@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torchvision.transforms.v2 import functional as transforms
+from torch.nn.functional import interpolate
 
 from common.faces.detector import Detector
 from common.faces.follow import video_faces
@@ -158,6 +158,4 @@ def _read(
 
 def resize(images: torch.Tensor, size: int) -> torch.Tensor:
     """Resize crops to a network's input as `loading.evaluation_batches` does: bicubic, averaged."""
-    return transforms.resize(
-        images, [size, size], interpolation=transforms.InterpolationMode.BICUBIC, antialias=True
-    )
+    return interpolate(images, (size, size), mode="bicubic", antialias=True)
