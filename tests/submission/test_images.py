@@ -10,7 +10,7 @@ import pytest
 from helpers.drawn import scene
 from helpers.predicting import make_checkpoint, read_probabilities
 from helpers.preparing import prepare, rows_of
-from helpers.toy_world import call
+from helpers.running import call
 from helpers.videos import write
 from PIL import Image
 
