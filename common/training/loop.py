@@ -19,7 +19,7 @@ from common.batches.loading import Plan, split_batches, training_passes
 from common.script import signals
 from common.script.progress import progress_bar
 from common.training import journal
-from common.training.optimization import Average, clip_gradient
+from common.training.optimization import Average, clip_gradient, use_grad_checkpointing
 from common.training.runs import Run
 from common.training.states import States
 
@@ -129,7 +129,7 @@ def fit(run: Run, network: nn.Module, store: ImageStore, experiment: Experiment)
 def _begin(run: Run, network: nn.Module, store: ImageStore, experiment: Experiment) -> _Training:
     """Prepare network and optimiser for the hardware, and load the last saved state."""
     if run.settings["grad_checkpointing"]:
-        network.set_grad_checkpointing()
+        use_grad_checkpointing(network)
     if run.settings["compile"]:
         network.compile()  # in place: parameters keep their names
     network, optimizer = run.accelerator.prepare(network, experiment.optimizer)

@@ -109,6 +109,17 @@ def _head_apart(network: nn.Module, group: dict, head: Collection[str]) -> list[
     ]
 
 
+def use_grad_checkpointing(network: nn.Module) -> None:
+    """Let a network compute each block anew in the backward pass. Raises UserError if it cannot."""
+    try:
+        network.set_grad_checkpointing()
+    except (AssertionError, AttributeError, NotImplementedError, TypeError):
+        raise UserError(
+            f"--grad-checkpointing: timm has none for {type(network).__name__}; leave it out, and "
+            "lower --batch-size instead."
+        ) from None
+
+
 def clip_gradient(
     accelerator: Accelerator,
     network: nn.Module,
