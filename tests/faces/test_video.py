@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 from helpers.drawn import write_video
-from helpers.videos import HEIGHT, WIDTH, damage, numbered, parts_of, write
+from helpers.videos import HEIGHT, WIDTH, damage, field_video, numbered, parts_of, write
 
 from common.faces.packets import survey
 from common.faces.video import number_frames, pictures
@@ -261,3 +261,42 @@ def test_a_video_in_which_nothing_decodes_is_a_user_error(tmp_path):
         damage(tmp_path / "v.avi", which, "zeroed")
     with pytest.raises(UserError, match="none of its 2 frames"):
         list(pictures(tmp_path / "v.avi"))
+
+
+@pytest.mark.parametrize("lost", [[], [8, 9]])
+def test_a_frame_whose_fields_come_in_two_packets_is_one_frame(tmp_path, lost):
+    path = tmp_path / "v.h264"
+    path.write_bytes(field_video([20 + 16 * n for n in range(12)]))
+    places, content = parts_of(path), bytearray(path.read_bytes())
+    for which in lost:
+        start, length = places[which]
+        content[start + 6 : start + length] = b"\xff" * (length - 6)
+    path.write_bytes(content)
+    surveyed = survey(path)
+    shown = [(packet, image.mean()) for packet, image in pictures(path, surveyed)]
+    numbers, footage = number_frames(surveyed, [packet for packet, _ in shown])
+    values = [(value / 255 * 219 + 16 - 20) / 16 + 1 for _, value in shown]
+    assert numbers == [round(value) for value in values] and footage.held == range(1, 13)
+    assert footage.lost == ([5] if lost else [])
+
+
+def test_a_frame_that_is_noted_as_not_coded_is_none(tmp_path):
+    """MPEG-4 may fill the place of a dropped frame with seven bytes that show nothing."""
+    write(tmp_path / "whole.avi", "mpeg4", numbered(20), g="12")
+    # Type P, no second gone by, time 0 of 25 (5 bits), not coded, filled up.
+    not_coded = b"\x00\x00\x01\xb6\x50\x4f\x7f"
+    with (
+        av.open(str(tmp_path / "whole.avi")) as whole,
+        av.open(str(tmp_path / "v.avi"), "w") as container,
+    ):
+        stream = container.add_stream_from_template(whole.streams.video[0])
+        contents = [bytes(packet) for packet in whole.demux(video=0) if packet.size]
+        contents[8:8] = [not_coded]
+        for place, content in enumerate(contents):
+            packet = av.Packet(content)
+            packet.stream, packet.time_base = stream, Fraction(1, 25)
+            packet.pts = packet.dts = place
+            packet.is_keyframe = place in (0, 13)
+            container.mux(packet)
+    numbers, shown, footage = read(tmp_path / "v.avi")
+    assert numbers == shown == list(footage.held) == list(range(1, 21)) and not footage.lost

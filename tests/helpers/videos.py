@@ -58,3 +58,37 @@ def damage(path, which, how):
         for place in random.integers(0, length, max(4, length // 8)):
             content[start + place] ^= int(random.integers(1, 256))
     path.write_bytes(content)
+
+
+def field_video(brightness):
+    """Return raw H.264 of interlaced frames, 16 x 32, each in two packets: its fields.
+
+    No encoder at hand writes such; uncompressed macroblocks (I_PCM) make it short. ITU-T H.264,
+    7.3.2 (sequence and picture), 7.3.3 (slice), 7.3.5 (macroblock).
+    """
+    sequence = _bits(
+        (8, 77), (8, 0), (8, 30), 0, 0, 2, 1, (1, 0), 0, 0, (1, 0), (1, 0), (1, 1), (1, 0), (1, 0),
+        (1, 1),
+    )  # fmt: skip
+    picture = _bits(0, 0, (2, 0), 0, 0, 0, (3, 0), 0, 0, 0, (3, 0), (1, 1))
+    made = [b"\x67" + sequence, b"\x68" + picture]
+    for number, value in enumerate(brightness):
+        for bottom in (0, 1):
+            first = number == bottom == 0
+            header = [0, 7, 0, (4, number % 16), (1, 1), (1, bottom)]
+            header += [0, (2, 0)] if first else [(1, 0)]  # 0: id of the first picture
+            slice_data = _bits(*header, 0, 25) + bytes([value]) * 256 + bytes([128]) * 128
+            made.append((b"\x25" if first else b"\x21") + slice_data + b"\x80")
+    # No three bytes in a row of these must look like a start code.
+    assert not any(b"\0\0" in unit for unit in made)
+    return b"".join(b"\0\0\0\1" + unit for unit in made)
+
+
+def _bits(*fields):
+    """Return bytes of (width, value) and of numbers in Exp-Golomb code, filled up with zeros."""
+    text = ""
+    for one in fields:
+        width, value = one if isinstance(one, tuple) else (2 * (one + 1).bit_length() - 1, one + 1)
+        text += f"{value:0{width}b}"
+    text += "0" * (-len(text) % 8)
+    return int(text, 2).to_bytes(len(text) // 8, "big")
