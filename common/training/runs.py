@@ -104,7 +104,7 @@ def start_run(args: argparse.Namespace, stage: str, facts: dict) -> Run | None:
     """
     folder, settings = args.run_dir / stage, {**settings_of(args), **facts}
     settings["mixed_precision"] = settings["mixed_precision"] or hardware.default_precision()
-    (mean, std), _ = colours_of(settings["init"])
+    (mean, std), whose = colours_of(settings["init"])
     settings["mean"], settings["std"] = settings["mean"] or [*mean], settings["std"] or [*std]
     accelerator = _start_accelerate(folder, settings)
     if settings["compile"] is None:
@@ -142,6 +142,9 @@ def start_run(args: argparse.Namespace, stage: str, facts: dict) -> Run | None:
     if args.report_to:
         accelerator.init_trackers(stage, config={k: str(v) for k, v in settings.items()})
     accelerator.wait_for_everyone()
+    if not (args.mean and args.std):
+        numbers = (" ".join(f"{value:.3f}" for value in settings[key]) for key in ("mean", "std"))
+        run.say("colours of {}: mean {}, std {}".format(whose, *numbers))
     return run
 
 
