@@ -26,9 +26,10 @@ from common.prepare.likeness import perceptual_hashes
 from common.raw.layout import Item, Skip
 from common.script.files import UserError
 
-# Change this number where the same input is now prepared otherwise: earlier results are redone.
+# Raise this number when the same input is prepared differently: earlier results are then redone.
 VERSION = 3
 
+_OF_ITEM = ("dataset", "split", "kind", "labels", "subject")  # fields of a Record as in its Item
 _NOT_A_NAME = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EINVAL)
 
 
@@ -132,7 +133,7 @@ def stamp_of(path: str) -> str:
 
 
 def is_written(path: str, size: str) -> bool:
-    """Say whether a prepared file is there, whole: after a power cut it may be there, but empty."""
+    """Say whether a prepared file is there and whole; a power cut can leave an empty one."""
     try:
         return str(os.path.getsize(path)) == size
     except OSError:
@@ -170,7 +171,7 @@ def ingest(batch: Sequence[Item | Skip], align: bool, options: Options) -> list[
             measured.append(len(records))
             grays.append(small_gray(picture))
         records.append(record)
-    if grays:  # measured together, which is several times as fast as one by one
+    if grays:  # several times as fast together as one by one
         gray = np.stack(grays)
         halves = gray.reshape(-1, 32, 2, 32, 2).mean(axis=(2, 4))
         values = zip(*perceptual_hashes(halves), sharpness(gray), strict=True)
@@ -185,7 +186,7 @@ def _ingest_one(
     item: Item, stamp: str, to_align: bool, options: Options
 ) -> tuple[Record, Image.Image]:
     name = Path(item.name)
-    # A line feed, bytes that are not UTF-8, or a way out of the prepared folder.
+    # Line feeds, bytes that are not UTF-8, and ways out of the prepared folder are refused.
     if not item.name.isprintable() or name.is_absolute() or ".." in name.parts:
         raise Refused("unusable file name")
     picture, kept = open_image(item, options.min_side_px)
@@ -219,10 +220,18 @@ def _ingest_one(
     width, height = picture.size
     content = hashlib.blake2b(kept or picture.tobytes(), digest_size=8).hexdigest()
     record = Record(
-        place_of(item.source, options), stamp, "", "", "", face, face_px, str(size),
-        prepared_image(item), item.dataset, item.split, item.kind, item.labels, item.subject,
-        str(width), str(height), content=content, votes=votes_text(item),
-    )  # fmt: skip
+        path=place_of(item.source, options),
+        stamp=stamp,
+        face=face,
+        face_px=face_px,
+        size=str(size),
+        image=prepared_image(item),
+        width=str(width),
+        height=str(height),
+        content=content,
+        votes=votes_text(item),
+        **{name: getattr(item, name) for name in _OF_ITEM},
+    )
     return record, picture
 
 
@@ -285,6 +294,5 @@ def ingest_video(path: str, video: str, options: Options) -> dict:
         complaint = str(error)
     images = [os.path.join(options.prepared, row.image) for row in rows if row.image]
     sizes = [str(os.path.getsize(image)) for image in images]
-    return {
-        "rows": rows, "sizes": sizes, "remarks": remarks, "complaint": complaint, "stamp": stamp
-    }  # fmt: skip
+    found = {"rows": rows, "sizes": sizes, "remarks": remarks}
+    return {**found, "complaint": complaint, "stamp": stamp}

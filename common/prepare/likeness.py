@@ -1,15 +1,15 @@
-"""Which pictures show the same photograph: perceptual hashes, their search, a look at the pixels.
+"""Which pictures show the same photograph: perceptual hashes, their search, a check of the pixels.
 
-Three sieves, each finer and dearer than the one before, so that millions of faces, which all look
-somewhat alike, are compared without comparing all with all:
+Millions of faces all look somewhat alike, and not all can be compared with all. Three sieves follow
+each other, each finer and slower than the one before:
 1. hashes of the coarse structure, 64 bits, that differ in a few bits (found without comparing all);
-2. hashes of the next finer structure, that differ in a few bits;
-3. the pictures themselves, 32 x 32 pixels, read from disk: their correlation, and how far they
-   differ in the part of the face where they differ most.
-Among 1,336 real photographs and 4,400 drawn faces the highest correlation of two that share the
-first sieve is 0.94; copies compressed anew (JPEG quality 30), of other brightness or, if they are
-not tiny, of half the size stay above 0.98. One face with another mouth stays above it too: there
-the second measure is above 0.13, and below 0.1 for copies compressed anew.
+2. hashes of the next finer structure that differ in a few bits;
+3. the pictures themselves, 32 x 32 pixels, read from disk: their correlation, and the difference of
+   the part of the face that differs most.
+Among 1,336 real photographs and 4,400 drawn faces, two that share the first sieve correlate by 0.94
+at most. Copies stay above 0.98 if they are compressed again (JPEG quality 30), brighter or darker,
+or, unless they are tiny, half the size. So does a face with another mouth: there the second measure
+is above 0.13, and for copies below 0.1.
 """
 
 from __future__ import annotations
@@ -111,17 +111,17 @@ def _expand(first: np.ndarray, counts: np.ndarray) -> Iterator[tuple[np.ndarray,
 def compare(prepared: str, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
     """Compare pairs of images below a folder pixel by pixel: float64 [m, 2].
 
-    Of the gray pictures at 32 x 32 pixels, their mean and contrast taken out: the correlation, -1
-    to 1, and the largest difference of the 8 x 8 parts' means, in standard deviations. An image
-    that cannot be read is like no other.
+    The pictures are gray, 32 x 32 pixels, normalised to mean 0 and deviation 1. Returns their
+    correlation, -1 to 1, and the largest difference between the means of their 8 x 8 parts. An
+    image that cannot be read resembles no other.
     """
-    looks = {name: _look(Path(prepared, name)) for name in sorted({*itertools.chain(*pairs)})}
-    one, other = (np.array([looks[pair[side]] for pair in pairs]) for side in (0, 1))
+    tiny = {name: _tiny(Path(prepared, name)) for name in sorted({*itertools.chain(*pairs)})}
+    one, other = (np.array([tiny[pair[side]] for pair in pairs]) for side in (0, 1))
     parts = (one - other).reshape(-1, 8, _SIDE // 8, 8, _SIDE // 8).mean(axis=(2, 4))
     return np.stack([(one * other).mean(axis=(1, 2)), np.abs(parts).max(axis=(1, 2))], axis=1)
 
 
-def _look(path: Path) -> np.ndarray:
+def _tiny(path: Path) -> np.ndarray:
     """Return a picture of mean 0 and standard deviation 1, or zeros: float64 [32, 32]."""
     try:
         with Image.open(path) as image:
