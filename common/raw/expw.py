@@ -74,8 +74,7 @@ def _read(listing: Path, images: Path, counts: Counter) -> Iterator[Item | Skip]
         elif right <= left or bottom <= top:
             yield Skip(where, _DATASET, "face box without an area", " ".join(fields[2:6]))
         else:
-            yield Item(
-                path, name, _DATASET, **labelled((CLASSES[label],)),
-                subject=image, box=with_margin((left, top, right, bottom)),
-            )  # fmt: skip
+            box = with_margin((left, top, right, bottom))
+            item = Item(path, name, _DATASET, subject=image, box=box)
+            yield item._replace(**labelled((CLASSES[label],)))
             seen.add(name)

@@ -3,11 +3,11 @@
 Optional columns: split (train, val, test), subject, kind (unlabelled, single, compound). Labels
 are names in any case and many spellings (`happy`, `SADNESS`, `Sadly Angry`, `fear+surprise`).
 Images are looked up beside labels.csv and in images/; see common.raw.matching for names that are
-not quite theirs. Where a row has no split, that of the folders above the image counts
-(`val/a.jpg`); a row that puts an image of such a folder into train is left out. Where no row has a
-subject, persons are guessed from names as in Labeled Faces in the Wild, Aaron_Guiel_0001.jpg, if
-the names look so: a person must never stand on both sides of a split. Tables that name videos are
-read by common.raw.table_clips.
+not quite theirs. Where a row has no split, the folders above the image give it (`val/a.jpg`); a row
+that puts an image of a folder `val` or `test` into train is left out. Where no row has a subject,
+persons are guessed from names as in Labeled Faces in the Wild, Aaron_Guiel_0001.jpg, if the names
+look so: a person must never be on both sides of a split. Tables that name videos are read by
+common.raw.table_clips.
 """
 
 from __future__ import annotations

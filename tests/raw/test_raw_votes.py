@@ -105,6 +105,8 @@ def test_votes_reach_the_manifest_and_a_changed_rule_relabels(tmp_path, capsys):
     before = {r["image"]: r["labels"] for r in rows}
     noted = {r["image"].rpartition("/")[2]: r["votes"] for r in rows}
     assert noted["fer0000002.png.jpg"] == "4 3 0 0 0 0 0 0"
+    given = {r["image"].rpartition("/")[2]: r["votes"] for r in rows_of(prepared / "manifest.csv")}
+    assert given == {name: noted[name] for name in given} and len(given) == 5
     prepare(tmp_path, *flags, "--votes-rule", "4", "8")
     after = {r["image"]: r["labels"] for r in rows_of(prepared / "manifest.csv")}
     assert before["images/FERPlus/test/fer0032220.png.jpg"] == "Anger Sadness"
