@@ -28,6 +28,7 @@ from common.raw.layout import (
     entries,
     file_in,
     labelled,
+    look,
     prepared_name,
     subfolder,
     unwrapped,
@@ -40,6 +41,7 @@ ALIGNED = True
 
 _BASIC = ("Surprise", "Fear", "Disgust", "Happiness", "Sadness", "Anger", "Neutral")
 _PARTS = {"basic": ("RAF-DB-basic", _BASIC), "compound": ("RAF-DB-compound", RAF11)}
+_FOLDERS_TRIED = 10
 _LIST = "list_patition_label.txt"
 
 OFFICIAL = {
@@ -64,7 +66,8 @@ def recognises(folder: Path) -> bool:
 def _places(folder: Path) -> list[tuple[str, list[Path], str, tuple[str, ...]]]:
     """Return (layout, folders, data set, names of classes) for each part that is there."""
     named, inner = is_named(folder, "rafdb"), unwrapped(folder)
-    tries = (_places_in(place, named) for place in (folder, inner, unwrapped(inner)))
+    below = [Path(entry.path) for entry in look(folder)[:_FOLDERS_TRIED] if entry.is_dir()]
+    tries = (_places_in(place, named) for place in (folder, *below, unwrapped(inner)))
     return next(filter(None, tries), [])
 
 

@@ -19,7 +19,6 @@ from common.raw.layout import (
     labelled,
     look,
     prepared_name,
-    unwrapped,
     walk_files,
 )
 
@@ -153,8 +152,11 @@ def holds_image(place: Path) -> bool:
 
 
 def is_named(folder: Path, word: str) -> bool:
-    """Say whether a folder, or the only folder in it, has a word in its name."""
-    names = (folder.name, unwrapped(folder).name, unwrapped(unwrapped(folder)).name)
+    """Say whether a folder, or one of the first down to two levels, has a word in its name."""
+    below = [
+        place / name for place, names in itertools.islice(walk_levels(folder), 9) for name in names
+    ]
+    names = (path.name for path in (folder, *below) if len(path.relative_to(folder).parts) <= 2)
     return any(word in "".join(filter(str.isalnum, name)).lower() for name in names)
 
 

@@ -172,7 +172,7 @@ def test_a_second_run_at_once_is_refused(tmp_path):
 def test_two_processes_do_the_work_of_one_and_take_over_what_was_done(tmp_path):
     raw = tmp_path / "one" / "raw"
     for n in range(200):
-        image(raw / "Faces" / f"{n % 3}" / f"{n}.jpg", side=60)
+        image(raw / "Faces" / f"person {n % 3}" / f"{n}.jpg", side=60)
     text(raw / "Faces" / "empty.jpg", "")
     videos_tree(raw / "Clips", {"01": 3, "02": 2})
     shutil.copytree(raw, tmp_path / "two" / "raw")
@@ -201,7 +201,7 @@ def test_two_processes_do_the_work_of_one_and_take_over_what_was_done(tmp_path):
 def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(tmp_path):
     raw = tmp_path / "whole" / "raw"
     for n in range(300):
-        image(raw / "Faces" / f"{n % 7}" / f"{n}.jpg", side=100 + n % 50)
+        image(raw / "Faces" / f"person {n % 7}" / f"{n}.jpg", side=100 + n % 50)
     videos_tree(raw / "C-EXPR-DB", {"01": 4, "02": 4})
     shutil.copytree(raw, tmp_path / "killed" / "raw")
     flags = ["--workers", "2", "--align", "never"]
