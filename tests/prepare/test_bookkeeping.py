@@ -68,7 +68,6 @@ def images_below(place):
 def test_images_are_used_refused_or_counted_in_every_data_set(tmp_path, tree):
     build, _ = TREES[tree]
     build(tmp_path / "raw" / "Set")
-    image(tmp_path / "raw" / "Set" / "more" / "and" / "more.webp")
     image(tmp_path / "raw" / "Faces" / "a.jpg")  # of some trees nothing is sound
     prepared = prepare(tmp_path, "--align", "never", "--duplicates", "keep")
     summary = json.loads((prepared / "summary.json").read_text())
