@@ -49,20 +49,22 @@ def main() -> None:
 
     checks.check_settings(args)
     from common import emotions, manifest
+    from common.batches import targets
     from common.training import finetuning, folds, runs
 
     table = manifest.read_manifest(args.data_dir / "prepared" / "manifest.csv")
     planned = folds.plan_singles(args, table)
-    table = manifest.thin_out(table[table.kind == "single"], args.limit)
+    table = table[(table.kind == "single") | targets.taught(table, args.loss)]
+    table = manifest.thin_out(table, args.limit)
+    single, taught = table.kind == "single", targets.taught(table, args.loss)
     adapting = table.dataset.isin(emotions.ADAPTATION_SETS)
     if args.adapt_datasets:
         adapting = finetuning.choose_sets(table, args.adapt_datasets, "--adapt-datasets")
     chosen = finetuning.choose_sets(table, args.datasets, "--datasets")
     if args.adapt_datasets and not args.datasets:
         chosen &= ~adapting
-    emotional = table.labels.isin(emotions.BASIC)  # paper §3.3: without Neutral
-    adaptation, singles = table[adapting], table[chosen & emotional]
-    left_out = table.labels[chosen & ~emotional].astype(str).value_counts()
+    adaptation, singles = table[adapting & single], table[chosen & taught]
+    left_out = table.labels[chosen & ~taught].astype(str).value_counts()
     left_out = ", ".join(f"{number:,} {label}" for label, number in left_out.items())
     for fold in planned:  # a night of adaptation must not end in an error known before it
         split = fold.split(singles)
@@ -73,7 +75,8 @@ def main() -> None:
         if run is None:
             continue
         start = adapt(run, fold.split(adaptation)) if args.adapt_epochs else run.settings["init"]
-        run.say(f"single: left out as none of the six emotions: {left_out or 'no image'}")
+        if args.loss != "softmax":
+            run.say(f"single: left out as none of the six emotions: {left_out or 'no image'}")
         train_single(run, start, fold.split(singles))
         runs.finish_run(run, last=fold is planned[-1])
         run.say(f"single: classifier in {run.folder / 'model.safetensors'}")
@@ -114,7 +117,9 @@ def adapt(run, split) -> str:
         epochs=settings["adapt_epochs"],
         rate=settings["adapt_lr"],
         loss=loss,
-        score=lambda logits: metrics.macro_f1(labels[split.held_out], logits.argmax(1), classes),
+        score=lambda logits: {
+            "val_macro_f1": metrics.macro_f1(labels[split.held_out], logits.argmax(1), classes)
+        },
     )
     if run.main:
         weights.save_model(run.folder / "adapted", network)
@@ -123,22 +128,23 @@ def adapt(run, split) -> str:
 
 
 def train_single(run, start: str, split) -> None:
-    """Train six sigmoid logits (eq. 1), keep the best epoch, and report on the held-out images."""
-    import numpy as np
+    """Train the emotions' logits (eq. 1), keep the best epoch, report on the held-out images."""
     import torch
 
-    from common import emotions, metrics
+    from common import emotions
+    from common.batches.targets import describe, targets_of
     from common.networks import formats, weights
     from common.training import evaluation, finetuning
 
     settings = run.settings
-    targets = np.stack([emotions.multi_hot(label) for label in split.rows.labels])
+    targets = targets_of(split.rows, settings["loss"], settings["least_votes"])
     held_out = split.rows[split.held_out]
-    truth = targets[split.held_out].argmax(1)
+    if settings["loss"] == "softmax":
+        run.say(f"single: {describe(split.rows[split.training])}")
     # The head's first weights are the same whether this process has adapted or found that done.
     torch.manual_seed(settings["seed"])
-    network = finetuning.make_classifier(run, start)
-    prior = finetuning.prior_logits(settings["balance"], targets[split.training])
+    network = finetuning.make_classifier(run, start, targets.shape[1])
+    prior = finetuning.label_prior(settings, targets[split.training])
     epochs = finetuning.fit_phase(
         run,
         network,
@@ -148,7 +154,7 @@ def train_single(run, start: str, split) -> None:
         epochs=settings["epochs"],
         rate=settings["lr"],
         loss=finetuning.expression_loss(settings, prior),
-        score=lambda logits: metrics.single_emotion_f1(truth, logits),
+        score=lambda logits: evaluation.single_figures(held_out.labels, logits),
         keep=lambda: weights.save_model(run.folder, network),
     )
     network.load_state_dict(formats.read_tensors(run.folder / "model.safetensors")[0])

@@ -28,7 +28,7 @@ from common.script.main import run_script
 
 
 def arguments():
-    parser = make_parser(__doc__, *FINETUNING, warmup_epochs=0.5)
+    parser = make_parser(__doc__, *FINETUNING, warmup_epochs=0.5, schedule="plateau")
     parser.group("data").add_argument(
         "--validate-on",
         nargs="+",
@@ -90,12 +90,12 @@ def main() -> None:
     from common.training import checks
 
     checks.check_curriculum_settings(args)
-    from common import emotions, manifest
-    from common.batches import curriculum
+    from common import manifest
+    from common.batches import curriculum, targets
     from common.training import finetuning, folds, runs
 
     table = manifest.read_manifest(args.data_dir / "prepared" / "manifest.csv")
-    single = table.labels.isin(emotions.BASIC) & (table.kind == "single")
+    single = table.labels.isin(targets.names_of(args.loss)) & (table.kind == "single")
     single &= finetuning.choose_sets(table, args.datasets, "--datasets")
     natural = table.labels.isin(curriculum.labels_of(args.pairs)) & (table.kind == "compound")
     checked = natural
@@ -105,7 +105,7 @@ def main() -> None:
     rows = manifest.thin_out(table[single | natural], args.limit)
     mixing = curriculum.Mixing.of(vars(args))
     for fold in planned:
-        sources = curriculum.Sources.of(rows, fold.split(rows).training)
+        sources = curriculum.Sources.of(rows, fold.split(rows).training, vars(args))
         checks.check_sources(len(sources.single), table.dataset)
         curriculum.check_compounds(sources, mixing, args.compound_shares)
 
@@ -130,7 +130,7 @@ def train(run, split) -> None:
     from common.training import evaluation, finetuning, loop, optimization
 
     settings = run.settings
-    sources = curriculum.Sources.of(split.rows, split.training)
+    sources = curriculum.Sources.of(split.rows, split.training, settings)
     mixing = curriculum.Mixing.of(settings)
     stages = curriculum.Stages.of(settings, sources)
     held_out = split.rows[split.held_out]
@@ -142,12 +142,12 @@ def train(run, split) -> None:
     if any(settings["compound_shares"]):
         for warning in curriculum.without_effect(sources, mixing):
             run.say(f"warning: {warning}")
-    network = finetuning.make_classifier(run, settings["init"], keep_head=True)
+    network = finetuning.make_classifier(run, settings["init"], sources.classes, keep_head=True)
     store, judged = (run.images(rows) for rows in (split.rows, held_out))
     if run.main:
         examples.save_examples(run.folder / "generated.png", store, sources, mixing, settings)
     balanced = settings["balance"] == "sampling"
-    prior = finetuning.prior_logits(settings["balance"], sources.targets[sources.single])
+    prior = finetuning.label_prior(settings, sources.targets[sources.single])
     drawn = {}  # by epoch: how many images of each kind and class
 
     def plan(epoch):
@@ -164,7 +164,6 @@ def train(run, split) -> None:
         return figures
 
     choosing = len(held_out) > 0 and settings["keep"] == "best"
-    warmups = settings["warmup_epochs"], settings["stage_warmup_epochs"]
     # Not before the last sub-stage: a curriculum that ends early has left out its compounds.
     earliest = sum(settings["stage_epochs"][:-1])
     experiment = finetuning.make_experiment(
@@ -176,7 +175,7 @@ def train(run, split) -> None:
         plan=plan,
         loss=finetuning.expression_loss(settings, prior),
         head_steps=round(settings["head_epochs"] * stages.steps[0]),
-        schedule=optimization.staged_plateau(stages.steps, stages.of_epoch, *warmups),
+        schedule=optimization.staged(settings, stages.steps, stages.of_epoch),
         validate=validate,
         best="val_macro_f1" if choosing else None,
         keep=lambda: weights.save_model(run.folder, network),

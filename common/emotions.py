@@ -147,15 +147,16 @@ def label_of(pair: Iterable[int]) -> str:
 _CHALLENGE_CLASS = {label_of(pair): index for index, pair in enumerate(CHALLENGE_PAIRS)}
 
 
-def multi_hot(labels: str) -> np.ndarray:
+def multi_hot(labels: str, names: tuple[str, ...] = BASIC) -> np.ndarray:
     """Return float32 [6] in the order of `BASIC` for a manifest label such as `Fear Surprise`.
 
-    `Neutral`, `Contempt` and the empty label give zeros. Raises ValueError for any other name.
+    `Neutral`, `Contempt` and the empty label give zeros; but with ADAPTATION as names the result is
+    float32 [8], and they have places of their own. Raises ValueError for any other name.
     """
-    vector = np.zeros(len(BASIC), dtype=np.float32)
+    vector = np.zeros(len(names), dtype=np.float32)
     for name in labels.split():
-        if name not in ALONE:
-            vector[BASIC.index(name)] = 1.0
+        if name in names or name not in ALONE:
+            vector[names.index(name)] = 1.0
     return vector
 
 

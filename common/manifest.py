@@ -146,16 +146,20 @@ def check_manifest(
         refuse((frame[column] < 1).to_numpy(), column, "is not 1 or more")
 
 
-def votes(frame: pd.DataFrame) -> np.ndarray:
-    """Return each image's votes as a distribution over ADAPTATION, float32 [n, 8], NaN if none."""
+def votes(frame: pd.DataFrame, least: int = 1) -> np.ndarray:
+    """Return each image's votes as a distribution over ADAPTATION, float32 [n, 8], NaN if none.
+
+    least: fewer votes than this for an expression are left out, unless no expression has more.
+    Shares, such as `0.7 0.3`, are no votes of persons and stay.
+    """
     if VOTES not in frame:
         return np.full((len(frame), len(ADAPTATION)), np.nan, dtype=np.float32)
     codes, texts = pd.factorize(frame[VOTES])  # each text is read once
-    table = np.array([_distribution(text) for text in texts], dtype=np.float32)
+    table = np.array([_distribution(text, least) for text in texts], dtype=np.float32)
     return table.reshape(-1, len(ADAPTATION))[codes]
 
 
-def _distribution(text: str) -> np.ndarray | None:
+def _distribution(text: str, least: int = 1) -> np.ndarray | None:
     """Return the votes of one image divided by their sum, NaN for none; None for a bad text."""
     if not text:
         return np.full(len(ADAPTATION), np.nan)
@@ -163,6 +167,8 @@ def _distribution(text: str) -> np.ndarray | None:
         numbers = np.array(text.split(" "), dtype=np.float64)
     except ValueError:
         return None
+    if least > 1 and (numbers >= least).any():  # persons: shares do not reach 2
+        numbers = np.where((numbers >= 0) & (numbers < least), 0, numbers)
     total = numbers.sum()
     sound = len(numbers) == len(ADAPTATION) and (numbers >= 0).all() and 0 < total < np.inf
     return numbers / total if sound else None

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from common.batches.batch import BOX, FACS, LEFT_RIGHT, MIXUP, SINGLE, TOP_BOTTOM
 from common.batches.loading import Plan, in_even_turn, in_turn
+from common.batches.targets import Sources
 from common.emotions import (
+    ADAPTATION,
     BASIC,
     CHALLENGE,
     CHALLENGE_PAIRS,
@@ -18,7 +19,6 @@ from common.emotions import (
     RAF11_PAIRS,
     UPPER_OVER_LOWER,
     label_of,
-    multi_hot,
 )
 from common.script.files import UserError
 
@@ -49,33 +49,6 @@ SEAM_HEIGHT = (0.44, 0.52)
 def labels_of(pairs: str) -> set[str]:
     """Return the compounds of a key of PAIRS, as the manifest labels them."""
     return set(map(label_of, PAIRS[pairs].values()))
-
-
-@dataclass(frozen=True)
-class Sources:
-    """The images an epoch draws from, as rows of one store.
-
-    targets: float32 [rows, 6], the labels of every row of the store. single, natural: int64 rows
-    with one emotion, and with a compound of `pairs`.
-    """
-
-    targets: np.ndarray
-    single: np.ndarray
-    natural: np.ndarray
-
-    @classmethod
-    def of(cls, rows: pd.DataFrame, training: pd.Series) -> Sources:
-        """Return the sources among rows of the manifest. training: bool [n], those to train on."""
-        return cls(
-            np.array([multi_hot(text) for text in rows.labels]).reshape(-1, len(BASIC)),
-            np.flatnonzero(training & (rows.kind == "single")),
-            np.flatnonzero(training & (rows.kind == "compound")),
-        )
-
-    def by_emotion(self) -> list[np.ndarray]:
-        """Return the single rows of each of the six emotions."""
-        labels = self.targets[self.single].argmax(1)
-        return [self.single[labels == index] for index in range(len(BASIC))]
 
 
 @dataclass(frozen=True)
@@ -210,12 +183,14 @@ def draw_epoch(
         here = places[natural:]
         form[here], extent[here], rows = _generate(len(here), sources, pairs, mixing, random)
         first[here], second[here] = rows.T
-    targets = sources.targets[first]
+    targets, union = sources.targets[first], sources.shown[first]
     mixed = second >= 0
-    images = targets[mixed], sources.targets[second[mixed]], extent[mixed, None]
-    union = targets.copy()
-    union[mixed] = MIXED_LABELS["union"](*images)
-    targets[mixed] = MIXED_LABELS[mixing.label](*images)
+    others, part = second[mixed], extent[mixed, None]
+    union[mixed] = MIXED_LABELS["union"](union[mixed], sources.shown[others], part)
+    if sources.labels is not None and mixing.label == "union":
+        targets[mixed] = (targets[mixed] + sources.targets[others]) / 2  # again a distribution
+    else:
+        targets[mixed] = MIXED_LABELS[mixing.label](targets[mixed], sources.targets[others], part)
     kinds = {"single": ~compound, "natural": compound & ~mixed, "generated": mixed}
     return Plan(first, targets, second, form, extent), _counts(union, kinds, PAIRS[mixing.pairs])
 
@@ -276,7 +251,7 @@ def without_effect(sources: Sources, mixing: Mixing) -> list[str]:
         found.append(f"--cutmix {mixing.cutmix} changes nothing, as --mixes has no cutmix.")
     if mixing.beta and mixing.weight != Mixing.weight:
         found.append("--mixup-weight changes nothing, as --mixup-beta draws the weights.")
-    pools = zip(BASIC, sources.by_emotion(), strict=True)
+    pools = zip(BASIC, sources.by_emotion(), strict=False)
     lacking = [name for name, pool in pools if not len(pool)]
     if lacking and mixing.mixes:
         found.append(f"no single shows {', '.join(lacking)}: no compound with it is generated.")
@@ -298,10 +273,11 @@ def _extents(form: np.ndarray, mixing: Mixing, random: np.random.Generator) -> n
 def _counts(
     labels: np.ndarray, kinds: dict[str, np.ndarray], pairs: dict[str, tuple[int, int]]
 ) -> dict[str, int]:
-    """Count rows by kind, then by kind and class. labels: [n, 6], both emotions of a compound."""
-    code = (labels > 0) @ (1 << np.arange(len(BASIC)))
+    """Count rows by kind, then by kind and class. labels: [n, C], both emotions of a compound."""
+    names = ADAPTATION[: labels.shape[1]]
+    code = (labels > 0) @ (1 << np.arange(len(names)))
     compounds = {name: (1 << a) + (1 << b) for name, (a, b) in pairs.items()}
-    classes = {"single": {name: 1 << i for i, name in enumerate(BASIC)}}
+    classes = {"single": {name: 1 << i for i, name in enumerate(names)}}
     counts = {kind: int(rows.sum()) for kind, rows in kinds.items()}
     for kind, rows in kinds.items():
         for name, number in classes.get(kind, compounds).items():

@@ -57,7 +57,7 @@ def draw_examples(
     mixed = (255 * augment(batch, **plain)).byte()
     rows = batch.partner_rows
     shown = torch.stack([batch.images[rows], batch.partners, mixed[rows]], dim=1)
-    union = np.maximum(sources.targets[plan.first], sources.targets[plan.second])[rows]
+    union = np.maximum(sources.shown[plan.first], sources.shown[plan.second])[rows]
     return {
         name: shown[torch.from_numpy(union[:, list(pair)].sum(1) == 2)]
         for name, pair in PAIRS[mixing.pairs].items()

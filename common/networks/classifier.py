@@ -11,9 +11,10 @@ import timm
 import torch
 from torch import nn
 
-from common.emotions import BASIC
+from common.emotions import ADAPTATION, BASIC
 from common.networks.fitting import LoadingReport, Weights, fit_weights, head_names
 from common.networks.formats import refuse_other_kinds
+from common.networks.small import cnn_small  # noqa: F401 (timm knows it once it is imported)
 from common.networks.weights import load_weights
 from common.script.config import nearest
 from common.script.files import UserError
@@ -30,16 +31,9 @@ class ConvStem(nn.Module):
     overlaps = True
 
     def __init__(
-        self,
-        img_size=224,
-        patch_size=16,
-        in_chans=3,
-        embed_dim=768,
-        bias=True,
-        device=None,
-        dtype=None,
-        **_,
-    ):
+        self, img_size=224, patch_size=16, in_chans=3, embed_dim=768, bias=True, device=None,
+        dtype=None, **_,
+    ):  # fmt: skip
         super().__init__()
         stages = int(math.log2(patch_size))
         if 2**stages != patch_size or embed_dim % (4 * patch_size):
@@ -214,6 +208,17 @@ def create_classifier(
     return network
 
 
+def expression_probabilities(logits: torch.Tensor) -> torch.Tensor:
+    """Return the probabilities of the six emotions: logits [..., 6] or [..., 8] → float32 [..., 6].
+
+    Six logits have a sigmoid each. Eight, of --loss softmax, are exclusive: Neutral and Contempt
+    take their share.
+    """
+    if logits.shape[-1] == len(BASIC):
+        return torch.sigmoid(logits.float())
+    return logits.float().softmax(-1)[..., : len(BASIC)]
+
+
 @torch.no_grad()
 def _refuse_image_size(network: nn.Module, model: str, image_size: int, classes: int) -> None:
     """Raise UserError where a model does not give its logits for images of this size."""
@@ -261,7 +266,8 @@ def load_classifier(
 ) -> tuple[nn.Module, dict]:
     """Return the network of a run's `model.safetensors`, on the CPU, and its settings.
 
-    The settings come from `run.json` beside it: model, model_options, image_size, mean, std.
+    It has six logits, or the eight of --loss softmax. The settings come from `run.json` beside it:
+    model, model_options, image_size, mean, std, loss.
     say: is given the report of the loading. Raises UserError where either file is missing or they
     do not belong together.
     """
@@ -271,6 +277,7 @@ def load_classifier(
     try:
         settings = json.loads(record.read_text(encoding="utf-8"))["settings"]
         shape = settings["model"], settings["image_size"], settings["model_options"]
+        wanted = len(ADAPTATION if settings.get("loss") == "softmax" else BASIC)
         if not len(settings["mean"]) == len(settings["std"]) == 3:
             raise ValueError
     except (OSError, ValueError, KeyError, TypeError):
@@ -278,16 +285,16 @@ def load_classifier(
             f"{checkpoint} needs the run.json of its run beside it: it tells the model's sizes "
             "and colours."
         ) from None
-    network = create_classifier(*shape)
+    network = create_classifier(*shape, wanted)
     weights = load_weights(str(checkpoint), network)
     names = [head + end for head in head_names(network) for end in ("bias", "classify.bias")]
     classes = [len(weights.tensors[name]) for name in names if name in weights.tensors]
-    if classes[:1] != [len(BASIC)]:
+    if classes[:1] != [wanted]:
         raise UserError(
-            f"{checkpoint} has {classes[0] if classes else 0} logits, not the {len(BASIC)} of an "
+            f"{checkpoint} has {classes[0] if classes else 0} logits, not the {wanted} of an "
             "expression classifier."
         )
-    network, report = start_classifier(*shape, weights, keep_head=True)
+    network, report = start_classifier(*shape, weights, wanted, keep_head=True)
     if say:
         say(str(report))
     return network.eval(), settings

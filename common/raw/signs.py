@@ -10,13 +10,12 @@ Labels must not be lost without a word, and persons must not be taken for classe
   so; a folder `labels` beside `images`;
 - images, or videos below folders, with three or more expressions in their names.
 Folders called as persons and parts are called are no classes: with three digits or more (`0000045`,
-`n000002`), of two names (`Ann_Lee`), or numbered parts of one thing (`part_1`, `part_2`), nor are
-folders that hold further folders (`0/0000045/`). Numbers with zeros before them are ids.
+`n000002`), of two names (`Ann_Lee`), or numbered parts of one thing (`part_1`, `part_2`). Numbers
+with zeros before them are ids.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -24,13 +23,12 @@ from pathlib import Path
 
 from common.emotions import parse_labels
 from common.raw import trees
-from common.raw.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, look, subfolder
+from common.raw.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, first_image, look, subfolder
 from common.raw.lists import placed_lines, split_row
 from common.raw.sheets import sheet_rows
 from common.script.files import UserError
 
 _MANY = 50  # images of a class, at the least
-_LOOK = 10_000  # entries of a folder: a folder among many images may be listed late
 _COLUMNS = frozenset(
     ("label", "labels", "emotion", "emotions", "expression", "expressions", "class", "category")
 )
@@ -52,8 +50,8 @@ def refuse_labels(folder: Path, videos: bool) -> None:
 def _of_images(folder: Path) -> Iterator[str]:
     """Yield what looks like labels of images, in words."""
     for level in trees.number_levels(folder):
-        names = sorted(level.classes, key=int)
-        if _images_in(level.place, names):
+        if any(first_image(level.place / name) for name in level.classes):
+            names = sorted(level.classes, key=int)
             yield f"folders numbered {names[0]} to {names[-1]} in {level.place}"
     seen: dict[frozenset[str], Path] = {}
     for place, names in trees.walk_levels(folder):
@@ -106,17 +104,11 @@ def _is_person(name: str) -> bool:
 
 
 def _images_in(place: Path, names: Sequence[str]) -> int:
-    """Return the least number of images right in three of the folders, as far as one looks.
-
-    0 where one of these holds folders: those are then persons, and the folders above are parts.
-    """
-    counts = []
-    for name in sorted(names)[:3]:
-        with os.scandir(place / name) as found:
-            some = list(itertools.islice(found, _LOOK))
-        images = sum(os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES for entry in some)
-        counts.append(0 if any(entry.is_dir() for entry in some) else images)
-    return min(counts)
+    """Return the least number of images right in three of the folders, as far as one looks."""
+    return min(
+        sum(os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES for entry in look(place / n))
+        for n in sorted(names)[:3]
+    )
 
 
 def _tables(folder: Path) -> Iterator[str]:

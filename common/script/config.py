@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from common.script.files import UserError
-from common.script.flags import ADVICE, COMMON, GROUPS, OTHER_NAMES, refuse_impossible
+from common.script.flags import COMMON, GROUPS, refuse_impossible
+from common.script.synonyms import ADVICE, OTHER_NAMES
 
 # The tables a recipe may hold: one for each script and one that all of them read.
 TABLES = (

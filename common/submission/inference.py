@@ -16,7 +16,7 @@ from common.batches.images import ImageStore
 from common.batches.loading import evaluation_batches
 from common.emotions import BASIC
 from common.hardware import best_device, default_precision, provenance
-from common.networks.classifier import load_classifier
+from common.networks.classifier import expression_probabilities, load_classifier
 from common.networks.weights import refuse_unfinished
 from common.pictures import PictureFile, data_url, thumbnail
 from common.script.files import UserError, file_digest
@@ -169,8 +169,8 @@ def face_probabilities(ensemble: Ensemble, size: int, images: torch.Tensor) -> n
         by_flip = []  # F of [B, S, 6]
         for shifted in variants(face, ensemble.flip, ensemble.shift):
             with torch.autocast(kind, PRECISIONS[precision], enabled=precision != "no"):
-                logits = [network(one) for one in shifted]  # S of [B, 6]
-            by_flip.append(torch.stack([torch.sigmoid(one.float()) for one in logits], dim=1))
+                logits = [network(one) for one in shifted]  # S of [B, 6], or [B, 8]
+            by_flip.append(torch.stack(list(map(expression_probabilities, logits)), dim=1))
         total = total + torch.stack(by_flip, dim=1).double().cpu().numpy()
     if not np.isfinite(total).all():
         raise UserError("The network's output is not finite; try --mixed-precision no.")

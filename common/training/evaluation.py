@@ -8,13 +8,26 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from scipy.special import expit
+from scipy.special import expit, softmax
 from torch import nn
 
 from common.batches.images import ImageStore
 from common.batches.loading import evaluation_batches
-from common.emotions import BASIC, CHALLENGE, challenge_class, compound_scores, multi_hot
-from common.metrics import emotion_scores, macro_f1, summarise
+from common.emotions import (
+    ADAPTATION,
+    BASIC,
+    CHALLENGE,
+    challenge_class,
+    compound_scores,
+    multi_hot,
+)
+from common.metrics import (
+    emotion_scores,
+    f1_per_class,
+    macro_f1,
+    single_emotion_f1,
+    summarise,
+)
 from common.pictures import save_confusion
 from common.script import signals
 from common.script.files import UserError, write_csv, write_json
@@ -57,9 +70,77 @@ def predict(
     return accelerator.reduce(results, "sum").cpu().numpy()
 
 
+def probabilities_of(logits: np.ndarray) -> np.ndarray:
+    """Return probabilities, [n, C]: six logits have a sigmoid each, eight share a softmax."""
+    return expit(logits) if logits.shape[1] == len(BASIC) else softmax(logits, axis=1)
+
+
 def compound_f1(truth: np.ndarray, logits: np.ndarray) -> float:
-    """Return the macro-F1 over the seven (eq. 2) of the paper's rule, from logits [n, 6]."""
-    return macro_f1(truth, compound_scores(expit(logits)).argmax(1), len(CHALLENGE))
+    """Return the macro-F1 over the seven (eq. 2) of the paper's rule, from logits [n, 6 or 8]."""
+    scores = compound_scores(probabilities_of(logits)[:, : len(BASIC)])
+    return macro_f1(truth, scores.argmax(1), len(CHALLENGE))
+
+
+def single_figures(labels: pd.Series, logits: np.ndarray) -> dict[str, float]:
+    """Return the validation figures of an epoch of 03: val_macro_f1, over singles of the six.
+
+    labels: of the manifest, [n]. logits: [n, 6], or [n, 8]: then also val_accuracy, over singles of
+    all eight expressions, and val_compound_f1, over the challenge's seven, where there are some.
+    """
+    names = labels.astype(str).to_numpy()
+    basic = np.isin(names, BASIC)
+    truth = np.array([BASIC.index(name) for name in names[basic]], dtype=np.int64)
+    figures = {"val_macro_f1": single_emotion_f1(truth, logits[basic, : len(BASIC)])}
+    if logits.shape[1] == len(ADAPTATION):
+        scores = expression_scores(names, probabilities_of(logits))
+        figures["val_accuracy"] = scores["accuracy"]
+        if scores["compounds"]:
+            figures["val_compound_f1"] = scores["seven"]
+    return figures
+
+
+# A class with fewer images than this has an F1 of little meaning.
+COMMON_CLASS = 10
+
+
+def expression_scores(
+    labels: Sequence[str], probabilities: np.ndarray, rule: str = "sum"
+) -> dict[str, float | int | list]:
+    """Score answers about singles of eight expressions and about compounds, as plain JSON values.
+
+    labels: of the manifest, [n]; others than these two kinds do not count. probabilities: float
+    [n, 8], order of ADAPTATION. rule: of compound_scores. Keys: `accuracy` over `singles` images
+    of the eight; `six`, macro-F1 over the six emotions, the most probable of the six being the
+    answer, over `basic` images; `seven`, macro-F1 over the challenge's seven (a class without an
+    image counts 0) over `compounds` images, `f1` and `support` by class; `present`, its mean over
+    the classes that have images; `five`, over those that have ten or more (five in FERPlus).
+    """
+    names = np.asarray(labels, dtype=object)
+    single, basic = np.isin(names, ADAPTATION), np.isin(names, BASIC)
+    eight = np.array([ADAPTATION.index(name) for name in names[single]], dtype=np.int64)
+    six = np.array([BASIC.index(name) for name in names[basic]], dtype=np.int64)
+    seven = np.array([challenge_class(name) for name in names], dtype=np.int64)
+    compound = seven >= 0
+    emotions = probabilities[:, : len(BASIC)]
+    answers = compound_scores(emotions[compound], rule).argmax(1)
+    f1 = f1_per_class(seven[compound], answers, len(CHALLENGE))
+    support = np.bincount(seven[compound], minlength=len(CHALLENGE))
+
+    def mean(values: np.ndarray) -> float:
+        return float(values.mean()) if len(values) else 0.0
+
+    return {
+        "accuracy": mean(probabilities[single].argmax(1) == eight),
+        "singles": int(single.sum()),
+        "six": single_emotion_f1(six, emotions[basic]),
+        "basic": int(basic.sum()),
+        "seven": float(f1.mean()),
+        "present": mean(f1[support > 0]),
+        "five": mean(f1[support >= COMMON_CLASS]),
+        "compounds": int(compound.sum()),
+        "f1": f1.tolist(),
+        "support": support.tolist(),
+    }
 
 
 def chosen_on_test(rows: pd.DataFrame) -> str:
@@ -73,9 +154,9 @@ def chosen_on_test(rows: pd.DataFrame) -> str:
 
 
 def prediction_table(rows: pd.DataFrame, logits: np.ndarray) -> pd.DataFrame:
-    """Return image, labels, group (person or video) and six probabilities of manifest rows.
+    """Return image, labels, group (person or video) and the probabilities of manifest rows.
 
-    logits: float [n, 6].
+    logits: float [n, 6] or [n, 8]; the last columns are named after the expressions.
     """
     subject = np.where(rows["subject"] == "", rows["image"], rows["subject"])
     table = {
@@ -83,7 +164,8 @@ def prediction_table(rows: pd.DataFrame, logits: np.ndarray) -> pd.DataFrame:
         "labels": rows["labels"].astype(str).to_numpy(),
         "group": rows["dataset"].astype(str).to_numpy() + "/" + subject.astype(str),
     }
-    return pd.DataFrame({**table, **dict(zip(BASIC, expit(logits).T, strict=True))})
+    names = ADAPTATION[: logits.shape[1]]
+    return pd.DataFrame({**table, **dict(zip(names, probabilities_of(logits).T, strict=True))})
 
 
 def score_predictions(
@@ -91,9 +173,18 @@ def score_predictions(
 ) -> dict:
     """Score a table of prediction_table by class, and by emotion, as plain JSON values.
 
-    names: CHALLENGE, decided by the paper's rule, or BASIC, the most probable emotion. threshold:
-    the probability from which an emotion counts as shown.
+    names: CHALLENGE, decided by the paper's rule, or BASIC, the most probable emotion; rows of
+    other labels do not count. threshold: the probability from which an emotion counts as shown.
+    With eight probabilities `expressions` holds the expression_scores of all rows.
     """
+    eight = {}
+    if ADAPTATION[-1] in predictions:
+        everything = predictions[list(ADAPTATION)].to_numpy()
+        eight = {"expressions": expression_scores(predictions["labels"], everything)}
+        known = predictions["labels"].map(challenge_class) >= 0
+        predictions = predictions[
+            known if names is CHALLENGE else predictions["labels"].isin(names)
+        ]
     probabilities = predictions[list(BASIC)].to_numpy()
     shown = np.stack([multi_hot(text) for text in predictions["labels"]]) > 0
     if names is CHALLENGE:
@@ -106,6 +197,7 @@ def score_predictions(
         "classes": list(names),
         **summarise(truth, answers, groups, len(names), seed=seed),
         "emotions": {"names": list(BASIC), **emotion_scores(shown, probabilities, threshold)},
+        **eight,
     }
 
 
@@ -151,4 +243,19 @@ def say_score(score: dict, say: Callable[[str], None]) -> None:
         f"{emotions['threshold']:.2f}, mean average precision "
         f"{np.mean(emotions['average_precision']):.3f}; F1, average precision of "
         + ", ".join(f"{name} {f1:.2f} {ap:.2f}" for name, f1, ap in each)
+    )
+    if scores := score.get("expressions"):
+        say(describe_expressions(scores))
+
+
+def describe_expressions(scores: dict) -> str:
+    """Return expression_scores as a sentence."""
+    classes = sum(number > 0 for number in scores["support"])
+    common = sum(number >= COMMON_CLASS for number in scores["support"])
+    return (
+        f"accuracy {scores['accuracy']:.3f} over eight expressions ({scores['singles']:,} images); "
+        f"macro-F1 {scores['six']:.3f} over six emotions ({scores['basic']:,} images); over the "
+        f"seven compounds {scores['seven']:.3f} ({scores['compounds']:,} images), over the "
+        f"{classes} that have images {scores['present']:.3f}, over the {common} that have "
+        f"{COMMON_CLASS} or more {scores['five']:.3f}"
     )

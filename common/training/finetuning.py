@@ -17,6 +17,7 @@ from common.batches.augment import augment, normalise
 from common.batches.batch import RANDOMS, RANDOMS_WITH_AFFINE, Batch
 from common.batches.images import Geometry, ImageStore
 from common.batches.loading import Plan, in_even_turn
+from common.batches.targets import prior_logits
 from common.emotions import ADAPTATION_SETS, BASIC
 from common.networks.classifier import start_classifier
 from common.networks.fitting import head_names
@@ -25,7 +26,7 @@ from common.script.files import UserError
 from common.training.evaluation import predict, prediction_table, save_validation
 from common.training.folds import Split
 from common.training.loop import Experiment, fit
-from common.training.optimization import cosine, freeze, make_optimizer
+from common.training.optimization import SCHEDULES, freeze, make_optimizer
 from common.training.runs import Run
 
 
@@ -125,6 +126,13 @@ def cross_entropy(
     return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1)
 
 
+def softmax_cross_entropy(
+    logits: torch.Tensor, targets: torch.Tensor, step_targets: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return cross-entropy with a distribution over C exclusive classes: [b, C], [b, C] → [b]."""
+    return functional.cross_entropy(logits, targets, reduction="none")
+
+
 def balanced_mse(
     logits: torch.Tensor, targets: torch.Tensor, step_targets: torch.Tensor, noise: float = 1.0
 ) -> torch.Tensor:
@@ -148,8 +156,13 @@ class Loss(NamedTuple):
     threshold: float
 
 
-# By the value of --loss. The logits of balanced MSE aim at 0 and 1, so 0.5 is in the middle.
-LOSSES = {"bce": Loss(cross_entropy, 0.5), "bmc": Loss(balanced_mse, float(expit(0.5)))}
+# By the value of --loss. The logits of balanced MSE aim at 0 and 1, so 0.5 is in the middle. A
+# share of 0.3 is the least with which 01 makes a compound of ten votes.
+LOSSES = {
+    "bce": Loss(cross_entropy, 0.5),
+    "bmc": Loss(balanced_mse, float(expit(0.5))),
+    "softmax": Loss(softmax_cross_entropy, 0.3),
+}
 
 
 def smooth(targets: torch.Tensor, share: float) -> torch.Tensor:
@@ -176,17 +189,9 @@ def expression_loss(
     return loss
 
 
-def prior_logits(balance: str, targets: np.ndarray, exclusive: bool = False) -> torch.Tensor:
-    """Return what logit adjustment adds to the logits in training, float32 [C]; else zeros.
-
-    Class frequencies are added during training only, so predictions are free of the prior (Menon et
-    al. 2021): the logarithm of a class's frequency where classes are exclusive, that of its odds
-    where each has its own sigmoid. targets: [n, C], labels of the training images.
-    """
-    frequency = torch.from_numpy(targets.mean(0)).float().clamp(1e-6, 1 - 1e-6)
-    if balance != "logit-adjustment":
-        return torch.zeros_like(frequency)
-    return frequency.log() if exclusive else frequency.logit()
+def label_prior(settings: dict, targets: np.ndarray) -> torch.Tensor:
+    """Return the prior_logits of a run's settings. targets: [n, C], of the training images."""
+    return prior_logits(settings["balance"], targets, exclusive=settings["loss"] == "softmax")
 
 
 def draw_order(
@@ -216,6 +221,7 @@ def make_experiment(run: Run, network: nn.Module, *, rate: float, **own) -> Expe
             settings["weight_decay"],
             settings["layer_decay"],
             head_parameters(network) if settings["head_epochs"] else (),
+            kind=settings["optimizer"],
         ),
         **own,
     )
@@ -231,13 +237,13 @@ def fit_phase(
     epochs: int,
     rate: float,
     loss: Callable[[nn.Module, Batch], torch.Tensor],
-    score: Callable[[np.ndarray], float],
+    score: Callable[[np.ndarray], dict[str, float]],
     keep: Callable[[], None] | None = None,
 ) -> pd.DataFrame:
     """Fit a phase of 03, validating after each epoch; return one row an epoch.
 
     targets: float32 [n, C], of the split's rows. score(logits of the held-out rows): the validation
-    figure, whose best epoch `keep` stores.
+    figures; `keep` stores the epoch with the best `val_macro_f1`.
     """
     settings = run.settings
     training = np.flatnonzero(split.training)
@@ -255,7 +261,7 @@ def fit_phase(
         return Plan(order, targets[order])
 
     def validate(_: int) -> dict[str, float]:
-        return {"val_macro_f1": score(predict_logits(run, network, checked))}
+        return score(predict_logits(run, network, checked))
 
     experiment = make_experiment(
         run,
@@ -266,7 +272,9 @@ def fit_phase(
         plan=plan,
         loss=loss,
         head_steps=round(settings["head_epochs"] * steps),
-        schedule=cosine(epochs * steps, round(settings["warmup_epochs"] * steps)),
+        schedule=SCHEDULES[settings["schedule"]](
+            epochs * steps, round(settings["warmup_epochs"] * steps)
+        ),
         validate=validate if len(checked) else lambda _: {},
         best="val_macro_f1" if keep else None,
         keep=keep,

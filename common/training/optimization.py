@@ -32,6 +32,21 @@ def cosine(steps: int, warmup: int) -> Callable[[int], float]:
     return factor
 
 
+def one_cycle(steps: int, warmup: int = 0) -> Callable[[int], float]:
+    """One cycle (Smith & Topin 2018): up from 1/25 over the first 30 %, then down to zero.
+
+    Both ways are half a cosine. The length of the way up is part of it: warmup is not used.
+    """
+    rise = 0.3 * steps
+
+    def factor(step: int) -> float:
+        if step < rise:
+            return 1 / 25 + (1 - 1 / 25) * 0.5 * (1 - math.cos(math.pi * step / rise))
+        return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+    return factor
+
+
 def plateau(steps: int, warmup: int, end: float = 0.25) -> Callable[[int], float]:
     """Linear warm-up, the full rate, and a linear end to zero over the last quarter.
 
@@ -45,19 +60,23 @@ def plateau(steps: int, warmup: int, end: float = 0.25) -> Callable[[int], float
     return factor
 
 
-def staged_plateau(
-    steps: Sequence[int], stages: Sequence[int], warmup_epochs: float, stage_warmup_epochs: float
-) -> Callable[[int], float]:
-    """A plateau over all epochs, with another warm-up at the start of every sub-stage.
+# By the value of --schedule: (steps, steps of warm-up) → factor of the base rate at each step.
+SCHEDULES = {"cosine": cosine, "one-cycle": one_cycle, "plateau": plateau}
 
-    steps, stages: of each epoch, its steps and its sub-stage. An epoch of warm-up has the steps of
-    the first epoch. stage_warmup_epochs: 0 for none.
+
+def staged(settings: dict, steps: Sequence[int], stages: Sequence[int]) -> Callable[[int], float]:
+    """A schedule over all epochs, with another warm-up at the start of every sub-stage.
+
+    steps, stages: of each epoch, its steps and its sub-stage. Of the settings of 04, `schedule`,
+    `warmup_epochs` and `stage_warmup_epochs` (0: none) are read here; an epoch of warm-up has the
+    steps of the first epoch.
     """
-    whole = plateau(sum(steps), round(warmup_epochs * steps[0]))
-    if not stage_warmup_epochs:
+    warmup = round(settings["warmup_epochs"] * steps[0])
+    whole = SCHEDULES[settings["schedule"]](sum(steps), warmup)
+    if not settings["stage_warmup_epochs"]:
         return whole
     begins = [sum(steps[: stages.index(stage)]) for stage in set(stages)]
-    rise = max(1, round(stage_warmup_epochs * steps[0]))
+    rise = max(1, round(settings["stage_warmup_epochs"] * steps[0]))
 
     def factor(step: int) -> float:
         since = step - max(begin for begin in begins if begin <= step)
@@ -73,8 +92,11 @@ def make_optimizer(
     layer_decay: float = 1.0,
     head: Collection[str] = (),
     betas: tuple[float, float] = (0.9, 0.999),
-) -> torch.optim.AdamW:
-    """Return AdamW without weight decay of biases, norms, positions and tokens.
+    kind: str = "adamw",
+) -> torch.optim.Optimizer:
+    """Return an optimiser without weight decay of biases, norms, positions and tokens.
+
+    kind: `adamw`, or `sgd` with Nesterov momentum of 0.9.
 
     layer_decay: a block's rate is this power of its distance from the head (1: all alike). head:
     names of parameters that get groups of their own, marked `head`. Frozen weights get none.
@@ -91,6 +113,8 @@ def make_optimizer(
     groups = [part for group in groups for part in _head_apart(network, group, head)]
     for group in groups:
         group["lr"] = group["base_lr"] = rate * group.get("lr_scale", 1.0)
+    if kind == "sgd":
+        return torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True, fused=True)
     return torch.optim.AdamW(groups, lr=rate, betas=betas, fused=True)
 
 

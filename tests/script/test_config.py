@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from common.script import config, flags
+from common.script import config, flags, synonyms
 from common.script.files import UserError
 
 
@@ -146,9 +146,9 @@ def test_other_names_lead_to_flags_that_exist_and_are_known_once():
         "checkpoints",
         "stage_epochs",
     }
-    assert set(flags.OTHER_NAMES) <= flags_of_scripts
-    taken = set(" ".join(flags.OTHER_NAMES.values()).split())
-    for words in flags.ADVICE:
+    assert set(synonyms.OTHER_NAMES) <= flags_of_scripts
+    taken = set(" ".join(synonyms.OTHER_NAMES.values()).split())
+    for words in synonyms.ADVICE:
         assert not taken & set(words.split())
     assert not taken - {"epochs"} & set(flags.COMMON)
 

@@ -26,7 +26,8 @@ from common.training.finetuning import (
     prior_logits,
 )
 
-SETTINGS = dict(jitter=0.0, cutout=0.0, mean=(0.5,) * 3, std=(0.5,) * 3)
+SETTINGS = dict.fromkeys(("jitter", "cutout", "rotation", "scale", "shift", "label_smoothing"), 0.0)
+SETTINGS |= dict(mean=(0.5,) * 3, std=(0.5,) * 3)
 
 
 @pytest.fixture(scope="module")

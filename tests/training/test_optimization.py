@@ -4,7 +4,16 @@ import pytest
 import torch
 
 from common.networks.classifier import create_classifier
-from common.training.optimization import Average, cosine, make_optimizer, plateau, staged_plateau
+from common.script.flags import COMMON
+from common.training.optimization import (
+    SCHEDULES,
+    Average,
+    cosine,
+    make_optimizer,
+    one_cycle,
+    plateau,
+    staged,
+)
 
 
 @pytest.mark.parametrize("layer_decay", [1.0, 0.75])
@@ -35,9 +44,41 @@ def test_schedules_warm_up_and_end_at_zero():
     assert factor(87) == pytest.approx(13 / 25) and 0 < factor(99) < 0.05
 
 
+def test_one_cycle_is_torchs_schedule_of_that_name():
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    steps = 1000
+    peer = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 1.0, steps, div_factor=25, final_div_factor=1e9, cycle_momentum=False
+    )
+    factor = one_cycle(steps)
+    for step in range(steps):
+        # torch reaches the peak a step earlier and has its last step at zero.
+        assert factor(step) == pytest.approx(peer.get_last_lr()[0], abs=0.01)
+        optimizer.step()
+        peer.step()
+    assert max(map(factor, range(steps))) == 1 and list(SCHEDULES) == COMMON["schedule"]["choices"]
+
+
+def test_sgd_takes_the_steps_of_nesterov_momentum():
+    network = torch.nn.Linear(1, 1, bias=False)
+    network.weight.data.fill_(2.0)
+    optimizer = make_optimizer(network, 0.1, 0.01, kind="sgd")
+    weight, velocity = 2.0, 0.0
+    for _ in range(4):
+        network.weight.grad = network.weight.detach().clone()  # of weight² / 2
+        optimizer.step()
+        gradient = weight + 0.01 * weight
+        velocity = 0.9 * velocity + gradient
+        weight -= 0.1 * (gradient + 0.9 * velocity)
+        assert network.weight.item() == pytest.approx(weight, rel=1e-5)
+
+
 def test_the_rate_rises_anew_in_each_sub_stage():
     steps, stages = [10] * 10, [0] * 3 + [1] * 3 + [2] * 4
-    whole, factor = staged_plateau(steps, stages, 0, 0), staged_plateau(steps, stages, 0, 0.4)
+    settings = {"schedule": "plateau", "warmup_epochs": 0, "stage_warmup_epochs": 0}
+    whole = staged(settings, steps, stages)
+    factor = staged({**settings, "stage_warmup_epochs": 0.4}, steps, stages)
     assert [factor(step) for step in (0, 1, 3)] == [0.25, 0.5, 1.0]
     assert [factor(step) for step in (29, 30, 32, 33)] == [1.0, 0.25, 0.75, 1.0]
     assert factor(61) == 0.5 and factor(90) == whole(90) == 0.4

@@ -1,0 +1,117 @@
+"""What a network is to answer for an image: the emotions of its label, or how people voted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from common import manifest
+from common.emotions import ADAPTATION, BASIC, multi_hot
+
+
+def names_of(loss: str) -> tuple[str, ...]:
+    """Return the expressions that the logits stand for: six, or the eight of `softmax`."""
+    return ADAPTATION if loss == "softmax" else BASIC
+
+
+def taught(rows: pd.DataFrame, loss: str) -> pd.Series:
+    """Return the images that 03 learns from with a loss, bool [n].
+
+    Singles of the six emotions (paper §3.3: without Neutral). With `softmax` singles of all eight
+    expressions, and every image with votes: its label, single or compound, is only where its votes
+    lie on a scale.
+    """
+    single = (rows.kind == "single") & rows.labels.isin(names_of(loss))
+    return single | voted(rows) if loss == "softmax" else single
+
+
+def voted(rows: pd.DataFrame) -> pd.Series:
+    """Return the images that have votes, bool [n]."""
+    return rows[manifest.VOTES] != "" if manifest.VOTES in rows else rows.kind.isin(())
+
+
+def labels_shown(rows: pd.DataFrame, names: tuple[str, ...]) -> np.ndarray:
+    """Return the labels, float32 [n, C]: 1 for each expression. names: BASIC or ADAPTATION."""
+    labels = [multi_hot(text, names) for text in rows.labels]
+    return np.array(labels, dtype=np.float32).reshape(-1, len(names))
+
+
+def targets_of(rows: pd.DataFrame, loss: str, least_votes: int) -> np.ndarray:
+    """Return what a loss compares the logits with, float32 [n, C].
+
+    The labels, [n, 6]; for `softmax` distributions over eight expressions, [n, 8]: of the votes
+    (least_votes: see manifest.votes), and where there are none all on the single's expression, or
+    half and half on the compound's.
+    """
+    labels = labels_shown(rows, names_of(loss))
+    if loss != "softmax":
+        return labels
+    shares = labels / np.maximum(labels.sum(1, keepdims=True), 1)
+    votes = manifest.votes(rows, least_votes)
+    return np.where(np.isnan(votes), shares, votes).astype(np.float32)
+
+
+def describe(rows: pd.DataFrame) -> str:
+    """Say where the distributions of the images that 03 trains on come from."""
+    by_votes, compound = voted(rows), rows.kind == "compound"
+    return (
+        f"{int(by_votes.sum()):,} images with votes ({int((by_votes & compound).sum()):,} of them "
+        f"compounds), {int((~by_votes).sum()):,} with a label alone, over eight expressions"
+    )
+
+
+def prior_logits(balance: str, targets: np.ndarray, exclusive: bool = False) -> torch.Tensor:
+    """Return what logit adjustment adds to the logits in training, float32 [C]; else zeros.
+
+    Class frequencies are added during training only, so predictions are free of the prior (Menon et
+    al. 2021): the logarithm of a class's frequency where classes are exclusive, that of its odds
+    where each has its own sigmoid. targets: [n, C], labels of the training images.
+    """
+    frequency = torch.from_numpy(targets.mean(0)).float().clamp(1e-6, 1 - 1e-6)
+    if balance != "logit-adjustment":
+        return torch.zeros_like(frequency)
+    return frequency.log() if exclusive else frequency.logit()
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The images an epoch draws from, as rows of one store.
+
+    targets: float32 [rows, C], of every row of the store: see targets_of. single, natural: int64
+    rows with one expression, and with a compound of `pairs`. labels: float32 [rows, C], 1 for each
+    expression of the label, where targets are distributions; else they are the targets.
+    """
+
+    targets: np.ndarray
+    single: np.ndarray
+    natural: np.ndarray
+    labels: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame, training: pd.Series, settings: dict) -> Sources:
+        """Return the sources among rows of the manifest. training: bool [n], those to train on."""
+        loss = settings["loss"]
+        return cls(
+            targets_of(rows, loss, settings["least_votes"]),
+            np.flatnonzero(training & (rows.kind == "single")),
+            np.flatnonzero(training & (rows.kind == "compound")),
+            labels_shown(rows, names_of(loss)) if loss == "softmax" else None,
+        )
+
+    @property
+    def classes(self) -> int:
+        """Return the number C of expressions, which is that of the logits."""
+        return self.targets.shape[1]
+
+    @property
+    def shown(self) -> np.ndarray:
+        """Return the expressions of each row's label, float32 [rows, C]."""
+        return self.targets if self.labels is None else self.labels
+
+    def by_emotion(self) -> list[np.ndarray]:
+        """Return the single rows of each of the C expressions, the six emotions first."""
+        labels = self.shown[self.single].argmax(1)
+        return [self.single[labels == index] for index in range(self.classes)]
