@@ -38,18 +38,20 @@ from common.script.main import run_script
 
 
 def parse() -> argparse.Namespace:
-    parser = config.make_parser(__doc__, "data_dir", "detect_sides", "seed", "workers", "limit")
+    parser = config.make_parser(__doc__, "data_dir", "detect_sides", "seed")
     add = parser.group("what is read").add_argument
-    add(
-        "--list",
-        action="store_true",
-        help="only print what there is below raw/; prepare nothing",
-    )
+    add("--list", action="store_true", help="print what there is below raw/, and prepare nothing")
     add(
         "--only",
         nargs="+",
         metavar="FOLDER",
         help="folders below raw/ to read; of the others, what earlier runs prepared is kept",
+    )
+    add(
+        "--limit",
+        type=flags.positive,
+        metavar="N",
+        help="read only the first N images of each folder, and N videos (for a quick try)",
     )
     add(
         "--unlabelled",
@@ -128,6 +130,8 @@ def parse() -> argparse.Namespace:
         help="continue where more than 5%% of a data set's inputs are missing or damaged, or where "
         "a listed video cannot be read",
     )
+    add = parser.group("hardware").add_argument
+    add("--workers", type=flags.count, metavar="N", help="processes to use (default: by cores)")
     return config.parse_arguments(parser, "prepare_data")
 
 

@@ -244,21 +244,21 @@ def hold_out(frame: pd.DataFrame) -> pd.Series:
     without a split, one of five folds by subject. Call it with the whole manifest, whatever a stage
     uses of it: all stages then hold out the same rows, whatever their seeds.
     """
-    held = pd.Series(False, index=frame.index)
+    held_out = pd.Series(False, index=frame.index)
     for dataset in frame["dataset"].unique():
         rows = frame[frame["dataset"] == dataset]
         splits = set(rows["split"])
         name = next((split for split in ("val", "test") if split in splits), None)
         if name:
-            held[rows.index[rows["split"] == name]] = True
+            held_out[rows.index[rows["split"] == name]] = True
         elif splits == {""} and (rows["kind"] != "unlabelled").any():
             count = min(5, int(groups(rows).max()) + 1)
             if count > 1:  # a single person cannot be held out
-                held[rows.index[folds(rows, count, seed=0) == 0]] = True
-    return held
+                held_out[rows.index[folds(rows, count, seed=0) == 0]] = True
+    return held_out
 
 
-def training_rows(frame: pd.DataFrame, held: pd.Series) -> pd.Series:
+def training_rows(frame: pd.DataFrame, held_out: pd.Series) -> pd.Series:
     """Choose the rows that training may see, bool [n], given the held-out ones of hold_out.
 
     These are rows of the split train or of no split that are not held out, and that share neither
@@ -266,10 +266,10 @@ def training_rows(frame: pd.DataFrame, held: pd.Series) -> pd.Series:
     share persons. 01 has already removed near-duplicates of the splits val and test; the hashes
     matter for the folds that hold_out makes, and after `--duplicates keep`.
     """
-    chosen = frame["split"].isin(("train", "")) & ~held
+    chosen = frame["split"].isin(("train", "")) & ~held_out
     subjects, hashes = groups(frame), frame["hash"].to_numpy(np.uint64)
-    pictures = np.setdiff1d(hashes[held], _FLAT)
-    return chosen & ~np.isin(subjects, subjects[held]) & ~np.isin(hashes, pictures)
+    pictures = np.setdiff1d(hashes[held_out], _FLAT)
+    return chosen & ~np.isin(subjects, subjects[held_out]) & ~np.isin(hashes, pictures)
 
 
 def thin_out(frame: pd.DataFrame, limit: int | None) -> pd.DataFrame:

@@ -139,7 +139,7 @@ def render_video(settings: Settings, video: Video) -> Iterator[Image.Image]:
     x += _leaving(video, x)
     passer = _Passer.sample(settings, video, rng) if video.event == "passer" else None
     grain = rng.standard_normal((HEIGHT, WIDTH, 3), dtype=np.float32)
-    look = generator(settings.seed, "camera", video.name).bit_generator.state
+    camera_state = generator(settings.seed, "camera", video.name).bit_generator.state
     for k in range(count):
         image = passer.draw(background, k, light) if passer else background
         pose = Pose(x[k], y[k], unit[k], yaw[k], pitch[k], roll[k])
@@ -151,7 +151,7 @@ def render_video(settings: Settings, video: Video) -> Iterator[Image.Image]:
             image = _cover(image, pose, person, min(1.0, (k - video.span[0] + 1) / 3))
         # The same exposure and blur in all frames, another grain in each.
         camera = np.random.default_rng()
-        camera.bit_generator.state = look
+        camera.bit_generator.state = camera_state
         shift = rng.integers(0, (HEIGHT, WIDTH))
         yield photograph(camera, image, knobs, np.roll(grain, shift, axis=(0, 1)))
 

@@ -63,13 +63,13 @@ def survey(path: str | os.PathLike) -> Survey:
         chosen = max(streams, key=lambda stream: _preference(stream, tracks[stream.index]))
         track = tracks[chosen.index]
         times = track.times()
-        held = sum(time is not None for time in times)
-        if not held:
+        frames = sum(time is not None for time in times)
+        if not frames:
             reason = f" ({failure[0]})" if failure else ""
             raise UserError(f"The video {path} holds no frame{reason}; replace it or remove it.")
         remarks = []
         if early := _ends_early(container, chosen, track, end_s, failure):
-            remarks.append(f"breaks off after {held} frames: {early}.")
+            remarks.append(f"breaks off after {frames} frames: {early}.")
         elif container.format.name == "avi" and chosen.frames > len(times):
             remarks.append(
                 f"shows its last picture again in {chosen.frames - len(times)} places that hold "

@@ -100,8 +100,10 @@ def read_tensors(path: str | Path, entry: str | None = None) -> tuple[Tensors, s
         wanted = (entry,) if entry and not taken else ENTRIES
         key = next((key for key in wanted if isinstance(found.get(key), dict)), None)
         if key is None and entry and not taken:
-            held = [str(key) for key, value in found.items() if isinstance(value, dict)]
-            raise UserError(f"{path} has no entry {entry!r}; it has {', '.join(held) or 'none'}.")
+            entries = [str(key) for key, value in found.items() if isinstance(value, dict)]
+            raise UserError(
+                f"{path} has no entry {entry!r}; it has {', '.join(entries) or 'none'}."
+            )
         if key is None:
             break
         found, taken = found[key], [*taken, key]

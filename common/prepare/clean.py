@@ -23,7 +23,7 @@ from common.prepare.likeness import CORRELATION_MIN, DIFFERENCE_MAX, compare, ne
 from common.script.workers import in_order
 
 # What is left out, by code.
-KEPT, TWIN, SMALL_FACE, BLURRED, EXACT, NEAR, HELD = range(7)
+KEPT, TWIN, SMALL_FACE, BLURRED, EXACT, NEAR, NEAR_HELD_OUT = range(7)
 REASONS = (
     "",
     "same prepared name as another",
@@ -110,7 +110,7 @@ def _arrays(texts: dict[str, str], frames: bool) -> list[np.ndarray]:
         return texts[name].split("\n") if texts else []
 
     used = np.array([not reason for reason in column("reason")], dtype=bool)
-    held = [split in ("val", "test") for split in column("split")]
+    held_out = [split in ("val", "test") for split in column("split")]
     kinds = [_PRIORITY.get(kind, _UNLABELLED) for kind in column("kind")]
     # hash() of a text is not the same in the next process, but it is in this one.
     people = zip(column("dataset"), column("subject"), strict=True) if frames else ()
@@ -121,7 +121,7 @@ def _arrays(texts: dict[str, str], frames: bool) -> list[np.ndarray]:
     ]
     return [
         used,
-        np.where(held, _HELD_OUT, kinds).astype(np.uint8),
+        np.where(held_out, _HELD_OUT, kinds).astype(np.uint8),
         np.stack(hashes, axis=1),
         np.array([hash(name) & (2**64 - 1) for name in column("image")], dtype=np.uint64),
         np.array(persons or [0] * len(used), dtype=np.uint64),
@@ -162,21 +162,21 @@ def clean(
         a, b = _alike(found, rows, rules.near_bits)
         alike = _confirm(a, b, found, prepared, pool)
         a, b = a[alike], b[alike]
-        held = found.priority[a] == _HELD_OUT
+        held_out = found.priority[a] == _HELD_OUT
         # A later pair overwrites an earlier one: the pairs that matter most come last.
         rank = np.empty(len(found.used), dtype=np.int64)
         rank[rows] = np.arange(len(rows))
-        order = np.lexsort((-rank[a], held))
-        code[b[order]] = np.where(held, HELD, NEAR)[order]
+        order = np.lexsort((-rank[a], held_out))
+        code[b[order]] = np.where(held_out, NEAR_HELD_OUT, NEAR)[order]
         stays[b[order]] = a[order]
     return code, stays
 
 
 def _may_go(found: Survey, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Say for which pairs (first to stay, second to go) the second may be left out."""
-    held = found.priority[b] == _HELD_OUT
+    held_out = found.priority[b] == _HELD_OUT
     video = (found.person[b] != 0) & (found.person[a] == found.person[b])
-    return ~held & ~(video & (found.priority[a] != _HELD_OUT))
+    return ~held_out & ~(video & (found.priority[a] != _HELD_OUT))
 
 
 def _same_content(found: Survey, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -195,13 +195,13 @@ def _alike(found: Survey, rows: np.ndarray, bits: int) -> tuple[np.ndarray, np.n
     """
     keys, first, key_of = _distinct(found.hashes[rows, :2])
     frames = found.person[rows] != 0
-    held = found.priority[rows] == _HELD_OUT
-    kinds = (~frames, frames, frames & held, frames & ~held)
-    stills, moving, moving_held, moving_others = (np.unique(key_of[kind]) for kind in kinds)
+    held_out = found.priority[rows] == _HELD_OUT
+    kinds = (~frames, frames, frames & held_out, frames & ~held_out)
+    stills, moving, moving_held_out, moving_others = (np.unique(key_of[kind]) for kind in kinds)
     counts = np.bincount(key_of, minlength=len(keys))
     several = np.nonzero(counts > 1)[0]
     near = [several * len(keys) + several]  # a pair of keys as one number
-    for one, other in ((stills, None), (stills, moving), (moving_held, moving_others)):
+    for one, other in ((stills, None), (stills, moving), (moving_held_out, moving_others)):
         to = one if other is None else other
         if len(one) and len(to):
             for i, j in near_pairs(keys[one], None if other is None else keys[to], bits):

@@ -154,20 +154,20 @@ def prepare_images(
     book = Ledger(place, settings, Record._fields, team.rank, arguments.limit)
     done = 0
     with contextlib.closing(book):
-        shares: deque[tuple[list, list]] = deque()
+        under_way: deque[tuple[list, list]] = deque()
 
         def calls() -> Iterator[tuple]:
             for number, block in enumerate(batches(inputs, BLOCK)):
                 if number % team.count == team.rank:
                     old = [_still_holding(book, item, options) for item in block]
                     todo = [item for item, row in zip(block, old, strict=True) if row is None]
-                    shares.append((block, old))
+                    under_way.append((block, old))
                     yield (ingest if todo else None), todo, align, options
 
         bar = progress_bar(folder.path.name, "image", shown=team.main)
         with bar:
             for new in in_order(pool, calls(), ahead=4 * (os.cpu_count() or 1)):
-                block, old = shares.popleft()
+                block, old = under_way.popleft()
                 fresh = iter(new or ())
                 rows = [row or next(fresh) for row in old]
                 book.append(

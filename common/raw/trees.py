@@ -196,8 +196,8 @@ def read_tree(
         at = next(
             (n for n in reversed(range(len(folders))) if of_class(folders[n]) is not None), -1
         )
-        held = split_of_path(tuple(folders))
-        if at < 0 and held in ("", "train"):
+        by_folder = split_of_path(tuple(folders))
+        if at < 0 and by_folder in ("", "train"):
             yield Skip(path, dataset, "lies in no folder of a class")
             continue
         split, subject = of_name(name) if of_name else ("", "")
@@ -205,12 +205,12 @@ def read_tree(
             subject = "/".join(folders[at + 1 :])
         elif above and at > 0 and not split_of(folders[at - 1]):
             subject = folders[at - 1]
-        split = _held_first(held, split)
+        split = _held_out_first(by_folder, split)
         fields = labelled(of_class(folders[at]) if at >= 0 else ())
         yield Item(path, prepared_name(relative), dataset, split, subject=subject, **fields)
 
 
-def _held_first(by_folder: str, by_name: str) -> str:
+def _held_out_first(by_folder: str, by_name: str) -> str:
     """Return the split of an image by its name, unless its folder alone holds it out."""
     return by_folder if by_name in ("", "train") and by_folder else by_name
 
