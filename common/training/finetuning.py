@@ -55,7 +55,9 @@ def make_classifier(
     init: file of weights to start from, `timm:NAME` or `none`. keep_head: take its head too.
     """
     settings = run.settings
-    options = {**settings["model_options"], "drop_path_rate": settings["drop_path"]}
+    options = dict(settings["model_options"])
+    if settings["drop_path"]:  # some families have no stochastic depth
+        options["drop_path_rate"] = settings["drop_path"]
     shape = settings["model"], settings["image_size"], options
     network, report = start_classifier(*shape, init, classes, keep_head)
     if report:

@@ -149,7 +149,7 @@ FAMILIES = [
     "efficientnet_b0",
     "convnext_atto",
     "mobilenetv3_small_050",
-    "edgenext_xx_small",
+    "ghostnet_050",
 ]
 
 
