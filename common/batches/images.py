@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from simplejpeg import decode_jpeg
 from torch.nn.functional import interpolate
-from torchvision.io import ImageReadMode, decode_jpeg
 
 
 class ImageStore:
@@ -45,11 +45,10 @@ class ImageStore:
         try:
             path = self.path(index)
             with open(path, "rb", buffering=0) as file:
-                content = bytearray(file.readall())
-            # 01 writes JPEG. The rest is Pillow's: torchvision crashes on damaged PNGs.
+                content = file.readall()
+            # 01 writes JPEG. This decoder is faster than Pillow, and refuses what is damaged.
             if content.startswith(b"\xff\xd8"):
-                encoded = torch.frombuffer(content, dtype=torch.uint8)
-                return decode_jpeg(encoded, mode=ImageReadMode.RGB)
+                return torch.from_numpy(decode_jpeg(content)).permute(2, 0, 1)
             with Image.open(path) as image:
                 return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
         except (RuntimeError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):

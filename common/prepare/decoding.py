@@ -5,20 +5,38 @@ from __future__ import annotations
 import io
 import os
 import warnings
+from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+import simplejpeg
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from common.faces.alignment import CROP_PX
 from common.raw.layout import Item
 
-# A JPEG up to this size is kept as it is; anything else is written anew, its shorter side at most
-# CROP_PX: no network here sees more than 224 pixels, and a copy loses quality.
+# A JPEG up to this size is kept as it is, because a copy loses quality. Anything else is written
+# as a new JPEG, its shorter side at most CROP_PX: no network here sees more than 224 pixels.
 _KEEP_SIDE_PX = 2 * CROP_PX
 _FILE_BYTES = 256 << 20  # far more than any photograph
 _MEASURED_PX = 64
 
-UNREADABLE = "cannot be read"  # the reason where the disk refuses, and not the picture
+# Reasons of the machine, not of the picture: a rerun tries again.
+UNREADABLE = "cannot be read"
+NEEDS_HEIF = "HEIC needs pillow-heif"
+TRY_AGAIN = (UNREADABLE, NEEDS_HEIF)
+
+# JPEG modes, and what their decoder calls them.
+JPEG_COLOURS = {"RGB": "RGB", "L": "RGB", "CMYK": "CMYK"}
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_TURNS = {  # by EXIF orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class Refused(Exception):
@@ -29,11 +47,23 @@ class Refused(Exception):
         self.reason, self.detail, self.fault = reason, detail, fault
 
 
-def open_image(item: Item, min_side_px: int) -> tuple[Image.Image, bytes | None]:
-    """Read an item's picture: upright, RGB. Also return its file's bytes if they may be kept as is.
+class Opened(NamedTuple):
+    """A picture, upright RGB; the bytes of its file where they can be kept as they are.
 
-    Whatever its name says, any format that Pillow reads will do. Raises Refused for a file that is
-    no image, is cut off, is smaller than min_side_px or so large that it must be an attack.
+    damage: what the decoder complained of, where the picture is used all the same.
+    """
+
+    picture: Image.Image
+    content: bytes | None
+    damage: str = ""
+
+
+def open_image(item: Item, min_side_px: int) -> Opened:
+    """Read an item's picture, in any format that Pillow reads, whatever its name says.
+
+    Raises Refused for a file that is no image, is cut off or damaged, is smaller than min_side_px
+    or so large that it must be an attack. A JPEG whose data are damaged, but which still shows a
+    picture, is refused too, except in the splits val and test, whose images are all measured on.
     """
     try:
         content = item.opener(item.path, item.part) if item.opener else _read(item.path)
@@ -42,22 +72,25 @@ def open_image(item: Item, min_side_px: int) -> tuple[Image.Image, bytes | None]
     except ValueError as error:
         raise Refused("damaged image", str(error)[:200]) from None
     if isinstance(content, np.ndarray):
-        picture, plain = as_rgb(Image.fromarray(content)), False
+        opened = Opened(as_rgb(Image.fromarray(content)), None)
     else:
-        picture, plain = decode(content)
+        opened = decode(content)
+    if opened.damage and item.split not in ("val", "test"):
+        raise Refused("damaged image", opened.damage)
     if item.box:
-        (x0, y0, x1, y1), (width, height) = item.box, picture.size
+        (x0, y0, x1, y1), (width, height) = item.box, opened.picture.size
         x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
         if x1 <= x0 or y1 <= y0:
             raise Refused("face box lies outside the picture", "{},{},{},{}".format(*item.box))
-        picture, plain = picture.crop((x0, y0, x1, y1)), False
-    if min(picture.size) < min_side_px:
-        raise Refused("smaller than --min-side", "{} x {} px".format(*picture.size), fault=False)
-    return picture, content if plain else None
+        opened = Opened(opened.picture.crop((x0, y0, x1, y1)), None, opened.damage)
+    if min(opened.picture.size) < min_side_px:
+        size = "{} x {} px".format(*opened.picture.size)
+        raise Refused("smaller than --min-side", size, fault=False)
+    return opened
 
 
 def _read(path: str) -> bytes:
-    if not os.path.isfile(path):  # to open a pipe would wait for ever
+    if not os.path.isfile(path):  # opening a pipe would wait for ever
         raise OSError(0, "no such file" if not os.path.exists(path) else "is not a file")
     with open(path, "rb") as file:
         content = file.read(_FILE_BYTES + 1)
@@ -66,64 +99,79 @@ def _read(path: str) -> bytes:
     return content
 
 
-def decode(content: bytes) -> tuple[Image.Image, bool]:
-    """Decode an image file wholly: upright, RGB. Also say whether the file may be kept as it is.
+def decode(content: bytes) -> Opened:
+    """Decode an image file wholly; a small upright JPEG that training can decode is kept as it is.
 
-    It may if it is a small upright JPEG that the decoder of training reads, which refuses some
-    that Pillow reads: what is to be kept is decoded by that one, and only once.
+    Raises Refused for a file that is no image, is cut off, or has too many pixels.
     """
     if not content:
         raise Refused("empty file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            warnings.simplefilter("ignore", UserWarning)  # of Pillow, on odd metadata
-            warnings.simplefilter("ignore", DeprecationWarning)  # of torchvision's decoders
+            warnings.simplefilter("ignore", UserWarning)  # of Pillow, about odd metadata
             with Image.open(io.BytesIO(content)) as image:
-                plain = image.format == "JPEG" and image.mode in ("RGB", "L")
-                upright = _orientation(image) == 1
-                if plain and upright and max(image.size) <= _KEEP_SIDE_PX:
-                    pixels = _decode_as_training(content)
-                    if pixels is not None:
-                        return Image.fromarray(pixels), True
+                turn, damage = _TURNS.get(_orientation(image)), ""
+                if image.format == "JPEG" and image.mode in JPEG_COLOURS:
+                    pixels, damage = _decode_jpeg(content, JPEG_COLOURS[image.mode])
+                    if pixels is not None and image.mode != "CMYK":
+                        image = Image.fromarray(pixels)
+                        if turn is None and max(image.size) <= _KEEP_SIDE_PX:
+                            return Opened(image, content)
                 image.load()
-                return as_rgb(image if upright else ImageOps.exif_transpose(image)), False
+                picture = as_rgb(image)
+                return Opened(picture if turn is None else picture.transpose(turn), None, damage)
     except UnidentifiedImageError:
+        if content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS:
+            raise Refused(NEEDS_HEIF, "pip install pillow-heif, then rerun 01") from None
         raise Refused("not an image") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise Refused("too many pixels", f"more than {Image.MAX_IMAGE_PIXELS}") from None
     except MemoryError:
         raise Refused("too many pixels") from None
+    except Refused:
+        raise
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         raise Refused("damaged image", str(error)[:200]) from None
 
 
-def _decode_as_training(content: bytes) -> np.ndarray | None:
-    """Decode a JPEG as training does: uint8 [H, W, 3], or None where its decoder refuses."""
-    # Here, because a run that finds nothing new would import torch for nothing.
-    import torch
-    from torchvision.io import ImageReadMode, decode_jpeg
+def _decode_jpeg(content: bytes, colours: str) -> tuple[np.ndarray | None, str]:
+    """Decode a JPEG, uint8 [H, W, 3 or 4]; else return None, and what is damaged in its data.
 
+    None and no damage: a kind of JPEG that Pillow may read. Other decoders keep libjpeg's warnings
+    about damaged data to themselves, and return false colours.
+    """
     try:
-        data = torch.from_numpy(np.frombuffer(bytearray(content), dtype=np.uint8))
-        return decode_jpeg(data, mode=ImageReadMode.RGB).permute(1, 2, 0).contiguous().numpy()
-    except (RuntimeError, ValueError):
-        return None
+        return simplejpeg.decode_jpeg(content, colours), ""
+    except ValueError as error:
+        try:
+            simplejpeg.decode_jpeg(content, colours, strict=False)
+        except ValueError:
+            return None, ""
+        return None, str(error)
 
 
 def _orientation(image: Image.Image) -> int:
     """Return the orientation, 1 to 8, that EXIF notes; 1 (upright) where EXIF cannot be read."""
     try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # damaged metadata raise nearly anything, and the picture is still good
         return 1
-    return orientation if orientation in range(1, 9) else 1
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """Convert an image of any mode to RGB; 16-bit gray is scaled, not clipped."""
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image.convert("I")) >> 8).astype(np.uint8))
+    """Convert an image of any mode to RGB, 16 bits scaled to 8, not clipped.
+
+    Raises Refused for pixels of 32 bits: whether white is 1, 255 or 65535 is not known.
+    """
+    # Pillow scales the pixels of a PGM to 16 bits, and calls them `I`.
+    if image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        detail = f"pixels of 32 bits (mode {image.mode}); save it with 8 or 16"
+        raise Refused("brightness has no known range", detail)
+    elif image.mode == "La":  # which Pillow converts to LA alone
+        image = image.convert("LA")
     return image.convert("RGB")
 
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from common.faces.alignment import ALIGNED_WITHIN
 from common.prepare import ledger, results
-from common.prepare.decoding import UNREADABLE
+from common.prepare.decoding import TRY_AGAIN
 from common.prepare.ingest import (
     VERSION,
     Options,
@@ -229,8 +229,8 @@ def _still_holding(book: Ledger, item: Item | Skip, options: Options) -> list[st
                 return row
             continue
         stamp = stamp_of(item.path) if stamp is None else stamp
-        # A disk or a permission can be mended without changing the file.
-        if old.stamp != stamp or (stamp and old.reason == UNREADABLE):
+        # A disk can be mended, or a library installed, without changing the file.
+        if old.stamp != stamp or (stamp and old.reason in TRY_AGAIN):
             continue
         if old.reason:
             return row

@@ -61,7 +61,8 @@ class Record(NamedTuple):
     """What became of one input: a line of the ledger, and a row of the manifest or of skipped.csv.
 
     path: below raw/, with `#part` where the file holds several pictures. stamp: size and time of
-    the raw file. reason, detail: empty where the image is prepared. fault: `1` where the input is
+    the raw file. reason: empty where the image is prepared; detail is then damage that it has all
+    the same. fault: `1` where the input is
     missing or damaged, empty where it is sound and a rule leaves it out. face: `aligned`,
     `none found`, or empty where no detector looked; face_px: shorter side of its box. size: of the
     prepared file, bytes. finer, content: hashes of finer structure and of every bit, 16 hex digits;
@@ -189,7 +190,7 @@ def _ingest_one(
     # Line feeds, bytes that are not UTF-8, and ways out of the prepared folder are refused.
     if not item.name.isprintable() or name.is_absolute() or ".." in name.parts:
         raise Refused("unusable file name")
-    picture, kept = open_image(item, options.min_side_px)
+    picture, kept, damage = open_image(item, options.min_side_px)
     face = face_px = ""
     if to_align:
         pixels = np.asarray(picture)
@@ -217,19 +218,18 @@ def _ingest_one(
         if error.errno in _NOT_A_NAME:
             raise Refused("unusable file name", error.strerror or "") from None
         raise UserError(f"Cannot write {target}: {error.strerror}.") from None
-    width, height = picture.size
     content = hashlib.blake2b(kept or picture.tobytes(), digest_size=8).hexdigest()
     record = Record(
         path=place_of(item.source, options),
         stamp=stamp,
+        detail=damage,
         face=face,
         face_px=face_px,
         size=str(size),
         image=prepared_image(item),
-        width=str(width),
-        height=str(height),
         content=content,
         votes=votes_text(item),
+        **dict(zip(("width", "height"), map(str, picture.size), strict=True)),
         **{name: getattr(item, name) for name in _OF_ITEM},
     )
     return record, picture
@@ -273,7 +273,7 @@ def template_distances(items: Sequence[Item], options: Options) -> list[float]:
     distances = []
     for item in items:
         try:
-            picture = open_image(item, options.min_side_px)[0]
+            picture = open_image(item, options.min_side_px).picture
         except Refused:
             continue
         faces = detector_for(options).detect(np.asarray(picture))

@@ -174,10 +174,15 @@ def _account(
                 elif number == clean.SMALL_FACE:
                     detail = f"{found.face_px[row]} px"
             counts[dataset, reason, fault, face, split, labels] += 1
+            if not reason and not detail:
+                continue
+            part = datasets.setdefault(dataset, tally.empty(result, dataset))
+            example = " ".join(filter(None, (path, detail)))
+            part["examples"].setdefault(reason or tally.KEPT_DAMAGED, example)
             if reason:
                 skipped.writerow((path, dataset, reason, detail))
-                part = datasets.setdefault(dataset, tally.empty(result, dataset))
-                part["examples"].setdefault(reason, " ".join(filter(None, (path, detail))))
+            else:
+                part["kept_damaged"] += 1
         for (dataset, reason, fault, face, split, labels), count in sorted(counts.items()):
             part = datasets.setdefault(dataset, tally.empty(result, dataset))
             tally.add(part, count, reason, bool(fault), face, split, labels)

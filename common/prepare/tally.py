@@ -29,7 +29,8 @@ def empty(result, dataset: str) -> dict:
     """Return the counts of a data set before anything is counted, as JSON takes them.
 
     result: a RawFolder or the Images of one, with `official` and `remarks`.
-    inputs: all; images: those that are used; lost: those that are missing or damaged. splits:
+    inputs: all; images: those that are used; lost: those that are missing or damaged;
+    kept_damaged: damaged ones among those that are used. splits:
     images by split and label; official: the same as the owners publish it. faces: how many were
     aligned. skipped: by reason; examples: one for each reason.
     """
@@ -37,6 +38,7 @@ def empty(result, dataset: str) -> dict:
         "inputs": 0,
         "images": 0,
         "lost": 0,
+        "kept_damaged": 0,
         "splits": {},
         "official": result.official.get(dataset, {}),
         "faces": {},
@@ -44,6 +46,9 @@ def empty(result, dataset: str) -> dict:
         "skipped": {},
         "examples": {},
     }
+
+
+KEPT_DAMAGED = "damaged, but kept: images of val and test all count"
 
 
 def add(part: dict, count: int, reason: str, fault: bool, face: str, split: str, labels: str):
@@ -164,6 +169,9 @@ def print_datasets(datasets: dict[str, dict]) -> None:
             print(f"    photographs aligned: {aligned:,}; no face found, kept as is: {none:,}")
         for remark, count in part["remarks"].items():
             print(f"    {remark}: {count:,}")
+        if part["kept_damaged"]:
+            example = part["examples"].get(KEPT_DAMAGED, "")[:160]
+            print(f"    {KEPT_DAMAGED}: {part['kept_damaged']:,} (such as {example})")
         for reason, count in part["skipped"].items():
             example = part["examples"].get(reason, "")[:160]
             print(f"    skipped, {reason}: {count:,}" + (f" (such as {example})" * bool(example)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -14,12 +15,16 @@ from PIL import Image
 from common.emotions import parse_labels
 from common.script.files import UserError
 
+with contextlib.suppress(ImportError):
+    from pillow_heif import register_heif_opener  # of an optional library
+
+    register_heif_opener()
 Image.preinit()  # first the common formats, then all: the order in which they are tried
 Image.init()
 # A WebP named .jpg is still an image; a .txt is not worth a try.
 IMAGE_SUFFIXES = frozenset(
     suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN
-) - {".pdf", ".mpg", ".mpeg"}
+) - {".pdf", ".mpg", ".mpeg"} | {".heic", ".heif", ".hif"}  # refused where nothing reads them
 # What FFmpeg reads; an animated .gif too, see common.raw.challenge.
 _VIDEOS = (
     "3g2 3gp asf avi divx dv f4v flv m1v m2t m2ts m2v m4v mjpeg mjpg mkv mov mp4 mpe mpeg mpg mts "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import resource
@@ -12,13 +14,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import simplejpeg
 from helpers.drawn import scene
-from helpers.preparing import prepare, skipped, state_of
+from helpers.preparing import prepare, rows_of, skipped, state_of
 from helpers.raw_files import REAL, image, text
-from PIL import Image
+from PIL import Image, ImageCms
 from torchvision.io import ImageReadMode, decode_image
 
+from common.batches.images import ImageStore
 from common.manifest import read_manifest
+from common.prepare import tally
+from common.prepare.decoding import Refused, as_rgb
 from common.raw import folder as folder_reader
 from common.raw.layout import Item
 
@@ -140,19 +146,143 @@ def test_whatever_the_format_what_is_prepared_is_an_upright_rgb_jpeg(tmp_path):
     ).read_bytes()
 
 
-def test_a_jpeg_that_only_pillow_reads_is_written_anew(tmp_path):
-    place = tmp_path / "raw" / "Faces"
+def damaged(path, **options):
+    """A JPEG with a marker amid its data, from which decoders continue with false colours."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(len(path.name)).integers(0, 255, (90, 90, 3), np.uint8)
+    picture = Image.fromarray(noise).resize(options.pop("size", (90, 90)))
+    picture.convert(options.pop("mode", "RGB")).save(path, "JPEG", **options)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"\xff\xda") + (len(content) - content.index(b"\xff\xda")) // 2
+    content[at : at + 2] = b"\xff\xd3"
+    path.write_bytes(content)
+    Image.open(path).load()  # Pillow says nothing
+
+
+@pytest.mark.parametrize("split", ["train", "", "val", "test"])
+def test_a_jpeg_with_damaged_data_is_refused_in_training_and_reported_in_test(
+    tmp_path, split, capsys
+):
+    place = tmp_path / "raw" / "Mine"
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    damaged(place / "small.jpg")
+    damaged(place / "large.jpg", size=(700, 650))
+    damaged(place / "cmyk.jpg", mode="CMYK")
+    damaged(place / "gray.jpg", mode="L")
+    damaged(place / "turned.jpg", exif=turned)
+    image(place / "good.jpg", side=90)
+    names = [path.name for path in sorted(place.iterdir())]
+    text(
+        place / "labels.csv", "image,label,split\n" + "".join(f"{n},fear,{split}\n" for n in names)
+    )
+    prepared = prepare(tmp_path, "--align", "never")
+    kept = [Path(n).name for n in read_manifest(prepared / "manifest.csv")["image"]]
+    bad, out = set(names) - {"good.jpg"}, capsys.readouterr().out
+    if split in ("val", "test"):
+        assert kept == names and not skipped(prepared)
+        assert f"{tally.KEPT_DAMAGED}: 5 (such as Mine/cmyk.jpg " in out
+        for name in names:  # written again, so that what is prepared is sound
+            simplejpeg.decode_jpeg((prepared / "images" / "Mine" / name).read_bytes())
+    else:
+        assert kept == ["good.jpg"] and skipped(prepared) == dict.fromkeys(bad, "damaged image")
+        details = {Path(r["path"]).name: r["detail"] for r in rows_of(prepared / "skipped.csv")}
+        assert all("Corrupt JPEG data" in details[name] for name in bad)
+
+
+def test_training_reads_what_was_prepared_and_nothing_that_is_damaged_since(tmp_path):
+    damaged(tmp_path / "bad.jpg")
+    image(tmp_path / "good.jpg")
+    store = ImageStore(tmp_path, ["bad.jpg", "good.jpg"])
+    assert store.read(0) is None
+    assert np.array_equal(store.read(1).numpy(), decode_image(str(tmp_path / "good.jpg")).numpy())
+
+
+PICTURE = Image.fromarray(
+    np.stack([np.tile(np.arange(40, 220, 3, dtype=np.uint8), (50, 1))] * 3, axis=2)
+)
+
+
+def in_mode(mode):
+    """PICTURE, a gray wedge, in one of Pillow's modes."""
+    gray = np.asarray(PICTURE.convert("L"))
+    if mode.startswith("I;16"):
+        # What Pillow calls N is the machine's own order.
+        kind = ">u2" if mode == "I;16B" else "<u2"
+        picture = Image.frombytes(mode, PICTURE.size, (gray.astype(kind) * 257).tobytes())
+    elif mode == "LAB":
+        profiles = (ImageCms.createProfile(name) for name in ("sRGB", "LAB"))
+        transform = ImageCms.buildTransform(*profiles, "RGB", "LAB")
+        picture = ImageCms.applyTransform(PICTURE, transform)
+    elif mode == "I":  # as Pillow reads and writes PGM of 16 bits
+        picture = Image.fromarray(gray.astype(np.int32) * 257)
+    elif mode in ("P", "PA", "La", "RGBa"):
+        between = {"P": "L", "PA": "L", "La": "LA", "RGBa": "RGBA"}[mode]
+        picture = PICTURE.convert(between)
+        picture = picture.convert("P").convert(mode) if "P" in mode else picture.convert(mode)
+    else:
+        picture = PICTURE.convert(mode)
+    assert picture.mode == mode
+    return picture
+
+
+@pytest.mark.parametrize("mode", Image.MODES)
+def test_pictures_of_every_mode_are_scaled_by_its_range_or_refused(mode):
+    if mode in ("I", "F"):
+        with pytest.raises(Refused, match="no known range"):
+            as_rgb(in_mode(mode))
+        return
+    made = np.asarray(as_rgb(in_mode(mode))).astype(int)
+    wrong = np.abs(made - np.asarray(PICTURE)).mean()
+    assert wrong < (130 if mode == "1" else 5)  # black and white have no other range
+    if mode == "1":
+        assert set(made.ravel().tolist()) == {0, 255}
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_files_of_every_mode_are_scaled_or_refused_whatever_their_split(tmp_path, split):
+    place, saved = tmp_path / "raw" / "Mine", {}
     place.mkdir(parents=True)
-    noise = np.random.RandomState(0).randint(0, 255, (40, 40, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(place / "a.jpg", quality=60)
-    content = bytearray((place / "a.jpg").read_bytes())
-    content[685] = 255  # the start of a marker amid the data
-    (place / "a.jpg").write_bytes(content)
-    with pytest.raises(RuntimeError):
-        decode_image(str(place / "a.jpg"))
-    prepared = prepare(tmp_path)
-    image_name = read_manifest(prepared / "manifest.csv")["image"][0]
-    assert decode_image(str(prepared / image_name)).shape == (3, 40, 40)
+    for mode, ending in itertools.product(Image.MODES, ("png", "tiff", "ppm", "jpg")):
+        with contextlib.suppress(OSError, KeyError, ValueError):  # not all formats have all modes
+            name = f"{mode.replace(';', '-')}.{ending}"
+            in_mode(mode).save(place / name)
+            with Image.open(place / name) as image_again:
+                saved[name] = image_again.mode
+    (place / "float.pfm").write_bytes(b"Pf\n60 50\n-1.0\n" + np.ones(3000, "<f4").tobytes())
+    deep = (np.asarray(PICTURE.convert("L")).astype(int) * 16).astype(">u2").tobytes()
+    (place / "deep.pgm").write_bytes(b"P5\n60 50\n4095\n" + deep)  # white is 4095
+    assert {*saved.values()} >= {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB"}
+    assert {*saved.values()} >= {"I", "F", "I;16", "I;16B"}
+    rows = [f"{name},fear,{split}\n" for name in [*saved, "float.pfm", "deep.pgm"]]
+    text(place / "labels.csv", "image,label,split\n" + "".join(rows))
+    prepared = prepare(tmp_path, "--align", "never", "--duplicates", "keep", "--min-sharpness", "0")
+    unknown = {n for n, mode in saved.items() if mode == "F" or (mode == "I" and "tiff" in n)}
+    unknown |= {n for n in saved if n.endswith(".ppm") and saved[n] == "F"} | {"float.pfm"}
+    assert skipped(prepared) == dict.fromkeys(unknown, "brightness has no known range")
+    for name in {*saved, "deep.pgm"} - unknown:
+        kept = name if name.endswith(".jpg") else name + ".jpg"
+        made = np.asarray(Image.open(prepared / "images" / "Mine" / kept).convert("RGB"))
+        wrong = np.abs(made.astype(int) - np.asarray(PICTURE)).mean()
+        assert wrong < (130 if name.startswith("1.") else 6), name
+
+
+def test_heic_is_read_with_pillow_heif_and_named_with_that_advice_without(tmp_path):
+    place = tmp_path / "raw" / "Faces"
+    image(place / "a.jpg", side=64)
+    try:
+        import pillow_heif
+
+        pillow_heif.from_pillow(Image.open(place / "a.jpg")).save(place / "b.heic")
+    except ImportError:
+        (place / "b.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99))
+        prepared = prepare(tmp_path, "--align", "never")
+        (row,) = rows_of(prepared / "skipped.csv")
+        assert row["path"] == "Faces/b.heic" and row["reason"] == "HEIC needs pillow-heif"
+        assert "pip install pillow-heif" in row["detail"]
+        return
+    prepared = prepare(tmp_path, "--align", "never", "--duplicates", "keep")
+    assert len(read_manifest(prepared / "manifest.csv")) == 2 and not skipped(prepared)
 
 
 def photographs(place, aligned):
