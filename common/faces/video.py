@@ -7,10 +7,10 @@ is shown; nothing is decoded), then decoded, and numbered once it is known what 
 
 from __future__ import annotations
 
+import itertools
 import os
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import NamedTuple
 
 import av
@@ -50,15 +50,15 @@ def pictures(
     surveyed = surveyed or survey(path)
     made = 0
     try:
-        for packet, frame, stretch in _frames(path, surveyed, "AUTO"):
+        for shown in _decode(path, surveyed, "AUTO"):
             made += 1
-            yield packet, _as_shown(frame, stretch)
+            yield shown
     except _Damaged:
         # A decoder's threads lose sound frames beside a damaged one, more of them on more cores.
         # One thread loses none; it goes over what came before the damage once more.
-        for packet, frame, stretch in islice(_frames(path, surveyed, "NONE"), made, None):
+        for shown in itertools.islice(_decode(path, surveyed, "NONE"), made, None):
             made += 1
-            yield packet, _as_shown(frame, stretch)
+            yield shown
     if not made:
         raise UserError(
             f"The video {path} cannot be decoded (none of its {len(surveyed.times)} frames); "
@@ -108,10 +108,10 @@ class _Damaged(Exception):
     """A decoder with threads has met something that does not decode."""
 
 
-def _frames(
+def _decode(
     path: str | os.PathLike, surveyed: Survey, threads: str
-) -> Iterator[tuple[int, av.VideoFrame, float]]:
-    """Yield (packet, frame, width of a pixel over its height) of every frame that decodes.
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (packet, image) of every frame that decodes.
 
     Raises _Damaged where one does not, unless threads is NONE.
     """
@@ -121,15 +121,17 @@ def _frames(
         stream = container.streams[surveyed.stream]
         stream.thread_type = threads
         stream.codec_context.copy_opaque = True  # a frame knows its packet
-        stretch = float(stream.sample_aspect_ratio or 1)
-        for count, packet in enumerate(packets(container, stream, [])):
-            packet.opaque = [count]  # a list, because PyAV knows it by its address alone
-            for frame in _decoded(packet, packet, threads):
+        stretch, matrices = float(stream.sample_aspect_ratio or 1), {}
+        packets_and_end = itertools.chain(packets(container, stream, []), [None])
+        for count, packet in enumerate(packets_and_end):
+            if packet:
+                packet.opaque = [count]  # a list, because PyAV knows it by its address alone
+            for frame in _decoded(packet or stream, packet, threads):
+                kind = frame.rotation, frame.width, frame.height
+                if kind not in matrices:
+                    matrices[kind] = _matrix(frame)
                 tail.discard(frame.opaque[0])
-                yield frame.opaque[0], frame, stretch
-        for frame in _decoded(stream, None, threads):  # what the decoder still holds
-            tail.discard(frame.opaque[0])
-            yield frame.opaque[0], frame, stretch
+                yield frame.opaque[0], _as_shown(frame, stretch, matrices[kind])
     if tail and threads != "NONE":  # at the end, errors are not reported
         raise _Damaged
 
@@ -143,7 +145,21 @@ def _decoded(decoder, packet: av.Packet | None, threads: str) -> list[av.VideoFr
         return []
 
 
-def _as_shown(frame: av.VideoFrame, stretch: float) -> np.ndarray:
+def _matrix(frame: av.VideoFrame) -> tuple[int, ...]:
+    """Return how a frame is to be turned: (a, b, c, d), where a point (x, y) of it goes.
+
+    x moves by a right and b down, y by c right and d down.
+    """
+    # A frame that was asked for its side data, each referring to the other, stays in memory until
+    # the next garbage collection: a small copy is asked, and only where its kind is new.
+    matrix = frame.reformat(8, 8, "gray").side_data.get(SideData.DISPLAYMATRIX)
+    if matrix is None:
+        return 1, 0, 0, 1
+    a, b, _, c, d = np.frombuffer(matrix, dtype=np.int32)[:5].tolist()
+    return a, b, c, d
+
+
+def _as_shown(frame: av.VideoFrame, stretch: float, matrix: tuple[int, ...]) -> np.ndarray:
     """Return a frame as a player shows it: square pixels, turned and mirrored as the file says."""
     width, height = frame.width, frame.height
     if 1 < stretch <= _STRETCH_MAX:
@@ -154,12 +170,7 @@ def _as_shown(frame: av.VideoFrame, stretch: float) -> np.ndarray:
         image = frame.to_ndarray(format="rgb24")
     else:
         image = frame.reformat(width, height, "rgb24").to_ndarray()
-    matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
-    if matrix is None:
-        return image
-    # Of the picture's point (x, y), x moves by a right and b down, y by c right and d down.
-    a, b, _, c, d = np.frombuffer(matrix, dtype=np.int32)[:5].tolist()
+    a, b, c, d = matrix
     if abs(b) + abs(c) > abs(a) + abs(d):
         image, a, d = image.transpose(1, 0, 2), c, b
-    image = image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
-    return np.ascontiguousarray(image)
+    return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])

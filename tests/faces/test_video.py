@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -300,3 +303,20 @@ def test_a_frame_that_is_noted_as_not_coded_is_none(tmp_path):
             container.mux(packet)
     numbers, shown, footage = read(tmp_path / "v.avi")
     assert numbers == shown == list(footage.held) == list(range(1, 21)) and not footage.lost
+
+
+def test_frames_leave_the_memory_as_they_are_shown(tmp_path):
+    """And do not wait for the next garbage collection: in 4K, a frame is 37 MB with its image."""
+    path = tmp_path / "v.mp4"
+    write(path, "libx264", [np.zeros((1080, 1920, 3), np.uint8)] * 60, **H264)
+    code = (
+        "import gc, sys; from common.faces.video import pictures\n"
+        "gc.disable(); shown = pictures(sys.argv[1]); next(shown); next(shown)\n"
+        "pages = lambda: int(open('/proc/self/statm').read().split()[1])\n"
+        "before = pages(); rest = sum(1 for _ in shown); print(rest, (pages() - before) // 256)"
+    )
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-c", code, path]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    rest, grown_mib = map(int, done.stdout.split())
+    assert rest == 58 and grown_mib < 80  # 58 frames kept would be 170
