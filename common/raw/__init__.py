@@ -2,15 +2,15 @@
 
 A reader is a module with these names:
     ALIGNED                 True where the images come as aligned face crops
-    recognises(folder)      says whether a folder below raw/ is of this family, by looking at a few
-                            hundred names at most, however many files there are
-    form(folder)            says in a few words which of its layouts a folder has
+    recognises(folder)      says whether a folder below raw/ belongs to this family; looks into some
+                            200 folders at most, however many files there are
+    form(folder)            names the layout of a folder in a few words
     read(folder, counts)    returns an iterator of an `Item` for each usable image and a `Skip` for
-                            each other, in an order that is the same in every run; adds to `counts`
-                            what a user should know and no single image shows; raises UserError at
-                            once, not on the way, where the folder lacks a file that it needs. A bad
-                            row of a list is a Skip. No image is opened, so that a stream is cheap;
-                            memory holds what the annotation needs, never all Items
+                            input that is not used, in the same order in every run. Adds to `counts`
+                            what the user should know and no single image shows. Raises UserError
+                            before the first image if the folder lacks a file that it needs. A bad
+                            row of a list is a Skip. No image is opened, so a stream is cheap.
+                            Memory holds the annotation, never all Items
 and, where it is so,
     OFFICIAL                images by data set, split and label, as their owners publish them
     SETTINGS                names of settings of 01 that read() also takes, as keywords

@@ -55,7 +55,7 @@ def _table(folder: Path) -> Path | None:
 
 
 def _of_class(folder: Path) -> Callable | None:
-    """Return what tells the class of the folders of an AffectNet, None for another folder."""
+    """Return the function from folder to class of an AffectNet, None for another folder."""
     if not trees.is_named(folder, "affectnet"):
         return None
     if any(map(trees.sample_name, trees.levels(folder))):

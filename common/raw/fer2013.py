@@ -7,8 +7,8 @@ in the folder or one below. Training is train, PublicTest is val, PrivateTest is
 votes beside it the data set is called FERPlus, and its labels are what the votes make of it.
 
 Traps: a mirror (icml_face_data.csv) has spaces before the names of columns and another order;
-FERPlus has no names for the images it drops, but a row for every row of fer2013.csv, in its order;
-a row that is damaged shifts nothing. ckextended.csv, of CK+, has the same columns but labels of its
+FERPlus names only the images it keeps, but has a row for every row of fer2013.csv, in that order; a
+damaged row shifts nothing. ckextended.csv, of CK+, has the same columns but labels of its
 own, and is read by common.raw.ckplus_faces. Persons are unknown.
 """
 
@@ -64,7 +64,7 @@ def _votes(folder: Path) -> Path | None:
 
 
 def recognises(folder: Path) -> bool:
-    """A folder with a table of pixels, or with the votes alone, which are of no use alone."""
+    """A folder with a table of pixels, or with the votes alone, which read() refuses."""
     voted = _votes(folder) is not None and not ferplus.recognises(folder)
     return voted or _pixels(folder) is not None
 

@@ -6,7 +6,7 @@
     {train,validation,test}/{anger,...,suprise}/fer0000000.png     FERPlus by majority
 
 See common.raw.fer2013 for the numbers. Traps: `test/` of the first holds PublicTest and PrivateTest
-together, told apart by name (val, test); FERPlus in this form has lost its votes, and with them its
+together; their names give the split (val, test). FERPlus in this form has no votes and so no
 compounds: prefer common.raw.ferplus. Persons are unknown.
 """
 
@@ -35,7 +35,7 @@ def form(folder: Path) -> str:
 
 
 def _what(folder: Path) -> tuple[str, Callable] | None:
-    """Return the data set, and what tells the class of its folders; None for another folder."""
+    """Return the data set and the function from folder to class; None for another folder."""
     named = trees.is_named(folder, "fer2013")
     for level in trees.levels(folder):
         if _PLUS.match(trees.sample_name(level)):

@@ -5,10 +5,10 @@
     CASIA-WebFace/0000045/001.jpg            CASIA-WebFace (Yi et al. 2014), 494,414 images
 
 The person is the folder that an image lies in, as in all face recognition sets; images right
-below the data set's own folder, or below a split's, have none. Folders named after splits (train,
-Validation_Set, test, ...) give the split. What looks like labels stops the run before
-(common.raw.signs). Traps: millions of folders lie in one, so only names are held and nothing is
-sorted but names.
+in the data set's own folder or in a split's have none. Folders named after splits (train,
+Validation_Set, test, ...) give the split. Folders that look labelled are refused before
+(common.raw.signs). Traps: one folder may hold millions of others, so only names are held and
+sorted.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Lists and tables of raw data sets: text that may be wrong in any row."""
+"""Lists and tables of raw data sets: text in which any row may be wrong."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _LINE_BYTES = 1 << 20
 def placed_lines(path: Path) -> Iterator[tuple[int, int, str]]:
     """Yield (line number from 1, byte offset, text) of the lines that are not blank.
 
-    Accepts CRLF, a byte order mark and a missing last newline. Bytes that are not UTF-8 become
-    what Python makes of them in file names, so that a name in another encoding is still found.
-    Raises UserError for a file that cannot be read, or that is no text by its first line.
+    Accepts CRLF, a byte order mark and a missing last newline. Bytes that are not UTF-8 are decoded
+    as Python decodes file names, so a name in another encoding is still found. Raises UserError for
+    a file that cannot be read, or whose first line is not text.
     """
     offset = 0
     try:
@@ -64,9 +64,9 @@ def table_rows(
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Return (line number, field by column) for the rows of a table with a header.
 
-    Columns are found by name whatever their case, order and spaces around them; fields that are
-    absent are empty. Fields are separated by comma, semicolon or tab, and a row is a line: what is
-    wrong with one row cannot swallow the next. Raises UserError at once where a column is missing.
+    Columns are found by name, in any case and order, with or without spaces around them. Missing
+    fields are empty. The separator is a comma, semicolon or tab. A row is a line, so a damaged row
+    cannot swallow the next. Raises UserError at once if a column is missing.
     """
     lines = placed_lines(path)  # not stripped: a first field may be empty before its tab
     header = next(lines, (1, 0, ""))[2]

@@ -4,8 +4,8 @@
     Val/Val_Aligned_Faces_new/Val_Aligned_Faces/...     Test/Test_Aligned_Faces_new/... (no labels)
     sfew_2.0_labels.csv      image_name,label,emotion,original_split     with the images anywhere
 
-The subject is the film, as the name of an image tells it. Traps: the labels of the test set are not
-public: its images are kept without one; one film may be in two splits.
+The subject is the film, the first part of an image's name. Traps: the labels of the test set are
+not public: its images are kept without one; one film may be in two splits.
 """
 
 from __future__ import annotations

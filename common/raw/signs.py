@@ -1,4 +1,4 @@
-"""Signs that a folder which no reader of labels takes has labels all the same.
+"""Signs that a folder is labelled although no reader knows how.
 
 Labels must not be lost without a word, and persons must not be taken for classes. A sign is
 - folders numbered from 0 or 1 on without a gap (`0` to `6`), at most 26, with images right in them;
@@ -9,13 +9,14 @@ Labels must not be lost without a word, and persons must not be taken for classe
 - a table beside the images with a column such as `label` or `emotion`, or a list whose name says
   so; a folder `labels` beside `images`;
 - images, or videos below folders, with three or more expressions in their names.
-Folders called as persons and parts are called are no classes: with three digits or more (`0000045`,
-`n000002`), of two names (`Ann_Lee`), or numbered parts of one thing (`part_1`, `part_2`). Numbers
-with zeros before them are ids.
+Folders named like persons or parts are no classes: with three digits or more (`0000045`,
+`n000002`), with two names (`Ann_Lee`), or numbered parts of one thing (`part_1`, `part_2`), nor are
+folders that hold further folders (`0/0000045/`). Numbers with zeros before them are ids.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -23,12 +24,13 @@ from pathlib import Path
 
 from common.emotions import parse_labels
 from common.raw import trees
-from common.raw.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, first_image, look, subfolder
+from common.raw.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, look, subfolder
 from common.raw.lists import placed_lines, split_row
 from common.raw.sheets import sheet_rows
 from common.script.files import UserError
 
 _MANY = 50  # images of a class, at the least
+_LOOK = 10_000  # entries of a folder: a folder among many images may be listed late
 _COLUMNS = frozenset(
     ("label", "labels", "emotion", "emotions", "expression", "expressions", "class", "category")
 )
@@ -41,7 +43,7 @@ def refuse_labels(folder: Path, videos: bool) -> None:
     found = next(_of_videos(folder) if videos else _of_images(folder), "")
     if found:
         raise UserError(
-            f"{folder} has {found}, which may be labels, but no reader knows them. Write a "
+            f"{folder} has {found}, which may be labels, but no reader knows this form. Write a "
             "classes.csv (columns folder,label) or a labels.csv (columns image,label) in it, or go "
             f"on without labels with --unlabelled {folder.name!r}."
         )
@@ -50,8 +52,8 @@ def refuse_labels(folder: Path, videos: bool) -> None:
 def _of_images(folder: Path) -> Iterator[str]:
     """Yield what looks like labels of images, in words."""
     for level in trees.number_levels(folder):
-        if any(first_image(level.place / name) for name in level.classes):
-            names = sorted(level.classes, key=int)
+        names = sorted(level.classes, key=int)
+        if _images_in(level.place, names):
             yield f"folders numbered {names[0]} to {names[-1]} in {level.place}"
     seen: dict[frozenset[str], Path] = {}
     for place, names in trees.walk_levels(folder):
@@ -89,7 +91,7 @@ def _places(folder: Path) -> list[Path]:
 
 
 def _are_persons(names: Sequence[str]) -> bool:
-    """Say whether most folders are called as persons or parts are, or as splits."""
+    """Say whether most folders are named like persons, parts or splits."""
     stems = {re.sub(r"\d+$", "", name).strip(" _-").lower() for name in names}
     if len(stems) == 1 and not stems & _CLASS_WORDS and "" not in stems:
         return True
@@ -104,11 +106,20 @@ def _is_person(name: str) -> bool:
 
 
 def _images_in(place: Path, names: Sequence[str]) -> int:
-    """Return the least number of images right in three of the folders, as far as one looks."""
-    return min(
-        sum(os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES for entry in look(place / n))
-        for n in sorted(names)[:3]
-    )
+    """Return the least number of images right in three of the folders, as far as one looks.
+
+    0 where one of these holds folders: those are then persons, and the folders above are parts.
+    """
+    counts = []
+    for name in sorted(names)[:3]:
+        try:
+            with os.scandir(place / name) as found:
+                some = list(itertools.islice(found, _LOOK))
+        except OSError:  # walking the folder will say so
+            return 0
+        images = sum(os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES for entry in some)
+        counts.append(0 if any(entry.is_dir() for entry in some) else images)
+    return min(counts)
 
 
 def _tables(folder: Path) -> Iterator[str]:

@@ -90,6 +90,9 @@ PLAIN = {
     "parts of persons": lambda r: images_at(
         r, *(f"{n}/000{m}" for n in range(3) for m in range(3))
     ),
+    "parts of images and persons": lambda r: images_at(
+        r, "", *(str(n) for n in range(3)), *(f"{n}/000{m}" for n in range(3) for m in range(3))
+    ),
     "numbers with gaps": lambda r: images_at(r, "3", "17", "18"),
     "one person called Joy": lambda r: images_at(r, "Joy", "Ann", "Bo", "Cy"),
     "a list of persons": lambda r: (images_at(r, "a"), text(r / "identity.txt", "1.jpg 2880\n")),
