@@ -31,9 +31,16 @@ class ConvStem(nn.Module):
     overlaps = True
 
     def __init__(
-        self, img_size=224, patch_size=16, in_chans=3, embed_dim=768, bias=True, device=None,
-        dtype=None, **_,
-    ):  # fmt: skip
+        self,
+        img_size=224,
+        patch_size=16,
+        in_chans=3,
+        embed_dim=768,
+        bias=True,
+        device=None,
+        dtype=None,
+        **_,
+    ):
         super().__init__()
         stages = int(math.log2(patch_size))
         if 2**stages != patch_size or embed_dim % (4 * patch_size):

@@ -14,7 +14,6 @@ from concurrent.futures import Executor
 from pathlib import Path
 from statistics import median
 from types import ModuleType
-from typing import NamedTuple
 
 from common.faces.alignment import ALIGNED_WITHIN
 from common.prepare import ledger, results
@@ -33,38 +32,13 @@ from common.prepare.ingest import (
     votes_text,
 )
 from common.prepare.ledger import BLOCK, Ledger, plain_text
-from common.raw import READERS, challenge, matching, reader_of
+from common.raw import RawFolder, challenge, matching, reader_of
 from common.raw.layout import Item, Skip, entries
 from common.script.files import UserError
 from common.script.progress import progress_bar
 from common.script.workers import Team, batches, in_order
 
 SAMPLE = 64  # images by which to tell whether a data set comes aligned
-
-
-class RawFolder(NamedTuple):
-    """A data set's folder below raw/, its reader, its inputs, and what the reader remarks.
-
-    seen: hashes of the paths of the files that the inputs come from, complete when these have been
-    read to their end.
-    """
-
-    path: Path
-    reader: ModuleType
-    inputs: Iterator[Item | Skip]
-    remarks: Counter
-    seen: array[int]
-
-    @property
-    def official(self) -> dict:
-        """Official counts by data set, split and label."""
-        return getattr(self.reader, "OFFICIAL", {})
-
-    @property
-    def form(self) -> str:
-        """Which family of data sets the folder belongs to, and in which layout."""
-        family = next(name for name, module in READERS.items() if module == self.reader.__name__)
-        return ", ".join(filter(None, (family, self.reader.form(self.path))))
 
 
 def find_folders(raw: Path, only: list[str] | None) -> tuple[list[Path], list[Path]]:

@@ -7,17 +7,13 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from common.prepare.clips import Challenge
+from common.raw import RawFolder
 from common.raw.layout import Item, entries, walk_files
 from common.script.progress import progress_bar
-
-if TYPE_CHECKING:
-    from common.prepare.clips import Challenge
-    from common.prepare.images import RawFolder
-
 
 # Endings of what readers read beside images, or people write.
 _TEXTS = "bib csv docx html idx json lst mat md npy pdf rst rtf tex txt xls xlsx xml yaml yml"

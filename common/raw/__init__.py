@@ -21,10 +21,15 @@ To add a data set, write such a module, add a line to READERS, and a section to 
 
 from __future__ import annotations
 
+from array import array
+from collections import Counter
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
+from common.raw.layout import Item, Skip
 from common.script.files import UserError
 
 # Family -> module, in the order of sniffing: the particular first, any folder of images last.
@@ -59,6 +64,31 @@ READERS = {
     "class folders": "common.raw.classes",
     "folder of images": "common.raw.folder",
 }
+
+
+class RawFolder(NamedTuple):
+    """A data set's folder below raw/, its reader, its inputs, and what the reader remarks.
+
+    seen: hashes of the paths of the files that the inputs come from, complete when these have been
+    read to their end.
+    """
+
+    path: Path
+    reader: ModuleType
+    inputs: Iterator[Item | Skip]
+    remarks: Counter
+    seen: array[int]
+
+    @property
+    def official(self) -> dict:
+        """Official counts by data set, split and label."""
+        return getattr(self.reader, "OFFICIAL", {})
+
+    @property
+    def form(self) -> str:
+        """Which family of data sets the folder belongs to, and in which layout."""
+        family = next(name for name, module in READERS.items() if module == self.reader.__name__)
+        return ", ".join(filter(None, (family, self.reader.form(self.path))))
 
 
 def reader_of(folder: Path, unlabelled: bool = False) -> ModuleType:

@@ -117,9 +117,13 @@ class _Left(Exception):
 
 
 def _read(
-    video: str, path: Path, detector: Detector, sizes: Sequence[int], batch_size: int,
+    video: str,
+    path: Path,
+    detector: Detector,
+    sizes: Sequence[int],
+    batch_size: int,
     everyone: bool,
-) -> Iterator[FaceBatch | VideoEnd]:  # fmt: skip
+) -> Iterator[FaceBatch | VideoEnd]:
     """Yield one video's batches and its end."""
     end = VideoEnd(video)
     numbers: list[int] = []

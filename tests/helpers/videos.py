@@ -66,10 +66,8 @@ def field_video(brightness):
     No encoder at hand writes such; uncompressed macroblocks (I_PCM) make it short. ITU-T H.264,
     7.3.2 (sequence and picture), 7.3.3 (slice), 7.3.5 (macroblock).
     """
-    sequence = _bits(
-        (8, 77), (8, 0), (8, 30), 0, 0, 2, 1, (1, 0), 0, 0, (1, 0), (1, 0), (1, 1), (1, 0), (1, 0),
-        (1, 1),
-    )  # fmt: skip
+    profile, flags = ((8, 77), (8, 0), (8, 30)), ((1, 0), (1, 0), (1, 1), (1, 0), (1, 0), (1, 1))
+    sequence = _bits(*profile, 0, 0, 2, 1, (1, 0), 0, 0, *flags)
     picture = _bits(0, 0, (2, 0), 0, 0, 0, (3, 0), 0, 0, 0, (3, 0), (1, 1))
     made = [b"\x67" + sequence, b"\x68" + picture]
     for number, value in enumerate(brightness):

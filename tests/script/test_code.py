@@ -1,9 +1,11 @@
-"""What our code must not contain: ways for a file to run code."""
+"""What the code must not contain: ways for a file to run code, imports that run up, dead paths."""
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -81,3 +83,77 @@ def test_python_files_are_all_looked_at():
     known = {str(path.relative_to(ROOT)) for path in SOURCES}
     left = [name for name in listed.stdout.splitlines() if not name.startswith("tests/")]
     assert set(left) <= known
+
+
+# The rooms of common/ from the top floor down: a room imports from lower floors alone. `vocabulary`
+# is the modules that lie flat. The scripts stand above, the drawn world apart: nothing imports it.
+FLOORS = (
+    ("demo",),
+    ("prepare", "training"),
+    ("submission",),
+    ("raw",),
+    ("batches", "networks", "faces"),
+    ("vocabulary",),
+    ("script",),
+)
+FLOOR_OF = {room: -number for number, rooms in enumerate(FLOORS) for room in rooms}
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in ROOT.glob("common/**/*.py")
+}
+
+
+def room_of(module: str) -> str:
+    """Return the room of a module of common/."""
+    room = module.split(".")[1]
+    return room if (ROOT / "common" / room).is_dir() else "vocabulary"
+
+
+def imported(source: str) -> set[str]:
+    """Return the modules of common/ that a source imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            for name in node.names:
+                below = f"{node.module}.{name.name}"
+                found.add(below if below in MODULES else node.module)
+    return {name for name in found if name.startswith("common.")}
+
+
+def test_each_room_imports_from_the_floors_below_it_alone():
+    upward = [
+        f"{module} imports {other}"
+        for module, path in MODULES.items()
+        for other in imported(path.read_text(encoding="utf-8"))
+        if module != "common" and room_of(other) != room_of(module)
+        if FLOOR_OF[room_of(other)] >= FLOOR_OF[room_of(module)]
+    ]
+    assert not upward
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    graph = {name: imported(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
+    TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+def test_every_module_and_test_that_the_documents_name_exists():
+    named = re.compile(r"\b(?:common|tests|benchmarks|configs|docs)/[\w./-]*\w|\b0\d_\w+\.py")
+    for path in (ROOT / "README.md", ROOT / "Makefile", *ROOT.glob("docs/*.md")):
+        missing = {
+            name
+            for name in named.findall(path.read_text(encoding="utf-8"))
+            if not (ROOT / name).exists()
+        }
+        assert not missing, path
+
+
+def test_only_tables_of_data_are_laid_out_by_hand():
+    by_hand = {
+        str(path.relative_to(ROOT))
+        for path in [*SOURCES, *ROOT.glob("tests/**/*.py")]
+        if re.search(r"# fmt: (skip|off)", path.read_text(encoding="utf-8"))
+    }
+    tables = {"benchmarks/paper_rows.py", "common/demo/hair.py", "common/demo/head.py"}
+    assert by_hand <= tables

@@ -34,9 +34,9 @@ def checkpoint(tmp_path_factory):
 
 def predict(capsys, checkpoint, out, *more):
     return call(capsys)(
-        SCRIPT, "--run-dir", out, "--data-dir", out / "none", "--checkpoints", checkpoint,
-        "--mixed-precision", "no", *more,
-    )  # fmt: skip
+        *(SCRIPT, "--run-dir", out, "--data-dir", out / "none", "--checkpoints", checkpoint),
+        *("--mixed-precision", "no", *more),
+    )
 
 
 def save(path, picture):
@@ -60,9 +60,8 @@ def test_each_image_gets_probabilities_and_compound_and_a_word_on_its_face(
     )
     assert status == 0
     table = pd.read_csv(tmp_path / "images.csv", keep_default_na=False).set_index("image")
-    assert [os.path.relpath(path, place) for path in table.index] == [
-        "a/photograph.png", "aligned.png", "broken.jpg", "nobody.png"
-    ]  # fmt: skip
+    names = ["a/photograph.png", "aligned.png", "broken.jpg", "nobody.png"]
+    assert [os.path.relpath(path, place) for path in table.index] == names
     words = table["face"].tolist()
     assert words[:2] == ["found", "aligned before"]
     assert words[2].startswith("cannot be read") and words[3] == "none found: the whole image"
