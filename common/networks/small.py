@@ -48,9 +48,12 @@ class SmallCNN(nn.Module):
     """
 
     def __init__(
-        self, num_classes: int = 1000, drop_rate: float = 0.0, drop_path_rate: float = 0.0,
+        self,
+        num_classes: int = 1000,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
         stem_stride: int = 2,
-    ):  # fmt: skip
+    ):
         super().__init__()
         self.num_classes, self.num_features = num_classes, WIDTHS[-1]
         self.pretrained_cfg = {"classifier": "head"}
