@@ -54,8 +54,7 @@ def main() -> None:
 
     table = manifest.read_manifest(args.data_dir / "prepared" / "manifest.csv")
     planned = folds.plan_singles(args, table)
-    table = table[(table.kind == "single") | targets.taught(table, args.loss)]
-    table = manifest.thin_out(table, args.limit)
+    table = manifest.thin_out(table[targets.usable(table, args.loss)], args.limit)
     single, taught = table.kind == "single", targets.taught(table, args.loss)
     adapting = table.dataset.isin(emotions.ADAPTATION_SETS)
     if args.adapt_datasets:

@@ -3,7 +3,9 @@
 # make predict VIDEOS=dir CHECKPOINT=runs/demo/curriculum   labels for your clips, in OUT=runs/predict;
 #               LIST=file names the frames that count, as the challenge's list does;
 #               IMAGES="a.jpg folder" in place of VIDEOS: photographs or face crops
-# Both make their own .venv first, and may be run again at any time: they go on where they stopped.
+# make real FER2013=path   FER+ (docs/ferplus.md): a folder with fer2013.csv and fer2013new.csv, or with
+#               the images of FERPlus as its owners' script writes them
+# All make their own .venv first, and may be run again at any time: they go on where they stopped.
 # SEED=1 draws another world and trains another model, beside the first.
 
 SHELL := /bin/bash
@@ -17,9 +19,9 @@ PY := .venv/bin/python
 INPUT := --config configs/demo.toml --data-dir $(DATA) --seed $(SEED)
 STAGE := $(INPUT) --run-dir $(RUN)
 
-.PHONY: demo test predict lint clean-demo help
+.PHONY: demo real test predict lint clean-demo help
 help:
-	@sed -n 's/^# //p' Makefile | head -7
+	@sed -n 's/^# //p' Makefile | head -9
 
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -35,6 +37,16 @@ demo: .venv/installed
 	$(PY) 03_finetune_single.py $(STAGE)
 	$(PY) 04_curriculum.py $(STAGE)
 	$(PY) 05_predict_submit.py $(STAGE) --truth $(DATA)/truth.csv
+
+REAL := --config configs/ferplus.toml --data-dir data/ferplus --run-dir runs/ferplus$(if $(filter-out 0,$(SEED)),-$(SEED)) --seed $(SEED)
+real: .venv/installed
+	@test -d "$(FER2013)" || { echo "usage: make real FER2013=folder (see docs/ferplus.md)"; exit 2; }
+	mkdir -p data/ferplus/raw
+	ln -sfn "$(abspath $(FER2013))" data/ferplus/raw/FERPlus
+	$(PY) 01_prepare_data.py --config configs/ferplus.toml --data-dir data/ferplus
+	$(PY) 03_finetune_single.py $(REAL)
+	$(PY) 04_curriculum.py $(REAL)
+	$(PY) benchmarks/ferplus.py runs/ferplus$(if $(filter-out 0,$(SEED)),-$(SEED))/{single,curriculum}
 
 predict: .venv/installed
 	@test -n "$(VIDEOS)$(IMAGES)" -a -n "$(CHECKPOINT)" || \

@@ -28,6 +28,11 @@ def taught(rows: pd.DataFrame, loss: str) -> pd.Series:
     return single | voted(rows) if loss == "softmax" else single
 
 
+def usable(rows: pd.DataFrame, loss: str) -> pd.Series:
+    """Return the images that either phase of 03 may show with a loss, bool [n]."""
+    return (rows.kind == "single") | taught(rows, loss)
+
+
 def voted(rows: pd.DataFrame) -> pd.Series:
     """Return the images that have votes, bool [n]."""
     return rows[manifest.VOTES] != "" if manifest.VOTES in rows else rows.kind.isin(())

