@@ -171,8 +171,12 @@ def mean_line(lines: list[dict]) -> dict:
     """Return the mean of runs, with the standard error over them."""
     values = np.array([one["values"] for one in lines])
     errors = [standard_error(column) for column in values.T]
-    return {"name": f"mean of {len(lines)} runs", "values": values.mean(0), "errors": errors,
-            "scores": lines[0]["scores"]}  # fmt: skip
+    return {
+        "name": f"mean of {len(lines)} runs",
+        "values": values.mean(0),
+        "errors": errors,
+        "scores": lines[0]["scores"],
+    }
 
 
 def table(lines: list[dict]) -> str:

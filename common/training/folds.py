@@ -205,9 +205,9 @@ def _warn_of_seen_persons(manifest: pd.DataFrame, fold_of: pd.Series, loss: str)
     seen = int(np.isin(person[divided], person[trained]).sum())
     if seen and PartialState().is_main_process:
         print(
-            f"warning: {seen:,} of {divided.sum():,} compounds in folds show persons on whom 03 trains "
-            "without --folds, so these folds do not judge by unseen persons; 03_finetune_single.py "
-            "--folds trains a start for each fold.",
+            f"warning: {seen:,} of {divided.sum():,} compounds in folds show persons on whom 03 "
+            "trains without --folds, so these folds do not judge by unseen persons; "
+            "03_finetune_single.py --folds trains a start for each fold.",
             flush=True,
         )
 

@@ -94,8 +94,9 @@ def random_weights():
         for name in ("moving_mean", "moving_variance", "gamma", "beta"):
             shapes[f"batch_normalization_{number}/{name}"] = (width,)
     weights = {name: torch.randn(shape, generator=random) * 0.3 for name, shape in shapes.items()}
-    return {name: value.abs() + 0.5 if "variance" in name else value
-            for name, value in weights.items()}  # fmt: skip
+    return {
+        name: value.abs() + 0.5 if "variance" in name else value for name, value in weights.items()
+    }
 
 
 def test_the_peers_answers_stand_at_the_expressions_they_are_of():
