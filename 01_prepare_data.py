@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Step 1: raw data sets as their owners ship them -> face crops and one manifest.
+"""Turn raw data sets, as their owners ship them, into face crops and one manifest.
 
 Reads every folder below DATA_DIR/raw/ as its owners ship it. It may be a known data set (see the
 README), a folder with a labels.csv, the challenge's videos with their frame list, or any folder of

@@ -75,7 +75,7 @@ def main() -> None:
             continue
         start = adapt(run, fold.split(adaptation)) if args.adapt_epochs else run.settings["init"]
         if args.loss != "softmax":
-            run.say(f"single: left out as none of the six emotions: {left_out or 'no image'}")
+            run.say(f"single: left out, not one of the six emotions: {left_out or 'no image'}")
         train_single(run, start, fold.split(singles))
         runs.finish_run(run, last=fold is planned[-1])
         run.say(f"single: classifier in {run.folder / 'model.safetensors'}")

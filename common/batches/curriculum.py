@@ -53,7 +53,7 @@ def labels_of(pairs: str) -> set[str]:
 
 @dataclass(frozen=True)
 class Mixing:
-    """How compounds come about.
+    """How compounds are made.
 
     natural_share: of natural ones among the compounds; the rest is generated. mixes: keys of MIXES,
     in even parts. cutmix: a key of CUTMIX. weight: of Mixup's first image (table 1); with beta it
@@ -223,9 +223,9 @@ def _generate(
 def check_compounds(sources: Sources, mixing: Mixing, shares: Sequence[float]) -> None:
     """Raise UserError if the shares ask for compounds, and there is no way to have one."""
     if any(shares) and not len(_pairs_to_generate(sources, mixing)) and not len(sources.natural):
-        why = "no two emotions that make one have images" if mixing.mixes else "--mixes is empty"
+        why = "no two emotions that form one have images" if mixing.mixes else "--mixes is empty"
         raise UserError(
-            "--compound-shares asks for compounds: there is no natural one to train on, and none "
+            "--compound-shares asks for compounds, but there are no natural ones, and none "
             f"can be generated ({why})."
         )
 
@@ -244,7 +244,7 @@ def without_effect(sources: Sources, mixing: Mixing) -> list[str]:
     """Return a sentence for every setting that has no effect with these images."""
     found = []
     if mixing.natural_share and not len(sources.natural):
-        found.append("there is no natural compound to train on; all compounds are generated.")
+        found.append("there are no natural compounds to train on; all compounds are generated.")
     if not mixing.mixes and mixing.natural_share < 1:
         found.append("no generator is chosen; all compounds are natural.")
     if mixing.cutmix != Mixing.cutmix and "cutmix" not in mixing.mixes:

@@ -63,7 +63,7 @@ def in_even_turn(
     pools: Sequence[np.ndarray], count: int, random: np.random.Generator
 ) -> np.ndarray:
     """Draw `count` rows, as many of each pool, each pool's in turn, and shuffle them."""
-    # What does not divide evenly falls to pools drawn anew each time.
+    # What does not divide evenly is taken from pools drawn at random each time.
     quota = count // len(pools) + (random.permutation(len(pools)) < count % len(pools))
     drawn = [in_turn(pool, number, random) for pool, number in zip(pools, quota, strict=True)]
     return random.permutation(np.concatenate(drawn))

@@ -64,7 +64,7 @@ def _raf(settings: Settings, part: str, classes: tuple[str, ...], counts: dict) 
         truths = rng.permutation(np.repeat(np.arange(len(classes)), numbers))
         # Basic numbers its training pictures with five digits, everything else has four.
         digits = 5 if (part, split) == ("basic", "train") else 4
-        # One group for basic and compound, so that nobody stands on both sides of the split.
+        # One group for basic and compound, so that nobody is on both sides of the split.
         people = max(1, int(sum(numbers) * 0.6))
         for index, truth in enumerate(truths):
             name = f"{split}_{index + 1:0{digits}d}"

@@ -76,7 +76,7 @@ def _check_stamp(raw: Path, stamp: str) -> None:
     if found != stamp:
         raise UserError(
             f"{raw} holds a demo world of other settings (see its {STAMP}); "
-            f"delete {raw} to draw it anew, or choose another --out."
+            f"delete {raw} to draw it again, or choose another --out."
         )
 
 

@@ -78,7 +78,7 @@ class Detector:
         threads: int = 1,
     ):
         # Since 1.32 onnxruntime notes its use in the user's home, to be sent to its makers, unless
-        # this is set before its import. What faces somebody works on is nobody's business.
+        # this is set before its import. Nobody else needs to know what faces a user works on.
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
 

@@ -158,7 +158,7 @@ class _Track:
         start, latest = 0, None
         for i, dts in enumerate(self.dts):
             if dts is not None:
-                if latest is not None and dts < latest:  # joined recordings: the clock starts anew
+                if latest is not None and dts < latest:  # joined recordings: the clock starts again
                     start += 2 * _SEGMENT
                 latest = dts
             times[i] = times[i] + start if self.holds[i] else None

@@ -280,7 +280,7 @@ def load_classifier(
     """
     checkpoint = Path(checkpoint)
     record = checkpoint.with_name("run.json")
-    refuse_other_kinds(checkpoint)  # its own faults are told first
+    refuse_other_kinds(checkpoint)  # its own faults are reported first
     try:
         settings = json.loads(record.read_text(encoding="utf-8"))["settings"]
         shape = settings["model"], settings["image_size"], settings["model_options"]
@@ -289,7 +289,7 @@ def load_classifier(
             raise ValueError
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
-            f"{checkpoint} needs the run.json of its run beside it: it tells the model's sizes "
+            f"{checkpoint} needs the run.json of its run beside it, which holds the model's sizes "
             "and colours."
         ) from None
     network = create_classifier(*shape, wanted)

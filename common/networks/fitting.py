@@ -13,7 +13,7 @@ from torch import nn
 from common.networks.formats import Tensors
 from common.script.files import UserError
 
-# What a task may lack or leave over; anything else tells that the architectures differ.
+# What a task may lack or leave over; anything else means that the architectures differ.
 TASK = ("fc_norm.", "attn_pool.", "norm.", "cls_token", "reg_token")
 DECODER = ("decoder_", "mask_token")
 
@@ -83,8 +83,8 @@ def resize_positions(
     if patches != math.prod(grid):
         if math.isqrt(patches) ** 2 != patches:
             raise UserError(
-                f"the positions of {patches} patches are those of no square grid, and the file "
-                f"does not state its sides; {grid[0]} × {grid[1]} are wanted"
+                f"its positions are of {patches} patches, which do not form a square grid; "
+                f"{grid[0]} × {grid[1]} are wanted"
             )
         old = resample_abs_pos_embed(old, grid, num_prefix_tokens=0)
     if found != prefix_tokens:
@@ -106,7 +106,7 @@ def fit_weights(network: nn.Module, weights: Weights, keep_head: bool = False) -
     tensors = _in_names_of(network, weights, report)
     if keep_head and not any(name.startswith(heads) for name in tensors):
         raise UserError(
-            f"{weights.source} holds an encoder without a head; 04 goes on from a classifier of 03 "
+            f"{weights.source} holds an encoder without a head; 04 starts from a classifier of 03 "
             "(or from nothing, with --init none)."
         )
     unwanted = (*DECODER, *(() if keep_head else heads))

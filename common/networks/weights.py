@@ -58,7 +58,7 @@ def colours_of(init: str) -> tuple[Colours, str]:
         try:
             config = timm.get_pretrained_cfg(init.removeprefix("timm:"))
             return (tuple(config.mean), tuple(config.std)), "timm"
-        except (RuntimeError, AttributeError):  # told by load_weights, with its reason
+        except (RuntimeError, AttributeError):  # load_weights reports it, with its reason
             return (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD), "ImageNet"
     path, entry = split_entry(init)
     settings = _settings_beside(Path(path))
@@ -139,7 +139,7 @@ def read_record(folder: Path) -> dict | None:
         record = json.loads(path.read_text(encoding="utf-8"))
         record["settings"].keys()
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path} is damaged; delete {folder} to start this stage anew.") from None
+        raise UserError(f"{path} is damaged; delete {folder} to start this stage over.") from None
     return record
 
 

@@ -71,7 +71,7 @@ def prepare_videos(
 ) -> int:
     """Crop the main face of this process's share of the videos; return how many were new.
 
-    One that could not be read is tried again: permissions are mended without a trace on the file.
+    One that could not be read is tried again: fixing a permission leaves no trace on the file.
     """
     chosen = sorted(given.paths)[:limit]
     mine = chosen[team.rank :: team.count]
@@ -114,7 +114,9 @@ def load_all(given: Challenge, limit: int | None, options: Options) -> dict[str,
     for name in sorted(given.paths)[:limit]:
         found[name] = load(given.paths[name], name, options)
         if found[name] is None:
-            raise UserError(f"The video {given.paths[name]} changed meanwhile; run again.")
+            raise UserError(
+                f"The video {given.paths[name]} changed while it was read; rerun the command."
+            )
     return found
 
 

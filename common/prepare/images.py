@@ -203,7 +203,7 @@ def _still_holding(book: Ledger, item: Item | Skip, options: Options) -> list[st
                 return row
             continue
         stamp = stamp_of(item.path) if stamp is None else stamp
-        # A disk can be mended, or a library installed, without changing the file.
+        # A disk can be fixed, or a library installed, without changing the file.
         if old.stamp != stamp or (stamp and old.reason in TRY_AGAIN):
             continue
         if old.reason:

@@ -35,7 +35,7 @@ def perceptual_hashes(gray: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Hash pictures so that similar ones differ in few bits: uint8 [n, 32, 32] -> two uint64 [n].
 
     The first is pHash (Zauner 2010): the lowest 8 x 8 frequencies of the cosine transform, each
-    above their median or not. The mean brightness is left out of the median, for it dwarfs the
+    above their median or not. The mean brightness is left out of the median, because it dwarfs the
     others. The second is the same of the 64 frequencies next to them: 8 x 4 right of, and 4 x 8
     below them.
     """

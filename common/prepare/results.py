@@ -99,7 +99,7 @@ def finish(
     used = found.used & (code == clean.KEPT)
     if not used.any() and not any(part["decoded"] for part in summary["videos"].values()):
         raise UserError(
-            f"No image or video could be used; {prepared / 'skipped.csv'} says why for each."
+            f"No input could be used; {prepared / 'skipped.csv'} gives the reason for each."
         )
     if not arguments.accept_losses:
         refuse_losses(summary, prepared, videos)
@@ -248,7 +248,7 @@ def refuse_losses(summary: dict, prepared: Path, videos: Videos | None) -> None:
     if many:
         raise UserError(
             f"Too many inputs are missing or damaged: {', '.join(many)}; "
-            f"{prepared / 'skipped.csv'} gives the reason for each. Mend them, or continue without "
+            f"{prepared / 'skipped.csv'} gives the reason for each. Fix them, or continue without "
             "them with --accept-losses: nothing is done twice."
         )
 

@@ -84,7 +84,7 @@ def _read_table(table: Path, counts: Counter) -> Iterator[Item | Skip]:
     rows: dict[str, tuple[int, str]] = {}
     for number, row in table_rows(table, _COLUMNS):
         if row["pth"] in rows:
-            yield Skip(f"{table}:{number}", _DATASET, "image stands in an earlier line", row["pth"])
+            yield Skip(f"{table}:{number}", _DATASET, "image is in an earlier line", row["pth"])
         rows.setdefault(row["pth"], (number, row["label"]))
     seen = set()
     for path in walk_files(table.parent, IMAGE_SUFFIXES):

@@ -111,7 +111,7 @@ def _read_list(listing: Path, split: str, images: Path, counts: Counter) -> Iter
         elif not os.path.isfile(path) and not (path := files.find(image, counts)):
             yield Skip(where, "AffectNet", "listed image is missing", image[:200])
         elif image in seen:
-            yield Skip(where, "AffectNet", "image stands in an earlier line", image, fault=False)
+            yield Skip(where, "AffectNet", "image is in an earlier line", image, fault=False)
         elif min(sides) <= 0:
             detail = "{} x {} px".format(*sides)
             yield Skip(where, "AffectNet", "face box without an area", detail)

@@ -73,7 +73,9 @@ def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
     path, names = _names(folder)
     for name in names.values():
         if trees.class_of(name) is None:
-            raise UserError(f"{path} names the class {name!r}, which is no expression; rename it.")
+            raise UserError(
+                f"{path} names the class {name!r}, which is not an expression; rename it."
+            )
     dataset = "AffectNet" if trees.is_named(folder, "affectnet") else folder.name
     return _read(path.parent, dataset, {n: trees.class_of(name) for n, name in names.items()})
 

@@ -185,7 +185,7 @@ def _read_list(
         image, text = fields[0], fields[3]
         if image in seen:
             known = seen[image] == text
-            reason = "image stands in an earlier line" + ("" if known else ", otherwise labelled")
+            reason = "image is in an earlier line" + ("" if known else ", otherwise labelled")
             yield Skip(where, _MTL, reason, image, fault=not known)
             continue
         seen[image] = text

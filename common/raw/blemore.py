@@ -87,7 +87,7 @@ def _read(
         ballot = _ballot(found) if found else ()
         labels = votes.labels_of(ballot, rule) if ballot else ()
         if not labels:
-            yield Skip(path, _DATASET, "its name tells no emotions")
+            yield Skip(path, _DATASET, "its name does not state emotions")
             continue
         votes.count_labels(counts, labels, rule)
         name = os.path.splitext(path.removeprefix(start))[0]

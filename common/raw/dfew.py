@@ -105,7 +105,7 @@ def _read(
             if clip is None or label is None or not 1 <= label <= len(_CLASSES):
                 yield Skip(f"{path}:{number}", _DATASET, "not a row `clip,1..7`", str(row)[:80])
             elif clip in known:
-                yield Skip(f"{path}:{number}", _DATASET, "clip stands in an earlier line")
+                yield Skip(f"{path}:{number}", _DATASET, "clip is in an earlier line")
             else:
                 known[clip] = lists[path], _CLASSES[label - 1], f"{path}:{number}"
     voted = {whole_number(row.get("order", "")): _ballot(row) for _, row in ballots}

@@ -68,7 +68,7 @@ def _read(listing: Path, images: Path, counts: Counter) -> Iterator[Item | Skip]
         if path is None:
             yield Skip(where, _DATASET, "listed image is missing", image)
         elif name in seen:
-            yield Skip(where, _DATASET, "face stands in an earlier line", f"{image} {face}")
+            yield Skip(where, _DATASET, "face is in an earlier line", f"{image} {face}")
         elif label is None or not 0 <= label < len(CLASSES):
             yield Skip(where, _DATASET, "unknown label", f"{fields[-1][:20]} (known: 0 to 6)")
         elif right <= left or bottom <= top:

@@ -70,7 +70,7 @@ def _read(clips: Path, lists: dict[Path, str]) -> Iterator[Item | Skip]:
                 yield Skip(where, _DATASET, "not a line `clip label`", line[:80])
                 continue
             if clip in seen:
-                yield Skip(where, _DATASET, "clip stands in an earlier line", clip)
+                yield Skip(where, _DATASET, "clip is in an earlier line", clip)
             elif not place.is_dir():
                 yield Skip(where, _DATASET, "listed clip is missing", clip)
             else:

@@ -103,7 +103,7 @@ def _read(path: Path, dataset: str, columns: list) -> Iterator[Item | Skip]:
         elif not os.path.isfile(source):
             yield Skip(where, dataset, "listed image is missing", image)
         elif image in seen:
-            yield Skip(where, dataset, "image stands in an earlier row", image)
+            yield Skip(where, dataset, "image is in an earlier row", image)
         else:
             subject = os.path.basename(image).partition("_")[0]
             yield Item(source, prepared_name(image), dataset, subject=subject)

@@ -108,7 +108,7 @@ def _read(lists: list[tuple[Path, str]], clips: Path, counts: Counter) -> Iterat
                 yield Skip(where, _DATASET, "not a line `clip label`", line[:80])
             elif clip in seen:
                 if seen[clip].parents[2] == listing.parents[2]:  # not once compound, once single
-                    yield Skip(where, _DATASET, "clip stands in an earlier line", clip)
+                    yield Skip(where, _DATASET, "clip is in an earlier line", clip)
             elif clip not in there:
                 yield Skip(where, _DATASET, "listed clip is missing", clip)
             else:

@@ -65,7 +65,7 @@ def _read(clips: Path, tables: dict, counts: Counter) -> Iterator[Item | Skip]:
             shown = [name for name in emotions if whole_number(row.get(name, "")) == 1]
             if clip in seen:
                 if seen[clip] == table:  # not once compound, once single
-                    yield Skip(where, _DATASET, "clip stands in an earlier line", clip)
+                    yield Skip(where, _DATASET, "clip is in an earlier line", clip)
             elif clip not in there:
                 yield Skip(where, _DATASET, "listed clip is missing", clip[:80])
             else:

@@ -66,7 +66,7 @@ def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
     for path in walk_files(folder, IMAGE_SUFFIXES):
         found = _NAMES[dataset].match(os.path.basename(path))
         if found is None:
-            yield Skip(path, dataset, "its name tells no person and expression")
+            yield Skip(path, dataset, "its name does not state a person and an expression")
             continue
         fields = labelled(parse_labels(_WORDS[found["face"].upper()]))
         name = prepared_name(path.removeprefix(start))

@@ -79,7 +79,7 @@ def _read(listing: Path, partition: Path, images: Path) -> Iterator[Item | Skip]
         elif stem not in found:
             yield Skip(where, _DATASET, "listed image is missing", stem)
         elif stem in listed:
-            yield Skip(where, _DATASET, "image stands in an earlier line", stem)
+            yield Skip(where, _DATASET, "image is in an earlier line", stem)
         elif stem not in parts:
             yield Skip(found[stem].path, _DATASET, f"not in {_PARTITION}")
         else:

@@ -162,7 +162,7 @@ def _read_lists(
         if entry is None:
             yield Skip(f"{listing}:{number}", dataset, "listed image is missing", fields[0])
         elif stem in listed:
-            yield Skip(f"{listing}:{number}", dataset, "image stands in an earlier line", fields[0])
+            yield Skip(f"{listing}:{number}", dataset, "image is in an earlier line", fields[0])
         elif not 1 <= label <= len(classes):
             detail = f"{label} (known: 1 to {len(classes)})"
             yield Skip(entry.path, dataset, "unknown label", detail)

@@ -73,9 +73,7 @@ def _read_table(
         path, labels = images.pop(name, None), trees.class_of(row["emotion"])
         split = trees.split_of(row["original_split"])
         if path is None:
-            yield Skip(
-                where, _DATASET, "listed image is missing, or stands in an earlier line", name
-            )
+            yield Skip(where, _DATASET, "listed image is missing, or in an earlier line", name)
         elif labels is None or not split:
             detail = f"{row['emotion']!r}, {row['original_split']!r}"[:80]
             yield Skip(where, _DATASET, "unknown label or split", detail)

@@ -183,7 +183,7 @@ def _read_rows(
             continue
         if name in sources:
             twin = sources[name] != source  # as are a.jpg and images/a.jpg
-            reason = "same prepared name as another" if twin else "image stands in an earlier line"
+            reason = "same prepared name as another" if twin else "image is in an earlier line"
             yield Skip(where, dataset, reason, row["image"])
             continue
         sources[name] = source
@@ -205,7 +205,7 @@ def _frames(
     whole = not row["begin"] and not row["end"]
     name = stem if whole else f"{stem}/{begin_s:.3f}-{end_s:.3f}"
     if name in sources:
-        yield Skip(where, clip.dataset, "clip stands in an earlier line", row["image"])
+        yield Skip(where, clip.dataset, "clip is in an earlier line", row["image"])
         return
     sources[name] = clip.path
     yield from frames_of(clip._replace(name=name, subject=clip.subject or stem), begin_s, end_s)

@@ -198,7 +198,7 @@ def read_tree(
         )
         by_folder = split_of_path(tuple(folders))
         if at < 0 and by_folder in ("", "train"):
-            yield Skip(path, dataset, "lies in no folder of a class")
+            yield Skip(path, dataset, "is not in the folder of a class")
             continue
         split, subject = of_name(name) if of_name else ("", "")
         if below and at >= 0:

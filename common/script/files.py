@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and the error that is the user's to mend."""
+"""Files that appear whole or not at all, and the error that a user can fix."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class UserError(Exception):
-    """A mistake the user can mend: one sentence saying what, where, and what to do.
+    """A mistake the user can fix: one sentence saying what, where, and what to do.
 
     Scripts print it without a traceback and exit with status 2.
     """
@@ -112,7 +112,7 @@ def only_process(folder: str | Path) -> Iterator[None]:
             pid, _, script = file.read().strip().partition(" ")
             raise UserError(
                 f"Another {script or 'process'} (process {pid or 'unknown'}) works in {folder}; "
-                "wait for its end, or name another folder."
+                "wait until it ends, or choose another folder."
             ) from None
         except OSError:
             pass  # some network file systems have no locks; to refuse to work there is no help

@@ -241,7 +241,7 @@ GROUPS: dict[str, dict[str, dict]] = {
         "head_epochs": dict(
             type=not_negative,
             default=0.0,
-            help="first epochs in which the head alone learns, so that it does not shake a "
+            help="first epochs in which the head alone learns, so that it does not disturb a "
             "pretrained encoder",
         ),
         "ema": dict(

@@ -33,7 +33,7 @@ _batch_size = 0  # of this process
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Run a script's main: what a user can mend becomes one sentence and exit status 2.
+    """Run a script's main: what a user can fix becomes one sentence and exit status 2.
 
     A signal that ends the script exits with 128 and its number: 143 for SIGTERM, 130 for Ctrl-C.
     """
@@ -87,7 +87,7 @@ def _sentence(error: Exception) -> str:
         if "DataLoader worker" in str(error):  # torch's words for one that died
             return (
                 "A loader process was killed, perhaps because memory ran out (shared memory, in a "
-                "container). Run the same command again with fewer --workers: it goes on from the "
+                "container). Rerun the same command with fewer --workers: it continues from the "
                 "last saved state."
             )
     return ""
@@ -119,7 +119,7 @@ def prepare_process() -> None:
     """Set up memory and threads for this process; to be called before torch is imported.
 
     On the CPU every step asks for the same hundreds of megabytes. glibc gives each large block back
-    to the system, and the next step waits while the pages are mapped and zeroed anew. So what is
+    to the system, and the next step waits while the pages are mapped and zeroed again. So what is
     freed is kept, in pages of 2 MiB, where the C library is glibc.
 
     OpenMP's threads spin while they wait for each other. That is fastest on a quiet machine; where

@@ -25,9 +25,9 @@ class _Lines:
 def progress_bar(
     desc: str, unit: str, total: int | None = None, shown: bool = True, **more
 ) -> tqdm:
-    """Return a tqdm bar; where standard error is no terminal, it prints a line every EVERY seconds.
+    """Return a tqdm bar; without a terminal, it prints a line every EVERY seconds.
 
-    So a night's log tells how far a run is, and is not full of half-drawn bars. shown: False for
+    So a night's log shows how far a run is, and is not full of half-drawn bars. shown: False for
     the processes that say nothing.
     """
     if sys.stderr.isatty() or not shown:

@@ -153,7 +153,7 @@ def _report(number: int) -> None:
         return  # the first process speaks for all
     line = "\n" if sys.stderr.isatty() else ""  # below a progress bar
     command = "make command" if "MAKELEVEL" in os.environ else "command"
-    line += f"Stopped by {_NAMES[number]}; the same {command} goes on from here.\n"
+    line += f"Stopped by {_NAMES[number]}; the same {command} continues from here.\n"
     # Not by print, which a handler may interrupt and must not enter twice.
     with suppress(OSError):
         os.write(2, line.encode())

@@ -43,7 +43,7 @@ class Team(NamedTuple):
             return sum(gather_object([number]))
         except RuntimeError:  # of gloo, whose connection was closed
             raise UserError(
-                f"Process {self.rank} stops, for another process of this run has ended."
+                f"Process {self.rank} stops, because another process of this run has ended."
             ) from None
 
 
@@ -82,8 +82,8 @@ def worker_pool(workers: int | None) -> Iterator[Executor | None]:
         yield pool
     except BrokenProcessPool:
         raise UserError(
-            "A worker process was killed, perhaps for want of memory; run the same command again, "
-            "with fewer --workers: it goes on where it stopped."
+            "A worker process was killed, perhaps because memory ran out; rerun the command with "
+            "fewer --workers: it continues where it stopped."
         ) from None
     except KeyboardInterrupt:
         signals.end_workers()  # one may be in the midst of a film

@@ -41,8 +41,8 @@ def check_curriculum_settings(args: argparse.Namespace) -> None:
         )
     if "cutmix" in args.mixes and args.cutmix.startswith("facs") and args.pairs != "challenge7":
         raise UserError(
-            f"--cutmix {args.cutmix} knows upper and lower face of the challenge's seven compounds "
-            f"only, so it cannot make --pairs {args.pairs}."
+            f"--cutmix {args.cutmix} is defined for the challenge's seven compounds only; "
+            f"leave out --pairs {args.pairs}."
         )
 
 
@@ -67,6 +67,6 @@ def check_sources(singles: int, datasets: Iterable[str]) -> None:
     """
     if not singles:
         raise UserError(
-            "There is no single expression to train on; prepare a labelled set (01), or name "
+            "There are no single expressions to train on; prepare a labelled set (01), or name "
             f"others in --datasets (prepared: {', '.join(sorted(set(datasets)))})."
         )

@@ -42,7 +42,7 @@ def choose_sets(manifest: pd.DataFrame, names: Sequence[str] | None, flag: str) 
     for name in names:
         if name not in known:
             raise UserError(
-                f"{flag} names {name!r}, but prepared are {', '.join(known)}{nearest(name, known)}"
+                f"{flag} names {name!r}, which is none of {', '.join(known)}{nearest(name, known)}"
             )
     return manifest.dataset.isin(names)
 

@@ -64,7 +64,7 @@ def number_folds(manifest: pd.DataFrame, count: int) -> pd.Series:
     divided = (manifest.kind == "compound") & (manifest.split != "test")
     if not divided.any():
         raise UserError(
-            "--folds divides the labelled compounds, but there is none outside test splits; leave "
+            "--folds divides the labelled compounds, but none are outside test splits; leave "
             "it out, or prepare a set that has some (01)."
         )
     fold_of = pd.Series(0, index=manifest.index)
@@ -186,7 +186,7 @@ def _starts(args: argparse.Namespace, single: Path, digest: str) -> dict[int, st
             made = None
         if made != (args.folds, digest):
             raise UserError(
-                f"{folder} is no fold of 03 for --folds {args.folds} on these data; run "
+                f"{folder} is not a fold of 03 for --folds {args.folds} on these data; run "
                 f"03_finetune_single.py --folds {args.folds} (it leaves each fold's persons out), "
                 f"delete {single / 'fold-*'}, or name weights with --init."
             )

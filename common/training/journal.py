@@ -36,7 +36,7 @@ def refuse_divergence(
     raise UserError(
         f"The loss of {name} is not finite in epoch {epoch + 1}, step {step + 1}, at learning rate "
         f"{rate:.3g}, on {', '.join(images[:3])}… (all {len(images)} images of the step: {path}); "
-        "the last state before it is kept. Lower the learning rate or choose --mixed-precision "
+        "the last state before it is kept. Lower the learning rate, or use --mixed-precision "
         "no, in another --run-dir."
     )
 

@@ -134,7 +134,7 @@ def _head_apart(network: nn.Module, group: dict, head: Collection[str]) -> list[
 
 
 def use_grad_checkpointing(network: nn.Module) -> None:
-    """Let a network compute each block anew in the backward pass. Raises UserError if it cannot."""
+    """Let a network recompute each block in the backward pass. Raises UserError if it cannot."""
     try:
         network.set_grad_checkpointing()
     except (AssertionError, AttributeError, NotImplementedError, TypeError):

@@ -180,7 +180,7 @@ def _refuse_other_settings(folder: Path, before: dict, now: dict) -> None:
         more = f" and {len(differing) - 4} more" if len(differing) > 4 else ""
         raise UserError(
             f"{folder} holds a run with other settings ({shown}{more}); choose another --run-dir, "
-            "or delete that folder to start anew."
+            "or delete that folder to start over."
         )
 
 

@@ -69,7 +69,7 @@ class States:
                 content = torch.load(path, map_location="cpu", weights_only=True)
                 progress = content["progress"]
             except Exception as error:  # a damaged state, however it shows
-                self.run.say(f"warning: {path} is damaged ({error}); going back to the one before")
+                self.run.say(f"warning: {path} is damaged ({error}); using the one before it")
                 continue
             self._agree(progress["steps_done"])
             self.run.accelerator.unwrap_model(self.network).load_state_dict(content["network"])
@@ -79,7 +79,7 @@ class States:
             if "scaler" in content:
                 self.run.accelerator.scaler.load_state_dict(content["scaler"])
             self.run.say(
-                f"{self.name}: going on from epoch {progress['epoch'] + 1}, step {progress['step']}"
+                f"{self.name}: resuming from epoch {progress['epoch'] + 1}, step {progress['step']}"
             )
             self._saved = time.monotonic()
             return progress

@@ -286,7 +286,7 @@ FORMS = {
         {
             "KDEF/AF01/AF01AFS.JPG": ("KDEF", "", "Fear", "F01"),
             "KDEF/BM35/BM35SUHR.JPG": ("KDEF", "", "Surprise", "M35"),
-            "KDEF/BM35/BM35.JPG": "its name tells no person and expression",
+            "KDEF/BM35/BM35.JPG": "its name does not state a person and an expression",
         },
     ),
     "class folders by name": Form(
@@ -299,7 +299,7 @@ FORMS = {
             "archive/data/Validation_Set/01_angry/a.jpg": ("data", "val", "Anger", ""),
             "archive/data/Validation_Set/joy/b.jpg": ("data", "val", "Happiness", ""),
             "archive/data/test/train/joy/b.jpg": ("data", "test", "Happiness", ""),
-            "archive/data/Training/cover.jpg": "lies in no folder of a class",
+            "archive/data/Training/cover.jpg": "is not in the folder of a class",
         },
     ),
     "classes.csv": Form(
@@ -309,7 +309,7 @@ FORMS = {
             "train/heureux/a.jpg": ("data", "train", "Happiness", ""),
             "train/0/a.jpg": ("data", "train", "Anger Sadness", ""),
             "valid/ennui/b.jpg": ("data", "val", "", ""),
-            "train/colere/b.jpg": "lies in no folder of a class",
+            "train/colere/b.jpg": "is not in the folder of a class",
         },
         {"classes.csv": "folder,label\nHeureux,happy\n0,Sadly Angry\nennui,other\n"},
     ),
@@ -417,7 +417,7 @@ FORMS = {
             "A411_mix_ang_hap_30_70_ver1.mov": ("BLEMORE", "val", "Anger Happiness", "A411"),
             "A102_ang_int1_ver1.mov": ("BLEMORE", "train", "Anger", "A102"),
             "A300_mix_disg_sad_50_50_ver1.mov": ("BLEMORE", "test", "Disgust Sadness", "A300"),
-            "A301_boredom_ver1.mov": "its name tells no emotions",
+            "A301_boredom_ver1.mov": "its name does not state emotions",
         },
         {
             "train_metadata.csv": "filename,fold\nA411_mix_ang_hap_30_70_ver1,1\n"

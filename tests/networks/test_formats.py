@@ -258,7 +258,7 @@ def test_positions_of_a_rectangle_are_not_read_as_a_square(tmp_path):
     tensors = network.state_dict()
     tensors["pos_embed"] = torch.rand(1, 1 + 14 * 12, 32)  # 169, which is 13 × 13
     path = write(tmp_path / "rectangle.pth", tensors)
-    with pytest.raises(UserError, match="168 patches are those of no square"):
+    with pytest.raises(UserError, match="168 patches, which do not form a square"):
         start_from(create_classifier(*VIT), path)
 
 

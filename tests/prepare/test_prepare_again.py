@@ -94,7 +94,7 @@ def test_what_has_changed_is_done_again(tmp_path, change, capsys):
         ledger.write_bytes(ledger.read_bytes()[:-40])
     capsys.readouterr()
     if change == "setting":
-        with pytest.raises(UserError, match="No image or video could be used"):
+        with pytest.raises(UserError, match="No input could be used"):
             prepare(tmp_path, "--align", "never", *flags)
         assert set(skipped(prepared).values()) == {"smaller than --min-side"}
         return

@@ -43,7 +43,7 @@ def test_table_reads_labels_by_name_however_written(tmp_path):
     }
     assert skips == [
         ("labels.csv:6", "image is not in the folder"),
-        ("labels.csv:7", "image stands in an earlier line"),
+        ("labels.csv:7", "image is in an earlier line"),
         ("labels.csv:8", "image is not in the folder"),
         ("labels.csv:9", "unknown label"),
     ]

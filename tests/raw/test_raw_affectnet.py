@@ -122,7 +122,7 @@ def test_affectnet_lists_cut_out_faces_and_leave_out_what_is_wrong(tmp_path):
     assert skips == [
         ("c.png#-1,-2,29,34", "label 8 (None) is no expression"),
         ("training.csv:5", "face box without an area"),
-        ("training.csv:6", "image stands in an earlier line"),
+        ("training.csv:6", "image is in an earlier line"),
         ("training.csv:7", "listed image is missing"),
         ("training.csv:8", "listed image is missing"),
         ("training.csv:9", "not a row of the list"),

@@ -109,8 +109,11 @@ def test_mtl_reads_the_expression_of_16_fields(tmp_path):
         "s-Aff-Wild2/12/00001.jpg": ("val", "single", "Sadness", "12"),
     }
     assert skips == [
-        ("training_set_annotations.txt:4", "image stands in an earlier line"),
-        ("training_set_annotations.txt:5", "image stands in an earlier line, otherwise labelled"),
+        ("training_set_annotations.txt:4", "image is in an earlier line"),
+        (
+            "training_set_annotations.txt:5",
+            "image is in an earlier line, otherwise labelled",
+        ),
         ("00003.jpg", "label -1: not annotated"),
         ("training_set_annotations.txt:8", "not a row of 16 fields"),
         ("training_set_annotations.txt:10", "image points outside its folder"),

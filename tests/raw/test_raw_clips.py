@@ -96,7 +96,7 @@ def test_a_table_names_clips_whole_or_by_time(tmp_path):
         ("Anger", "val", "b.mp4"): 8,
     }
     assert skips == [
-        ("labels.csv:4", "clip stands in an earlier line"),
+        ("labels.csv:4", "clip is in an earlier line"),
         ("labels.csv:6", "no time in seconds or as 00:00:08.5"),
         ("labels.csv:7", "no time in seconds or as 00:00:08.5"),
         ("labels.csv:8", "image is not in the folder"),

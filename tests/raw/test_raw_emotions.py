@@ -176,7 +176,7 @@ def test_expw_boxes_are_top_left_right_bottom(tmp_path):
         "ExpW/b.jpg_3.jpg": ("Neutral", "", "b.jpg", (13, -2, 57, 72)),
     }
     assert skips == [
-        ("label.lst:3", "face stands in an earlier line"),
+        ("label.lst:3", "face is in an earlier line"),
         ("label.lst:4", "face box without an area"),
         ("label.lst:5", "listed image is missing"),
         ("label.lst:6", "unknown label"),

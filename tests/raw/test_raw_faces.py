@@ -75,7 +75,7 @@ def test_imdbwiki_filters_by_score_and_second_face(tmp_path):
         ("nm0000002_rm4_1924-9-16_2004.jpg", "a second face"),
         ("imdb.mat#4", "listed image is missing"),
         ("imdb.mat#5", "not a row of the table"),
-        ("imdb.mat#6", "image stands in an earlier row"),
+        ("imdb.mat#6", "image is in an earlier row"),
     ]
     assert faults(imdbwiki, place) == ["imdb.mat#4", "imdb.mat#5", "imdb.mat#6"]
 

@@ -121,7 +121,7 @@ def test_rafce_counts_from_zero_in_its_own_order(tmp_path):
         ("RAFCE_emolabel.txt:4", "not a line `name 0..13`"),
         ("RAFCE_emolabel.txt:5", "listed image is missing"),
         ("RAFCE_emolabel.txt:6", "not a line `name 0..13`"),
-        ("RAFCE_emolabel.txt:7", "image stands in an earlier line"),
+        ("RAFCE_emolabel.txt:7", "image is in an earlier line"),
         ("0007_aligned.jpg", "not in RAFCE_partition.txt"),
         ("0008_aligned.jpg", "not in the list of labels"),
     ]

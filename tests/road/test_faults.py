@@ -184,7 +184,7 @@ def test_a_signal_is_obeyed_in_seconds_while_a_read_hangs(squares, tmp_path, kin
     if kind == "evaluation":
         assert state["progress"]["step"] == state["progress"]["steps_done"] > 1
     assert not os.path.exists(f"/proc/{hung}/cwd"), "a worker was left"
-    assert "going on from" in run_warm(log, *arguments)
+    assert "resuming from" in run_warm(log, *arguments)
 
 
 def test_a_second_run_names_the_first(tmp_path):
@@ -252,7 +252,7 @@ def test_a_closed_terminal_stops_a_run_like_sigterm(squares, whole, tmp_path):
     os.kill(child, signal.SIGHUP)
     os.kill(child, signal.SIGCONT)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 129
-    assert "going on from" in run_warm(tmp_path / "log", *arguments)
+    assert "resuming from" in run_warm(tmp_path / "log", *arguments)
     assert_same(weights(tmp_path), whole)
 
 
@@ -282,7 +282,7 @@ def test_a_closed_terminal_ends_preparation_and_its_workers_in_a_sentence(tmp_pa
     os.killpg(process.pid, signal.SIGHUP)
     complaints = process.communicate(timeout=30)[1]
     assert process.returncode == 129
-    assert complaints == "Stopped by SIGHUP; the same command goes on from here.\n"
+    assert complaints == "Stopped by SIGHUP; the same command continues from here.\n"
 
 
 def test_a_clock_that_jumps_changes_nothing(squares, whole, tmp_path, monkeypatch):
@@ -295,7 +295,7 @@ def test_a_clock_that_jumps_changes_nothing(squares, whole, tmp_path, monkeypatc
     for number, path in enumerate(sorted(tmp_path.glob("mae/state/*.pt"))):
         then = time.time() - 10 * 365 * 86400 - number  # the newest seems the oldest
         os.utime(path, (then, then))
-    assert "going on from" in run_warm(tmp_path / "log", *arguments)
+    assert "resuming from" in run_warm(tmp_path / "log", *arguments)
     assert_same(weights(tmp_path), whole)
 
 

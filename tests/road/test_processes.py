@@ -58,7 +58,7 @@ def test_one_process_goes_on_where_two_were_stopped(squares, trained, tmp_path, 
     text = (tmp_path / "log").read_text()
     assert [process.exitcode for process in both] == [143, 143], text
     assert text.count("Stopped by SIGTERM") == (0 in struck) and "Traceback" not in text
-    assert "going on from" in run_warm(tmp_path / "log", *arguments)
+    assert "resuming from" in run_warm(tmp_path / "log", *arguments)
     assert_alike(tmp_path / "curriculum", trained / "curriculum")
 
 

@@ -70,7 +70,7 @@ def test_a_run_stopped_again_and_again_ends_with_the_same_weights(
     process.join(20)
     text = run_warm(tmp_path / "log", *arguments)  # finished already, and says so
     assert stops >= 5
-    assert text.count("the same command goes on from here") == text.count("Stopped by")
+    assert text.count("the same command continues from here") == text.count("Stopped by")
     assert "Traceback" not in text and "Exception" not in text
     assert_same(tmp_path / stage, whole / stage)
     assert not list(tmp_path.rglob(".*.part"))

@@ -240,7 +240,7 @@ def test_singles_end_early_and_report_each_emotion(world, tmp_path, capsys):
     report = json.loads((tmp_path / "single" / "report.json").read_text())
     assert report["classes"] == list(BASIC)
     assert report["macro_f1"] == pytest.approx(max(scores), abs=1e-4)
-    assert "left out as none of the six emotions: no image" in output
+    assert "left out, not one of the six emotions: no image" in output
     assert all(f"  {name}" in output for name in BASIC)
 
 
@@ -253,7 +253,7 @@ def test_labels_that_are_none_of_the_six_are_counted(world, tmp_path, capsys):
     status, output, _ = train(
         capsys, "03_finetune_single.py", tmp_path, tmp_path, "--adapt-epochs", 0, "--epochs", 1
     )
-    assert status == 0 and "left out as none of the six emotions: 3 Neutral" in output
+    assert status == 0 and "left out, not one of the six emotions: 3 Neutral" in output
 
 
 def test_an_epoch_chosen_on_a_test_split_is_told(tmp_path, capsys):

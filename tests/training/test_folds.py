@@ -139,7 +139,7 @@ def test_04_refuses_folds_that_03_divided_otherwise(tmp_path, capsys):
     script, *options = COMPOUND
     for asked, named in ((("--folds", 4, "--fold", 1), "fold-1"), (("--folds", 3), "fold-2")):
         status, output = usual(capsys, script, world, tmp_path, *options, *asked)
-        assert status == 2 and f"{named} is no fold of 03" in output
+        assert status == 2 and f"{named} is not a fold of 03" in output
     assert not (tmp_path / "curriculum").exists()
 
 

@@ -109,7 +109,7 @@ def test_a_killed_run_whose_newest_state_is_damaged_goes_on_from_the_one_before(
     newest.write_bytes(newest.read_bytes()[:1000])
     status, output, complaints = pretrain(*arguments)
     assert status == 0, complaints
-    assert re.search(r"going on from epoch \d, step", output)
+    assert re.search(r"resuming from epoch \d, step", output)
     assert "damaged" in output
     resumed, undisturbed = weights(tmp_path / "mae"), weights(whole / "mae")
     assert all(torch.equal(resumed[key], undisturbed[key]) for key in undisturbed)
