@@ -105,9 +105,9 @@ def main() -> None:
     rows = manifest.thin_out(table[single | natural], args.limit)
     mixing = curriculum.Mixing.of(vars(args))
     for fold in planned:
-        sources = curriculum.Sources.of(rows, fold.split(rows).training, vars(args))
-        checks.check_sources(len(sources.single), table.dataset)
-        curriculum.check_compounds(sources, mixing, args.compound_shares)
+        stock = curriculum.Stock.of(rows, fold.split(rows).training, vars(args))
+        checks.check_singles_exist(len(stock.single), table.dataset)
+        curriculum.check_compounds(stock, mixing, args.compound_shares)
 
     for fold in planned:
         run = runs.start_run(args, fold.folder("curriculum"), fold.facts)
@@ -130,30 +130,30 @@ def train(run, split) -> None:
     from common.training import evaluation, finetuning, loop, optimization
 
     settings = run.settings
-    sources = curriculum.Sources.of(split.rows, split.training, settings)
+    stock = curriculum.Stock.of(split.rows, split.training, settings)
     mixing = curriculum.Mixing.of(settings)
-    stages = curriculum.Stages.of(settings, sources)
+    stages = curriculum.Stages.of(settings, stock)
     held_out = split.rows[split.held_out]
     truth = held_out.labels.astype(str).map(emotions.challenge_class).to_numpy()
     run.say(
-        f"curriculum: {len(sources.single):,} singles, {len(sources.natural):,} natural compounds, "
+        f"curriculum: {len(stock.single):,} singles, {len(stock.natural):,} natural compounds, "
         f"{len(held_out):,} compounds to validate"
     )
     if any(settings["compound_shares"]):
-        for warning in curriculum.without_effect(sources, mixing):
+        for warning in curriculum.without_effect(stock, mixing):
             run.say(f"warning: {warning}")
-    network = finetuning.make_classifier(run, settings["init"], sources.classes, keep_head=True)
+    network = finetuning.make_classifier(run, settings["init"], stock.classes, keep_head=True)
     store, judged = (run.images(rows) for rows in (split.rows, held_out))
     if run.main:
-        examples.save_examples(run.folder / "generated.png", store, sources, mixing, settings)
+        examples.save_examples(run.folder / "generated.png", store, stock, mixing, settings)
     balanced = settings["balance"] == "sampling"
-    prior = finetuning.label_prior(settings, sources.targets[sources.single])
+    prior = finetuning.label_prior(settings, stock.targets[stock.single])
     drawn = {}  # by epoch: how many images of each kind and class
 
     def plan(epoch):
         random = np.random.default_rng([settings["seed"], epoch])
         size = stages.size(epoch)
-        shown, drawn[epoch] = curriculum.draw_epoch(sources, *size, mixing, random, balanced)
+        shown, drawn[epoch] = curriculum.draw_epoch(stock, *size, mixing, random, balanced)
         return shown
 
     def validate(epoch):

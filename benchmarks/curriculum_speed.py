@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.timing import Line, in_turns
 from common.batches.augment import augment
 from common.batches.batch import RANDOMS
-from common.batches.curriculum import Mixing, Sources, draw_epoch
+from common.batches.curriculum import Mixing, Stock, draw_epoch
 from common.batches.images import Geometry, ImageStore
 from common.batches.loading import training_passes
 from common.emotions import BASIC, CHALLENGE_PAIRS
@@ -80,7 +80,7 @@ def _our_steps(store, targets, device, batch, steps):
     if device.type == "cuda":
         network.compile()
     optimizer = make_optimizer(network, RATE, DECAY)
-    sources = Sources(targets, np.arange(len(targets)), np.zeros(0, dtype=np.int64))
+    stock = Stock(targets, np.arange(len(targets)), np.zeros(0, dtype=np.int64))
     form = TYPES[default_precision()]
 
     def learn(one) -> None:
@@ -94,7 +94,7 @@ def _our_steps(store, targets, device, batch, steps):
     def passes(seed: int, cutmix: str = "box"):
         count = batch * steps
         mixing = Mixing(natural_share=0.0, cutmix=cutmix)
-        plan, _ = draw_epoch(sources, count, count, mixing, np.random.default_rng(seed))
+        plan, _ = draw_epoch(stock, count, count, mixing, np.random.default_rng(seed))
         made = training_passes(
             store,
             plan,

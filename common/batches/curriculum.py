@@ -9,7 +9,7 @@ import numpy as np
 
 from common.batches.batch import BOX, FACS, LEFT_RIGHT, MIXUP, SINGLE, TOP_BOTTOM
 from common.batches.loading import Plan, in_even_turn, in_turn
-from common.batches.targets import Sources
+from common.batches.targets import Stock
 from common.emotions import (
     ADAPTATION,
     BASIC,
@@ -123,11 +123,11 @@ class Stages:
     global_batch: int
 
     @classmethod
-    def of(cls, settings: dict, sources: Sources) -> Stages:
+    def of(cls, settings: dict, stock: Stock) -> Stages:
         """Return the sub-stages of 04's settings."""
-        images = settings["epoch_images"] or len(sources.single)
+        images = settings["epoch_images"] or len(stock.single)
         natural_share = settings["natural_share"] if settings["mixes"] else 1.0
-        size, natural = EPOCH_SIZES[settings["compound_share_of"]], len(sources.natural)
+        size, natural = EPOCH_SIZES[settings["compound_share_of"]], len(stock.natural)
         shares, epochs = settings["compound_shares"], settings["stage_epochs"]
         sizes = [size(share, images, natural, natural_share) for share in shares]
         of_epoch = np.repeat(np.arange(len(epochs)), epochs).tolist()
@@ -144,7 +144,7 @@ class Stages:
 
 
 def draw_epoch(
-    sources: Sources,
+    stock: Stock,
     count: int,
     compounds: int,
     mixing: Mixing,
@@ -157,14 +157,14 @@ def draw_epoch(
     are generated, and the other way round. Returns the plan, and how many `single`, `natural` and
     `generated` images it has, also by class, as `kind:name`.
     """
-    pairs = _pairs_to_generate(sources, mixing)
-    if not len(pairs) and not len(sources.natural):
+    pairs = _pairs_to_generate(stock, mixing)
+    if not len(pairs) and not len(stock.natural):
         compounds = 0
     # Position i is a compound where the running count passes a whole number: so every batch,
     # however large, has its share to within one image.
     compound = np.diff(np.arange(count + 1) * compounds // count) > 0
     natural = round(compounds * mixing.natural_share) if len(pairs) else compounds
-    natural = natural if len(sources.natural) else 0
+    natural = natural if len(stock.natural) else 0
 
     first = np.empty(count, dtype=np.int64)
     second = np.full(count, -1, dtype=np.int64)
@@ -173,30 +173,30 @@ def draw_epoch(
     singles = count - compounds
     if balanced:
         first[~compound] = in_even_turn(
-            [pool for pool in sources.by_emotion() if len(pool)], singles, random
+            [pool for pool in stock.by_emotion() if len(pool)], singles, random
         )
     else:
-        first[~compound] = in_turn(sources.single, singles, random)
+        first[~compound] = in_turn(stock.single, singles, random)
     places = random.permutation(np.flatnonzero(compound))
-    first[places[:natural]] = in_turn(sources.natural, natural, random)
+    first[places[:natural]] = in_turn(stock.natural, natural, random)
     if len(places) > natural:
         here = places[natural:]
-        form[here], extent[here], rows = _generate(len(here), sources, pairs, mixing, random)
+        form[here], extent[here], rows = _generate(len(here), stock, pairs, mixing, random)
         first[here], second[here] = rows.T
-    targets, union = sources.targets[first], sources.shown[first]
+    targets, union = stock.targets[first], stock.shown[first]
     mixed = second >= 0
     others, part = second[mixed], extent[mixed, None]
-    union[mixed] = MIXED_LABELS["union"](union[mixed], sources.shown[others], part)
-    if sources.labels is not None and mixing.label == "union":
-        targets[mixed] = (targets[mixed] + sources.targets[others]) / 2  # again a distribution
+    union[mixed] = MIXED_LABELS["union"](union[mixed], stock.shown[others], part)
+    if stock.labels is not None and mixing.label == "union":
+        targets[mixed] = (targets[mixed] + stock.targets[others]) / 2  # again a distribution
     else:
-        targets[mixed] = MIXED_LABELS[mixing.label](targets[mixed], sources.targets[others], part)
+        targets[mixed] = MIXED_LABELS[mixing.label](targets[mixed], stock.targets[others], part)
     kinds = {"single": ~compound, "natural": compound & ~mixed, "generated": mixed}
     return Plan(first, targets, second, form, extent), _counts(union, kinds, PAIRS[mixing.pairs])
 
 
 def _generate(
-    count: int, sources: Sources, pairs: np.ndarray, mixing: Mixing, random: np.random.Generator
+    count: int, stock: Stock, pairs: np.ndarray, mixing: Mixing, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw generated compounds: the class first, evenly, then an image of each of its emotions.
 
@@ -213,16 +213,16 @@ def _generate(
         swapped[form == FACS] = mixing.cutmix == "facs-exchanged"
     emotions[swapped] = emotions[swapped, ::-1]
     rows = np.empty((count, 2), dtype=np.int64)
-    for emotion, pool in enumerate(sources.by_emotion()):
+    for emotion, pool in enumerate(stock.by_emotion()):
         for column in range(2):
             here = emotions[:, column] == emotion
             rows[here, column] = in_turn(pool, here.sum(), random)
     return form, extent, rows
 
 
-def check_compounds(sources: Sources, mixing: Mixing, shares: Sequence[float]) -> None:
+def check_compounds(stock: Stock, mixing: Mixing, shares: Sequence[float]) -> None:
     """Raise UserError if the shares ask for compounds, and there is no way to have one."""
-    if any(shares) and not len(_pairs_to_generate(sources, mixing)) and not len(sources.natural):
+    if any(shares) and not len(_pairs_to_generate(stock, mixing)) and not len(stock.natural):
         why = "no two emotions that form one have images" if mixing.mixes else "--mixes is empty"
         raise UserError(
             "--compound-shares asks for compounds, but there are no natural ones, and none "
@@ -230,20 +230,20 @@ def check_compounds(sources: Sources, mixing: Mixing, shares: Sequence[float]) -
         )
 
 
-def _pairs_to_generate(sources: Sources, mixing: Mixing) -> np.ndarray:
+def _pairs_to_generate(stock: Stock, mixing: Mixing) -> np.ndarray:
     """Return the pairs of emotions that both have images, int64 [n, 2]; none without `mixes`."""
     if not mixing.mixes:
         return np.empty((0, 2), dtype=np.int64)
-    shown = [len(rows) > 0 for rows in sources.by_emotion()]
+    shown = [len(rows) > 0 for rows in stock.by_emotion()]
     pairs = UPPER_OVER_LOWER if mixing.ordered else PAIRS[mixing.pairs].values()
     found = [pair for pair in pairs if all(shown[emotion] for emotion in pair)]
     return np.array(found, dtype=np.int64).reshape(-1, 2)
 
 
-def without_effect(sources: Sources, mixing: Mixing) -> list[str]:
+def without_effect(stock: Stock, mixing: Mixing) -> list[str]:
     """Return a sentence for every setting that has no effect with these images."""
     found = []
-    if mixing.natural_share and not len(sources.natural):
+    if mixing.natural_share and not len(stock.natural):
         found.append("there are no natural compounds to train on; all compounds are generated.")
     if not mixing.mixes and mixing.natural_share < 1:
         found.append("no generator is chosen; all compounds are natural.")
@@ -251,7 +251,7 @@ def without_effect(sources: Sources, mixing: Mixing) -> list[str]:
         found.append(f"--cutmix {mixing.cutmix} changes nothing, as --mixes has no cutmix.")
     if mixing.beta and mixing.weight != Mixing.weight:
         found.append("--mixup-weight changes nothing, as --mixup-beta draws the weights.")
-    pools = zip(BASIC, sources.by_emotion(), strict=False)
+    pools = zip(BASIC, stock.by_emotion(), strict=False)
     lacking = [name for name, pool in pools if not len(pool)]
     if lacking and mixing.mixes:
         found.append(f"no single shows {', '.join(lacking)}: no compound with it is generated.")

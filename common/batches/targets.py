@@ -82,7 +82,7 @@ def prior_logits(balance: str, targets: np.ndarray, exclusive: bool = False) -> 
 
 
 @dataclass(frozen=True)
-class Sources:
+class Stock:
     """The images an epoch draws from, as rows of one store.
 
     targets: float32 [rows, C], of every row of the store: see targets_of. single, natural: int64
@@ -96,8 +96,8 @@ class Sources:
     labels: np.ndarray | None = None
 
     @classmethod
-    def of(cls, rows: pd.DataFrame, training: pd.Series, settings: dict) -> Sources:
-        """Return the sources among rows of the manifest. training: bool [n], those to train on."""
+    def of(cls, rows: pd.DataFrame, training: pd.Series, settings: dict) -> Stock:
+        """Return the stock among rows of the manifest. training: bool [n], those to train on."""
         loss = settings["loss"]
         return cls(
             targets_of(rows, loss, settings["least_votes"]),

@@ -289,5 +289,12 @@ GROUPS: dict[str, dict[str, dict]] = {
 
 COMMON = {name: options for group in GROUPS.values() for name, options in group.items()}
 
-# What 03 and 04 share: not the epochs, which 04 counts by stage, nor what finds faces.
-FINETUNING = tuple(name for name in COMMON if name not in ("epochs", "detect_sides"))
+# What 03 and 04 share.
+FINETUNING = (
+    *("data_dir", "run_dir", "seed", "save_minutes", "report_to", "datasets", "folds", "fold"),
+    *("limit", "model", "model_options", "image_size", "mean", "std", "init", "crop_area"),
+    *("jitter", "cutout", "rotation", "scale", "shift", "global_batch", "loss", "least_votes"),
+    *("optimizer", "schedule", "lr", "weight_decay", "layer_decay", "warmup_epochs", "drop_path"),
+    *("clip_grad", "label_smoothing", "balance", "freeze", "head_epochs", "ema", "early_stop"),
+    *("batch_size", "workers", "mixed_precision", "compile", "grad_checkpointing"),
+)

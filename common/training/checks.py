@@ -60,7 +60,7 @@ def check_singles(training: int, held_out: int, fold: int | None, datasets: Iter
         )
 
 
-def check_sources(singles: int, datasets: Iterable[str]) -> None:
+def check_singles_exist(singles: int, datasets: Iterable[str]) -> None:
     """Raise UserError where 04 has no single expression to train on.
 
     singles: number of images. datasets: all that are prepared.

@@ -14,8 +14,8 @@ from common.batches.curriculum import (
     MIXES,
     PAIRS,
     Mixing,
-    Sources,
     Stages,
+    Stock,
     draw_epoch,
     without_effect,
 )
@@ -33,20 +33,18 @@ SETTINGS = {
 }
 
 
-def sources(natural=10, emotions=(0, 1, 2, 3, 4, 5)):
+def stock(natural=10, emotions=(0, 1, 2, 3, 4, 5)):
     single = np.zeros((120, 6), dtype=np.float32)
     single[np.arange(120), np.random.default_rng(0).choice(emotions, 120)] = 1
     compound = np.zeros((natural, 6), dtype=np.float32)
     for row in range(natural):
         compound[row, list(CHALLENGE_PAIRS[row % 7])] = 1
-    return Sources(
-        np.concatenate([single, compound]), np.arange(120), np.arange(120, 120 + natural)
-    )
+    return Stock(np.concatenate([single, compound]), np.arange(120), np.arange(120, 120 + natural))
 
 
 def draw(share, count=700, seed=0, natural=10, emotions=(0, 1, 2, 3, 4, 5), **mixing):
     random = np.random.default_rng(seed)
-    given = sources(natural, emotions)
+    given = stock(natural, emotions)
     return draw_epoch(given, count, round(share * count), Mixing(**mixing), random)
 
 
@@ -73,7 +71,7 @@ def test_every_batch_has_the_stated_share_of_compounds(share):
 
 
 def test_shares_of_the_set_are_of_the_compounds_there_are():
-    everything = sources(natural=10)
+    everything = stock(natural=10)
     # 10 natural ones are half of a compound set of 20; four fifths of it join all 120 singles
     assert EPOCH_SIZES["set"](0.8, 120, 10, 0.5) == (136, 16)
     plan, counts = draw_epoch(everything, 136, 16, Mixing(), np.random.default_rng(0))
@@ -105,7 +103,7 @@ def test_the_account_tells_of_every_class_how_often_it_was_drawn():
 def test_generated_compounds_are_even_over_the_seven_and_labelled_with_both():
     plan, counts = draw(1.0, natural_share=0.0)
     assert kinds(counts) == {"single": 0, "natural": 0, "generated": 700}
-    one, other = emotions_of(plan, sources().targets)
+    one, other = emotions_of(plan, stock().targets)
     found = [frozenset((int(a), int(b))) for a, b in zip(one, other, strict=True)]
     assert all(found.count(pair) == 100 for pair in CHALLENGE7)
     for row in range(700):
@@ -130,15 +128,15 @@ def test_faces_after_action_units_have_the_right_emotion_above():
     expected = {(upper, lower) for upper, lowers in above.items() for lower in lowers}
     options = dict(natural_share=0.0, mixes=("cutmix",))
     plan, _ = draw(1.0, cutmix="facs", **options)
-    pairs = set(zip(*emotions_of(plan, sources().targets), strict=True))
+    pairs = set(zip(*emotions_of(plan, stock().targets), strict=True))
     assert {(BASIC[a], BASIC[b]) for a, b in pairs} == expected
     assert set(plan.form) == {FACS} and 0.43 < plan.extent.min() < plan.extent.max() < 0.53
     plan, _ = draw(1.0, cutmix="facs-exchanged", **options)
-    pairs = set(zip(*emotions_of(plan, sources().targets), strict=True))
+    pairs = set(zip(*emotions_of(plan, stock().targets), strict=True))
     assert {(BASIC[b], BASIC[a]) for a, b in pairs} == expected
     # Mixup beside it stays without an order
     plan, _ = draw(1.0, cutmix="facs", natural_share=0.0)
-    one, other = (emotion[plan.form == MIXUP] for emotion in emotions_of(plan, sources().targets))
+    one, other = (emotion[plan.form == MIXUP] for emotion in emotions_of(plan, stock().targets))
     assert len(set(zip(one, other, strict=True))) == 14
 
 
@@ -147,7 +145,7 @@ def test_faces_after_action_units_have_the_right_emotion_above():
 )
 def test_soft_labels_are_the_images_shares(cutmix, form):
     plan, _ = draw(1.0, natural_share=0.0, cutmix=cutmix, weight=0.1, label="soft")
-    one, other = emotions_of(plan, sources().targets)
+    one, other = emotions_of(plan, stock().targets)
     rows = np.arange(700)
     assert np.allclose(plan.targets[rows, one], plan.extent)
     assert np.allclose(plan.targets[rows, other], 1 - plan.extent)
@@ -170,7 +168,7 @@ def test_singles_and_naturals_are_never_mixed():
     plan, _ = draw(0.4, label="soft")
     lone = plan.second < 0
     assert (plan.form[lone] == SINGLE).all() and (plan.form[~lone] != SINGLE).all()
-    assert np.array_equal(plan.targets[lone], sources().targets[plan.first[lone]])
+    assert np.array_equal(plan.targets[lone], stock().targets[plan.first[lone]])
 
 
 def test_every_single_is_seen_once_before_any_is_seen_twice():
@@ -181,7 +179,7 @@ def test_every_single_is_seen_once_before_any_is_seen_twice():
 
 def test_missing_kinds_are_replaced_by_the_others_with_a_warning():
     def drawn(natural=10, **mixing):
-        warnings = without_effect(sources(natural), Mixing(**mixing))
+        warnings = without_effect(stock(natural), Mixing(**mixing))
         return kinds(draw(1.0, natural=natural, **mixing)[1]), " ".join(warnings)
 
     counts, warnings = drawn(natural=0)
@@ -198,7 +196,7 @@ def test_missing_kinds_are_replaced_by_the_others_with_a_warning():
     plan, _ = draw(1.0, natural=0, emotions=few)
     made = {frozenset(np.flatnonzero(row)) for row in plan.targets}
     assert made == {frozenset({0, 1}), frozenset({0, 4}), frozenset({1, 4})}
-    warnings = without_effect(sources(emotions=few), Mixing())
+    warnings = without_effect(stock(emotions=few), Mixing())
     assert "Disgust, Happiness, Anger" in warnings[0] and len(warnings) == 1
 
 
@@ -210,7 +208,7 @@ def test_a_seed_repeats_an_epoch_and_another_changes_it():
 
 
 def test_epochs_belong_to_the_papers_sub_stages():
-    stages = Stages.of(SETTINGS, sources())
+    stages = Stages.of(SETTINGS, stock())
     assert stages.of_epoch == [0] * 5 + [1] * 5 + [2] * 3 + [3] * 3
     assert [stages.size(epoch)[1] for epoch in (0, 9, 12, 13)] == [0, 24, 48, 120]
 

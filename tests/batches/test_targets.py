@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from common.batches.curriculum import Mixing, draw_epoch
-from common.batches.targets import Sources, targets_of, taught
+from common.batches.targets import Stock, targets_of, taught
 from common.emotions import ADAPTATION
 
 # labels, kind, votes in the order of ADAPTATION: Surprise Fear Disgust Happiness Sadness Anger
@@ -67,14 +67,14 @@ def test_generated_compounds_mix_distributions(label):
     table = [(name, "single", words[name]) for name in words for _ in range(3)]
     rows = pd.DataFrame(table, columns=["labels", "kind", "votes"])
     everything = pd.Series(True, index=rows.index)
-    sources = Sources.of(rows, everything, {"loss": "softmax", "least_votes": 2})
+    stock = Stock.of(rows, everything, {"loss": "softmax", "least_votes": 2})
     mixing = Mixing(natural_share=0.0, label=label)
-    plan, counts = draw_epoch(sources, 40, 20, mixing, np.random.default_rng(0))
+    plan, counts = draw_epoch(stock, 40, 20, mixing, np.random.default_rng(0))
     assert counts["generated:Happily_Surprised"] == counts["generated"] == 20
     assert counts["single:Neutral"] > 0 and counts["single:Happiness"] > 0
     mixed = plan.second >= 0
     assert plan.targets.sum(1) == pytest.approx(np.ones(40))
-    one, other = (sources.targets[rows[mixed]] for rows in (plan.first, plan.second))
+    one, other = (stock.targets[rows[mixed]] for rows in (plan.first, plan.second))
     part = plan.extent[mixed, None] if label == "soft" else 0.5
     assert plan.targets[mixed] == pytest.approx(part * one + (1 - part) * other)
-    assert plan.targets[~mixed] == pytest.approx(sources.targets[plan.first[~mixed]])
+    assert plan.targets[~mixed] == pytest.approx(stock.targets[plan.first[~mixed]])

@@ -9,7 +9,7 @@ import torch
 from helpers.running import call, record
 from helpers.toy_world import TINY
 
-from common.batches.curriculum import Mixing, Sources, draw_epoch
+from common.batches.curriculum import Mixing, Stock, draw_epoch
 from common.networks.classifier import create_classifier
 from common.networks.formats import read_tensors
 from common.script.files import UserError
@@ -127,8 +127,8 @@ def test_smoothed_labels_keep_their_sum():
 
 def test_balanced_singles_of_the_curriculum_show_each_emotion_equally_often():
     targets = np.eye(6, dtype=np.float32)[[0] * 40 + [1] * 5 + [2] * 3]
-    sources = Sources(targets, np.arange(48), np.arange(0))
-    plan, account = draw_epoch(sources, 60, 0, Mixing(), np.random.default_rng(0), balanced=True)
+    stock = Stock(targets, np.arange(48), np.arange(0))
+    plan, account = draw_epoch(stock, 60, 0, Mixing(), np.random.default_rng(0), balanced=True)
     assert (plan.targets.sum(0) == [20, 20, 20, 0, 0, 0]).all()
     assert account["single"] == 60
 
