@@ -199,9 +199,8 @@ def folds(frame: pd.DataFrame, count: int, seed: int) -> np.ndarray:
     labels = frame["labels"].astype("str").to_numpy()
     # Labels can be balanced only if one of them is frequent enough to be in every fold.
     rare = pd.Series(labels).value_counts().max() < count
-    splitter = (GroupKFold if rare else StratifiedGroupKFold)(
-        count, shuffle=True, random_state=seed
-    )
+    kind = GroupKFold if rare else StratifiedGroupKFold
+    splitter = kind(count, shuffle=True, random_state=seed)
     with warnings.catch_warnings():  # of a rare label among frequent ones
         warnings.simplefilter("ignore", UserWarning)
         for fold, (_, rows) in enumerate(splitter.split(subjects, labels, subjects)):
