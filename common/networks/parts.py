@@ -1,6 +1,6 @@
-"""Parts that timm's Vision Transformer can be given: a convolutional stem, a head that knows places.
+"""Parts for Vision Transformers on small data sets: a convolutional stem, a head with positions.
 
-Both are for small data sets, where the usual ones learn little.
+With few images the usual stem and pooling learn little.
 """
 
 from __future__ import annotations
