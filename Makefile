@@ -40,9 +40,9 @@ demo: .venv/installed
 
 REAL := --config configs/ferplus.toml --data-dir data/ferplus --run-dir runs/ferplus$(if $(filter-out 0,$(SEED)),-$(SEED)) --seed $(SEED)
 real: .venv/installed
-	@test -d "$(FER2013)" || { echo "usage: make real FER2013=folder (see docs/ferplus.md)"; exit 2; }
-	mkdir -p data/ferplus/raw
-	ln -sfn "$(abspath $(FER2013))" data/ferplus/raw/FERPlus
+	@test -e "$(FER2013)" || { echo "usage: make real FER2013=folder (see docs/ferplus.md)"; exit 2; }
+	@mkdir -p data/ferplus/raw; place="$(FER2013)"; test -d "$$place" || place=$$(dirname "$$place"); \
+	  ln -sfn "$$(realpath "$$place")" data/ferplus/raw/FERPlus
 	$(PY) 01_prepare_data.py --config configs/ferplus.toml --data-dir data/ferplus
 	$(PY) 03_finetune_single.py $(REAL)
 	$(PY) 04_curriculum.py $(REAL)

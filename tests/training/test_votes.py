@@ -18,7 +18,7 @@ from common.networks.formats import read_tensors
 from common.script.files import UserError
 from common.submission.inference import face_probabilities, load_ensemble
 from common.training.evaluation import expression_scores, probabilities_of
-from common.training.finetuning import softmax_cross_entropy
+from common.training.finetuning import label_prior, softmax_cross_entropy
 from common.training.folds import number_folds
 
 SOFTMAX = ["--loss", "softmax", "--adapt-epochs", "0"]
@@ -65,6 +65,12 @@ def test_cross_entropy_with_votes_is_its_formula():
     shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     found = softmax_cross_entropy(*map(torch.from_numpy, (logits, targets)))
     assert found.numpy() == pytest.approx(-(targets * np.log(shares)).sum(1))
+
+
+def test_the_prior_of_a_softmax_is_that_of_exclusive_classes():
+    settings = {"balance": "logit-adjustment", "loss": "softmax"}
+    prior = label_prior(settings, np.array([[0.5, 0.5], [1.0, 0.0]]))
+    assert prior.exp().tolist() == pytest.approx([0.75, 0.25])
 
 
 def test_03_trains_on_every_single_and_every_image_with_votes(world, trained, capsys):
