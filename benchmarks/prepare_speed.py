@@ -50,14 +50,14 @@ def measure(quick: bool) -> list[Line]:
         ]
 
 
-def draw_crops(folder: Path, count: int, side_px: int = 112) -> None:
-    """Write `count` small JPEGs, each of its own colours, 1,000 a folder."""
+def draw_crops(folder: Path, count: int) -> None:
+    """Write `count` JPEGs of 112 px, each of its own colours, 1,000 a folder."""
     for number in range(count):
         random = np.random.default_rng(number)
         coarse = random.integers(0, 256, (9, 9, 3), dtype=np.uint8)
         path = folder / f"{number // 1000:04d}" / f"{number:07d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture = Image.fromarray(coarse).resize((side_px, side_px), Image.Resampling.BICUBIC)
+        picture = Image.fromarray(coarse).resize((112, 112), Image.Resampling.BICUBIC)
         picture.save(path, quality=90)
 
 

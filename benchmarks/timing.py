@@ -42,7 +42,6 @@ class Line:
 def in_turns(
     calls: dict[str, Callable[[], float]],
     repetitions: int,
-    warmups: int = 1,
 ) -> dict[str, list[float]]:
     """Time each call `repetitions` times, one after the other, and return its rates.
 
@@ -51,7 +50,7 @@ def in_turns(
     runs in the other's warm cache. On a GPU a call must end in a synchronisation.
     """
     rates: dict[str, list[float]] = {name: [] for name in calls}
-    for repetition in range(-warmups, repetitions):
+    for repetition in range(-1, repetitions):
         order = list(calls) if repetition % 2 else list(reversed(calls))
         for name in order:
             start = time.perf_counter()
@@ -102,7 +101,7 @@ def machine() -> dict[str, str]:
     return found
 
 
-def matmul_peak(dtype, device: str = "cpu", seconds: float = 1.0) -> float:
+def matmul_peak(dtype, device: str = "cpu") -> float:
     """Measure the machine's best FLOP/s in square matrix products of a type, on all its cores.
 
     2·n³ floating-point operations each; the best of three sides n and of many repetitions of a
@@ -125,7 +124,7 @@ def matmul_peak(dtype, device: str = "cpu", seconds: float = 1.0) -> float:
 
         products(1)
         count = max(1, round(0.1 * 3 / products(3)))
-        end = time.perf_counter() + seconds
+        end = time.perf_counter() + 1
         while time.perf_counter() < end:
             best = max(best, count * 2 * side**3 / products(count))
     return best

@@ -39,6 +39,9 @@ def single_emotion_f1(truth: np.ndarray, probabilities: np.ndarray) -> float:
     return macro_f1(truth, probabilities.argmax(axis=1), probabilities.shape[1])
 
 
+LEVEL = 0.95  # of the interval
+
+
 def bootstrap_interval(
     truth: np.ndarray,
     predicted: np.ndarray,
@@ -46,7 +49,6 @@ def bootstrap_interval(
     classes: int,
     samples: int = 1000,
     seed: int = 0,
-    level: float = 0.95,
 ) -> tuple[float, float]:
     """Return the percentile bootstrap interval of the macro-F1, resampling whole groups.
 
@@ -66,7 +68,7 @@ def bootstrap_interval(
     draws = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=samples)
     matrices = (draws @ cells).reshape(samples, classes, classes)
     scores = f1_of_confusion(matrices).mean(axis=-1)  # [samples]
-    low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(scores, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 

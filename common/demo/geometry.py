@@ -98,13 +98,11 @@ class Pose:
         return self.project(axis) + np.outer(width, [np.cos(across), np.sin(across)]) * self.unit
 
 
-def mirror(points: list[tuple[float, float]], closed: bool = True) -> np.ndarray:
-    """Return an outline [2N or 2N-2, 2] from its half of x ≥ 0, listed from top to bottom."""
+def mirror(points: list[tuple[float, float]]) -> np.ndarray:
+    """Return a closed outline [2N or 2N-2, 2] from its half of x ≥ 0, listed from top to bottom."""
     right = np.asarray(points, dtype=np.float64)
     left = right[::-1] * (-1, 1)
-    drop_end = closed and left[0, 0] == 0
-    drop_start = closed and left[-1, 0] == 0
-    left = left[1 if drop_end else 0 : -1 if drop_start else None]
+    left = left[1 if left[0, 0] == 0 else 0 : -1 if left[-1, 0] == 0 else None]
     return np.concatenate([right, left])
 
 

@@ -188,7 +188,7 @@ def start_classifier(
     init: as in `weights.load_weights`, or what that returned, or `none` for random weights. A
     Vision Transformer ends as its weights do: with the trained `norm` before its pooling, or, of a
     masked autoencoder, with a new `fc_norm` behind it; unless options set fc_norm. keep_head: as in
-    `weights.start_from`.
+    `fitting.fit_weights`.
     """
     network = create_classifier(model, image_size, options, classes)
     if init == "none":

@@ -99,7 +99,12 @@ def head_names(network: nn.Module) -> tuple[str, ...]:
 
 
 def fit_weights(network: nn.Module, weights: Weights, keep_head: bool = False) -> LoadingReport:
-    """Load weights that were read already; as `start_from`."""
+    """Load weights into a network of `create_classifier` or `create_encoder`, and report on it.
+
+    Only what belongs to the task may be missing: the head, its norm and its pooling, and class and
+    register tokens. keep_head: take the head too. Raises UserError where the weights belong to
+    another architecture, or are not finite.
+    """
     report = LoadingReport(weights.source, weights.entry, weights.form)
     own = network.state_dict()
     heads = head_names(network)

@@ -79,21 +79,11 @@ def _settings_beside(path: Path) -> dict:
         return {}
 
 
-def start_from(network: nn.Module, init: str, keep_head: bool = False) -> LoadingReport:
-    """Load weights into a network of `create_classifier` or `create_encoder`, and report on it.
-
-    init: as in `load_weights`. Only what belongs to the task may be missing: the head, its norm
-    and its pooling, and class and register tokens. keep_head: take the head too. Raises UserError
-    where the file belongs to another architecture, or holds numbers that are not finite.
-    """
-    return fit_weights(network, load_weights(init, network), keep_head)
-
-
 def start_autoencoder(model: nn.Module, init: str) -> tuple[LoadingReport, bool]:
     """Load weights into a MaskedAutoencoder: the encoder, and the decoder where the file has it.
 
     Returns the report and whether the decoder was loaded: it must be of this depth and width.
-    Raises UserError as start_from does.
+    Raises UserError as fit_weights does.
     """
     weights = load_weights(init, model.encoder)
     report = fit_weights(model.encoder, weights)

@@ -47,7 +47,7 @@ def one_cycle(steps: int, warmup: int = 0) -> Callable[[int], float]:
     return factor
 
 
-def plateau(steps: int, warmup: int, end: float = 0.25) -> Callable[[int], float]:
+def plateau(steps: int, warmup: int) -> Callable[[int], float]:
     """Linear warm-up, the full rate, and a linear end to zero over the last quarter.
 
     A cosine over the whole curriculum would leave its last sub-stage, the one with most compounds,
@@ -55,7 +55,7 @@ def plateau(steps: int, warmup: int, end: float = 0.25) -> Callable[[int], float
     """
 
     def factor(step: int) -> float:
-        return min(1.0, (step + 1) / max(1, warmup), (steps - step) / max(1, steps * end))
+        return min(1.0, (step + 1) / max(1, warmup), (steps - step) / max(1, steps * 0.25))
 
     return factor
 

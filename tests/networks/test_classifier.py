@@ -5,10 +5,11 @@ import json
 import pytest
 import timm
 import torch
+from helpers.weights import start_from
 
 from common.networks.classifier import create_classifier, create_encoder, load_classifier
 from common.networks.mae import MaskedAutoencoder
-from common.networks.weights import save_model, start_from
+from common.networks.weights import save_model
 from common.script.files import UserError
 
 OPTIONS = {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}

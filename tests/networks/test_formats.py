@@ -9,10 +9,11 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+from helpers.weights import start_from
 
 from common.networks.classifier import create_classifier, start_classifier
 from common.networks.formats import read_tensors
-from common.networks.weights import colours_of, save_weights, start_from
+from common.networks.weights import colours_of, save_weights
 from common.script.files import UserError
 
 SMALL = {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}

@@ -6,6 +6,7 @@ import pickle
 import pytest
 import safetensors.torch
 import torch
+from helpers.weights import start_from
 
 from common.networks.classifier import create_classifier, create_encoder
 from common.networks.formats import read_tensors
@@ -15,7 +16,6 @@ from common.networks.weights import (
     save_model,
     save_weights,
     start_autoencoder,
-    start_from,
 )
 from common.script.files import UserError
 
