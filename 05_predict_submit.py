@@ -1,11 +1,13 @@
 """Predict the challenge's frames, write the submission, and score it where the truth is known.
 
-The networks give each face six probabilities, averaged over checkpoints and mirror images.
-Frames without a face are interpolated, then each video is smoothed in time. The class of a frame
-is the compound with the highest score: the sum of its two emotions (paper §3.4).
+The networks give each face six probabilities, averaged over checkpoints and mirror images. Frames
+without a face are interpolated, tables of other models are added, then each video is smoothed in
+time. The class of a frame is the compound with the highest score: the sum of its two emotions
+(paper §3.4). --weights are those of the networks, then of the tables, in their order.
 
 In:  <data-dir>/prepared/{frames.csv,crops/} of 01, or --videos
      <run-dir>/curriculum/model.safetensors of 04, or --checkpoints
+     --fuse: tables of other models, with a row a frame or a stretch of time: docs/submission.md
      the frame list beside the videos, or prepared/frame_list.txt; without one, all decoded frames
 Out: <run-dir>/submission/predictions.txt    the file to hand in: the frames of the list, in order
                           probabilities.csv  class, probabilities and scores of each frame
@@ -16,6 +18,7 @@ Out: <run-dir>/submission/predictions.txt    the file to hand in: the frames of 
 Examples
   python 05_predict_submit.py --config configs/demo.toml --truth data/demo/truth.csv
   python 05_predict_submit.py --videos clips --checkpoints runs/paper runs/vit_l
+  python 05_predict_submit.py --videos clips --checkpoints runs/paper b0.onnx --fuse sound.csv
   python 05_predict_submit.py --images photographs a.jpg --checkpoints runs/paper
   python 05_predict_submit.py --check theirs.txt --frame-list CER.txt
 """
@@ -56,6 +59,8 @@ def arguments() -> argparse.Namespace:
         metavar="PATH",
         help="weights to average: files, runs, or folders of folds (default: <run-dir>/curriculum)",
     )
+    add("--fuse", type=Path, nargs="+", metavar="TABLE", help="other models' probabilities to fuse")
+    add("--weights", type=flags.not_negative, nargs="+", help="one a member, or six, for emotions")
     add("--flip", action=argparse.BooleanOptionalAction, default=True, help="average mirror images")
     add(
         "--shifts",
@@ -86,6 +91,8 @@ def arguments() -> argparse.Namespace:
     add("--workers", type=flags.count, metavar="N", help="readers of faces (default: by cores)")
     add = parser.group("instead of predicting").add_argument
     add("--tune", type=Path, metavar="TRUTH", help="choose the decision on labels, for --config")
+    add("--tune-weights", choices=("member", "class"), default="member", help="weights to search")
+    add("--export", type=Path, metavar="FILE", help="write the network as FILE.onnx")
     add("--check", type=Path, metavar="FILE", help="list all faults; exit status 1 if not valid")
     add("--compare", type=Path, nargs="+", metavar="FILE", help="show how submissions differ")
     return config.parse_arguments(parser, "predict_submit")
@@ -99,10 +106,10 @@ def main() -> None:
         sys.exit(checking.print_check(args.check, args.frame_list, args.data_dir / "prepared"))
     elif args.compare:
         checking.print_comparison(args.compare, args.run_dir)
-    elif args.images:
-        from common.submission import images  # imports torch
+    elif args.images or args.export:
+        from common.submission import ensemble, images  # imports torch
 
-        images.print_images(args)
+        (images.print_images if args.images else ensemble.print_export)(args)
     else:
         (tune if args.tune else predict)(args)
 
@@ -114,16 +121,19 @@ def predict(args: argparse.Namespace) -> None:
 
     started, folder = time.time(), args.run_dir / "submission"
     truth.check_truth(args.truth, args.videos)
-    source, ensemble, record = open_inputs(args, args.flip)
-    how = decision.among(vars(args))
+    inputs = sources.open_inputs(args, args.flip)
+    source, record, weights = inputs.source, inputs.record, inputs.weights
 
     with files.only_process(folder):
-        observed = sources.observe(
-            source, ensemble, folder, args.batch_size, args.workers, args.faces, args.detect_sides
-        )
+        observed = inputs.observe(folder, args)
         locations, warnings = sources.frames_to_decide(source, observed)
-        timelines = decision.Timelines(locations, observed.frames)
-        table = decision.decide(timelines, observed.mean(), how)
+        sources.print_tables(inputs.tables, locations)
+        timelines = decision.Timelines(locations, observed.frames, inputs.tables)
+        how, faces = (
+            decision.among(vars(args)),
+            observed.mean(weights[: len(inputs.ensemble.networks)]),
+        )
+        table = decision.decide(timelines, faces, how, weights)
         undecoded = sources.undecoded(locations, observed)
         warnings += [*observed.warnings, *scoring.warnings_of(table, timelines, undecoded)]
         for warning in warnings:
@@ -164,34 +174,20 @@ def tune(args: argparse.Namespace) -> None:
 
     folder = args.run_dir / "submission"
     truth.check_truth(args.tune, args.videos)
-    source, ensemble, record = open_inputs(args, flip=True)
-    source, labels = tuning.labelled_part(source, args.tune)
-    how = decision.among(vars(args))
+    inputs = sources.open_inputs(args, flip=True)
+    inputs.source, labels = sources.labelled_part(inputs.source, args.tune)
+    given, members = decision.among(vars(args)), inputs.members
 
     with files.only_process(folder):
-        observed = sources.observe(
-            source, ensemble, folder, args.batch_size, args.workers, args.faces, args.detect_sides
-        )
-        timelines = decision.Timelines(list(labels), observed.frames)
-        probabilities = observed.probabilities.mean(axis=2)  # over shifts: [K, F, 6]
-        tuned = tuning.tune(timelines, probabilities, list(labels.values()), how, args.seed)
-        on = f"{len(labels):,} frames of {len(source.names)} videos labelled in {args.tune}"
-        tuning.write_tuned(folder / "tuned.toml", tuned, on, record)
+        observed = inputs.observe(folder, args)
+        sources.print_tables(inputs.tables, list(labels))
+        timelines = decision.Timelines(list(labels), observed.frames, inputs.tables)
+        classes, by = list(labels.values()), args.tune_weights
+        tuned = tuning.tune(timelines, observed, classes, given, members, by, args.seed)
+        on = f"{len(labels):,} frames of {len(inputs.source.names)} videos labelled in {args.tune}"
+        tuning.write_tuned(folder / "tuned.toml", tuned, on, inputs.record)
     print(tuning.describe(tuned, on))
     print(f"settings   {folder / 'tuned.toml'}, for --config or to copy into your recipe")
-
-
-def open_inputs(args: argparse.Namespace, flip: bool):
-    """Return the frames to predict, the networks, and what run.json records of both."""
-    from common.submission import inference, sources
-
-    inference.check_faces(args.faces, args.videos)
-    checkpoints = inference.find_checkpoints(args.checkpoints or [args.run_dir / "curriculum"])
-    source = sources.open_source(args.data_dir / "prepared", args.videos, args.frame_list)
-    ensemble = inference.load_ensemble(checkpoints, args.mixed_precision, flip, args.shifts)
-    print(f"networks   {inference.named(checkpoints)}")
-    settings = config.settings_of(args)
-    return source, ensemble, inference.record_of(ensemble, checkpoints, source.list_path, settings)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from common.metrics import macro_f1
 from common.script.files import whole_file
 from common.script.main import run_script
 from common.submission.decision import Decision, Timelines, decide
-from common.submission.inference import find_checkpoints, load_ensemble
+from common.submission.ensemble import find_checkpoints, load_ensemble
 from common.submission.sources import frames_to_decide, observe, open_source
 from common.submission.truth import read_truth
 
@@ -81,7 +81,7 @@ def effects(folder: Path, checkpoints: list[Path]) -> dict[str, float]:
     for path in checkpoints:
         ensemble = load_ensemble([path], default_precision(), flip=True, shift=SHIFT)
         observed = observe(source, ensemble, folder)
-        looks.append(observed.probabilities)
+        looks.append(observed.probabilities[:, 0])
     locations = [place for place in frames_to_decide(source, observed)[0] if place in truth]
     labels = np.array([truth[place].label for place in locations])
     timelines = Timelines(locations, observed.frames)

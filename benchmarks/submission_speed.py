@@ -32,8 +32,8 @@ from common.raw.challenge import find_videos
 from common.script.files import UserError
 from common.script.flags import FACE_MEAN, FACE_STD
 from common.submission.decision import Decision, Timelines, decide
+from common.submission.ensemble import Ensemble, face_probabilities
 from common.submission.files import HEADER, locate, write_submission
-from common.submission.inference import Ensemble, face_probabilities
 from common.submission.sources import Source, frames_to_decide, observe
 from common.submission.streaming import resize
 

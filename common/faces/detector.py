@@ -18,6 +18,7 @@ from PIL import Image
 
 from common.script.files import UserError
 from common.script.flags import DETECT_SIDES_PX
+from common.sessions import open_session
 
 _STRIDE_PX = 4  # a cell of CenterFace's maps covers 4 x 4 pixels
 _MULTIPLE_PX = 32  # its input's sides must be multiples of this
@@ -77,23 +78,9 @@ class Detector:
         sides_px: Sequence[int] = DETECT_SIDES_PX,
         threads: int = 1,
     ):
-        # Since 1.32 onnxruntime notes its use in the user's home, to be sent to its makers, unless
-        # this is set before its import. Nobody else needs to know what faces a user works on.
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-        import onnxruntime
-
         path = Path(path) if path else find_detector()
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
-        available = onnxruntime.get_available_providers()
         try:
-            self._session = onnxruntime.InferenceSession(
-                free_input_size(path.read_bytes()),
-                options,
-                providers=[name for name in wanted if name in available],
-            )
+            self._session = open_session(free_input_size(path.read_bytes()), threads)
         except OSError as error:
             raise UserError(f"Cannot read the face detector {path}: {error.strerror}.") from None
         except Exception as error:  # onnxruntime's own errors share no base class

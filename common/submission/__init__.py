@@ -1,1 +1,5 @@
-"""From frames and a classifier to a submission file, its score and its report."""
+"""Faces of videos or pictures to compounds: the files of the challenge, and `Predictor`."""
+
+from common.submission.predictor import Face, Predictor
+
+__all__ = ["Face", "Predictor"]

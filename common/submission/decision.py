@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.emotions import BASIC, CHALLENGE, CHALLENGE_PAIRS, compound_scores
+from common.emotions import BASIC, CHALLENGE, CHALLENGE_PAIRS, RULES, compound_scores
 from common.submission.files import DATABASE_COUNTS, split_location
+from common.submission.fusion import Table, fuse
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +29,8 @@ for _share, _pair in zip(PUBLISHED, CHALLENGE_PAIRS, strict=True):
 class Decision:
     """How probabilities become classes: the script's flags of the same names.
 
-    flip: whether they are averaged over mirror images, before everything else.
+    flip: whether they are averaged over mirror images, before everything else. weights: of the
+    members of a fusion, as of `fusion.weight_matrix`.
     """
 
     smooth: str = "none"
@@ -36,11 +38,13 @@ class Decision:
     rule: str = "sum"
     prior_correction: float = 0.0
     flip: bool = True
+    weights: tuple[float, ...] | None = None
 
 
 def among(settings: dict) -> Decision:
     """Return the decision that the script's settings, by name, contain."""
-    return Decision(**{field.name: settings[field.name] for field in fields(Decision)})
+    values = {field.name: settings[field.name] for field in fields(Decision)}
+    return Decision(**values | {"weights": values["weights"] and tuple(values["weights"])})
 
 
 def fill_gaps(frames: np.ndarray, probabilities: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -84,16 +88,17 @@ def smooth(probabilities: np.ndarray, kind: str, width: int) -> np.ndarray:
 
 
 class Timelines:
-    """The faces' probabilities in time, video by video, for the frames of a list.
+    """The probabilities of faces, and of other models, in time: video by video, for a list.
 
-    locations: N listed frames. faces: [K] rows (video, frame), in any order.
+    locations: N listed frames. faces: [K] rows (video, frame), in any order. tables: of other
+    models.
 
     listed: N rows (image_location, video, frame). face_of: int64 [N], the row of each listed
-    frame's face, or -1. faceless: the listed videos without a face; faceless_rows: bool [N], their
-    frames.
+    frame's face, or -1. faceless: the listed videos without a face or a row of a table;
+    faceless_rows: bool [N], their frames.
     """
 
-    def __init__(self, locations: Sequence[str], faces: pd.DataFrame):
+    def __init__(self, locations: Sequence[str], faces: pd.DataFrame, tables: Sequence[Table] = ()):
         import pandas as pd
 
         self.listed = pd.DataFrame(
@@ -105,30 +110,50 @@ class Timelines:
             video: rows[np.argsort(numbers[rows])]
             for video, rows in faces.groupby("video").indices.items()
         }
-        self.faceless_rows = ~self.listed["video"].isin(list(observed)).to_numpy()
-        self.faceless: list[str] = self.listed["video"][self.faceless_rows].unique().tolist()
         self.face_of = np.full(len(self.listed), -1, dtype=np.int64)
-        # Of each video: its rows in the list, its faces' rows, both frame numbers.
-        self._videos: list[tuple[np.ndarray, ...]] = []
+        self.faceless_rows = np.zeros(len(self.listed), dtype=bool)
+        self.compounds = any(table.compounds for table in tables)
+        # Of each video: its rows in the list, its faces' rows, both frame numbers, all frames from
+        # the first to the last, and what the tables say of these.
+        self._videos: list[tuple] = []
         for video, rows in self.listed.groupby("video", sort=False).indices.items():
-            if video in observed:
-                seen, known = observed[video], numbers[observed[video]]
-                near = np.minimum(np.searchsorted(known, wanted[rows]), len(known) - 1)
-                self.face_of[rows] = np.where(known[near] == wanted[rows], seen[near], -1)
-                self._videos.append((rows, seen, wanted[rows], known))
+            seen = observed.get(video, np.zeros(0, dtype=np.int64))
+            known, of_list = numbers[seen], wanted[rows]
+            # Smooth over every frame of the video, including those that are not listed.
+            both = np.concatenate([of_list, known])
+            frames = np.arange(both.min(), both.max() + 1)
+            others = [table.at(video, frames) for table in tables]
+            if len(seen):
+                near = np.minimum(np.searchsorted(known, of_list), len(known) - 1)
+                self.face_of[rows] = np.where(known[near] == of_list, seen[near], -1)
+            elif all(np.isnan(other).all() for other in others):
+                self.faceless_rows[rows] = True
+                continue
+            self._videos.append((rows, seen, of_list, known, frames, others))
+        self.faceless: list[str] = self.listed["video"][self.faceless_rows].unique().tolist()
 
-    def fill(self, probabilities: np.ndarray, kind: str = "none", width: int = 1) -> np.ndarray:
+    def fill(
+        self,
+        probabilities: np.ndarray,
+        kind: str = "none",
+        width: int = 1,
+        weights: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Give every listed frame probabilities: observed, interpolated, or those of the prior.
 
-        probabilities: float [K, 6], of the faces. Returns float64 [N, 6], smoothed within videos.
-        A video without a face gets PRIOR.
+        probabilities: float [K, 6], of the faces. weights: [M, 6], of the networks and of the
+        tables, where there are some. Returns float64 [N, 6], or [N, 13] as `fusion.fuse`, smoothed
+        within videos. A video without a face, and of which no table says anything, gets PRIOR.
         """
-        aligned = np.tile(PRIOR, (len(self.listed), 1))
-        for rows, faces, wanted, known in self._videos:
-            # Smooth over every frame of the video, including those that are not listed.
-            first, last = min(wanted.min(), known[0]), max(wanted.max(), known[-1])
-            whole = fill_gaps(known, probabilities[faces], np.arange(first, last + 1))
-            aligned[rows] = smooth(whole, kind, width)[wanted - first]
+        prior = np.concatenate([PRIOR, PUBLISHED]) if self.compounds else PRIOR
+        aligned = np.tile(prior, (len(self.listed), 1))
+        for rows, faces, wanted, known, frames, others in self._videos:
+            whole = fill_gaps(known, probabilities[faces], frames) if len(faces) else None
+            if others:
+                whole = fuse(whole, others, weights)
+                said = ~np.isnan(whole[:, 0])
+                whole = fill_gaps(frames[said], whole[said], frames)
+            aligned[rows] = smooth(whole, kind, width)[wanted - frames[0]]
         return aligned
 
 
@@ -163,29 +188,46 @@ def class_scores(
 ) -> np.ndarray:
     """Return the listed frames' class scores, float64 [N, 7]; the class is the argmax.
 
-    filled: float64 [N, 6], of `Timelines.fill`. Frames of videos without a face score the
+    filled: float64 [N, 6] or [N, 13], of `Timelines.fill`. A compound's own probability counts as
+    its two emotions' do where they are sure of it. Frames of videos without a face score the
     published shares, so they get the most frequent class under every rule.
     """
-    scores = compound_scores(filled, rule)
+    scores = compound_scores(filled[:, : len(BASIC)], rule)
+    if timelines.compounds:
+        scores = scores + filled[:, len(BASIC) :] * RULES[rule](1.0, 1.0)
     known = ~timelines.faceless_rows
     scores[known] = correct_prior(scores[known], prior_correction)
     scores[~known] = PUBLISHED
     return scores
 
 
-def decide(timelines: Timelines, probabilities: np.ndarray, decision: Decision) -> pd.DataFrame:
+def _emotions(filled: np.ndarray) -> np.ndarray:
+    """Return the emotions' probabilities of `Timelines.fill`, [N, 6]; compounds add to both."""
+    emotions = filled[:, : len(BASIC)].copy()
+    for compound, pair in zip(filled[:, len(BASIC) :].T, CHALLENGE_PAIRS, strict=False):
+        emotions[:, list(pair)] += compound[:, None]
+    return emotions
+
+
+def decide(
+    timelines: Timelines,
+    probabilities: np.ndarray,
+    decision: Decision,
+    weights: np.ndarray | None = None,
+) -> pd.DataFrame:
     """Return one row a listed frame.
 
-    probabilities: float [K, 6], of the faces. Columns: image_location, video, frame; decision
-    (class 0..6 with the highest score, the first of equals), class_name (of CHALLENGE), face (0 or
-    1), p_Surprise … p_Anger, and the seven compounds' scores by their names in CHALLENGE.
+    probabilities: float [K, 6], of the faces. weights: as of `Timelines.fill`. Columns:
+    image_location, video, frame; decision (class 0..6 with the highest score, the first of equals),
+    class_name (of CHALLENGE), face (0 or 1), p_Surprise … p_Anger, and the seven compounds' scores
+    by their names in CHALLENGE.
     """
-    filled = timelines.fill(probabilities, decision.smooth, decision.smooth_width)
+    filled = timelines.fill(probabilities, decision.smooth, decision.smooth_width, weights)
     scores = class_scores(timelines, filled, decision.rule, decision.prior_correction)
     table = timelines.listed.copy()
     table["decision"] = scores.argmax(axis=1)
     table["class_name"] = [CHALLENGE[index] for index in table["decision"]]
     table["face"] = (timelines.face_of >= 0).astype(np.int8)
-    table[[f"p_{name}" for name in BASIC]] = filled
+    table[[f"p_{name}" for name in BASIC]] = _emotions(filled)
     table[list(CHALLENGE)] = scores
     return table

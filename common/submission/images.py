@@ -18,13 +18,14 @@ from common.faces.stills import read_still
 from common.raw.layout import IMAGE_SUFFIXES
 from common.script.files import UserError, write_csv
 from common.script.progress import progress_bar
-from common.submission.inference import (
+from common.submission.ensemble import (
     Ensemble,
-    face_probabilities,
-    find_checkpoints,
+    all_probabilities,
+    checkpoints_of,
     load_ensemble,
-    named,
+    weighted_mean,
 )
+from common.submission.fusion import weight_matrix
 from common.submission.streaming import resize
 
 _BATCH = 32
@@ -35,11 +36,13 @@ ALIGNED, FOUND, WHOLE = "aligned before", "found", "none found: the whole image"
 
 def print_images(args: argparse.Namespace) -> None:
     """Predict the images of 05's --images; print the table, and write it to the run folder."""
+    if args.fuse:
+        raise UserError("--fuse is for frames of videos; --images are predicted without tables.")
     paths = find_images(args.images)
-    checkpoints = find_checkpoints(args.checkpoints or [args.run_dir / "curriculum"])
+    checkpoints = checkpoints_of(args)
+    weights = weight_matrix(args.weights, checkpoints)
     ensemble = load_ensemble(checkpoints, args.mixed_precision, args.flip, args.shifts)
-    print(f"networks   {named(checkpoints)}")
-    table = predict_images(paths, ensemble, args.rule, args.detect_sides)
+    table = predict_images(paths, ensemble, args.rule, args.detect_sides, weights)
     write_csv(args.run_dir / "images.csv", table, "%.6f")
     print(describe(table), f"table      {args.run_dir / 'images.csv'}", sep="\n")
 
@@ -65,13 +68,18 @@ def find_images(places: Sequence[Path]) -> list[Path]:
 
 
 def predict_images(
-    paths: Sequence[Path], ensemble: Ensemble, rule: str, sides_px: Sequence[int]
+    paths: Sequence[Path],
+    ensemble: Ensemble,
+    rule: str,
+    sides_px: Sequence[int],
+    weights: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Return a row an image: image, face, p_Surprise … p_Anger, compound.
 
     face: `found` and aligned; `aligned before`, where the image is such a crop, and is used as it
     is; `none found: the whole image`; or why the image cannot be read, and the rest is empty.
-    sides_px: of the detector. Raises UserError where no image can be read.
+    sides_px: of the detector. weights: of the networks, as of `ensemble.weighted_mean`. Raises
+    UserError where no image can be read.
     """
     detector, faces, rows, parts = Detector(sides_px=sides_px), {}, [], []
     with progress_bar("images", "image", len(paths)) as bar:
@@ -79,7 +87,7 @@ def predict_images(
             crops = list(_crops(paths[start : start + _BATCH], detector, faces))
             if crops:
                 rows += [path for path, _ in crops]
-                parts.append(_probabilities(ensemble, [crop for _, crop in crops]))
+                parts.append(crop_probabilities(ensemble, [crop for _, crop in crops], weights))
             bar.update(len(paths[start : start + _BATCH]))
     if not rows:
         raise UserError(f"{paths[0]} cannot be read: {faces[paths[0]]}.")
@@ -112,14 +120,16 @@ def _crops(
         yield path, image
 
 
-def _probabilities(ensemble: Ensemble, crops: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the networks' mean probabilities of faces, float64 [B, 6]; crops of any sizes."""
+def crop_probabilities(
+    ensemble: Ensemble, crops: Sequence[np.ndarray], weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the networks' mean probabilities of faces: float64 [B, 6].
+
+    crops: B of uint8 [H, W, 3], of any sizes. weights: as of `inference.weighted_mean`.
+    """
     tensors = [torch.from_numpy(crop).permute(2, 0, 1)[None] for crop in crops]
-    total = 0.0
-    for size in ensemble.sizes:
-        views = torch.cat([resize(tensor, size) for tensor in tensors])
-        total = total + face_probabilities(ensemble, size, views)
-    return total.mean(axis=(1, 2)) / len(ensemble.networks)
+    views = {size: torch.cat([resize(one, size) for one in tensors]) for size in ensemble.sizes}
+    return weighted_mean(all_probabilities(ensemble, views), weights).mean(axis=(1, 2))
 
 
 def describe(table: pd.DataFrame) -> str:

@@ -6,20 +6,25 @@ and that do not decode are filled. Without a list, every frame counts that a vid
 
 from __future__ import annotations
 
+import argparse
 import os
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from common.hardware import default_batch_size, default_workers
 from common.raw.challenge import find_frame_list, find_videos
 from common.raw.matching import nearest_name
-from common.script.files import UserError, inside
+from common.script.config import settings_of
+from common.script.files import UserError, file_digest, inside
 from common.script.flags import DETECT_SIDES_PX
 from common.script.main import batch_is
+from common.submission.ensemble import Ensemble, checkpoints_of, load_ensemble, record_of
 from common.submission.files import (
     HEADER,
     check_video_names,
@@ -27,7 +32,9 @@ from common.submission.files import (
     read_frame_list,
     split_location,
 )
-from common.submission.inference import Ensemble, Observed, predict_crops, predict_videos
+from common.submission.fusion import Table, describe, read_table, weight_matrix
+from common.submission.inference import Observed, check_faces, predict_crops, predict_videos
+from common.submission.truth import read_truth, tuning_frames
 
 _COLUMNS = {"video": str, "frame": "int64", "image": str, "decoded": "int64"}  # of frames.csv
 
@@ -67,6 +74,49 @@ class Source:
         return replace(self, frames=rows)
 
 
+@dataclass
+class Inputs:
+    """What is fused: frames, networks and tables; members names the latter two, in their order.
+
+    weights: float64 [M, 6] of `fusion.weight_matrix`. record: what run.json notes.
+    """
+
+    source: Source
+    ensemble: Ensemble
+    tables: list[Table]
+    members: list[Path]
+    weights: np.ndarray
+    record: dict
+
+    def observe(self, folder: Path, args: argparse.Namespace) -> Observed:
+        """Find every face and its probabilities, as 05's arguments say: see `observe`."""
+        how = args.batch_size, args.workers, args.faces, args.detect_sides
+        return observe(self.source, self.ensemble, folder, *how)
+
+
+def open_inputs(args: argparse.Namespace, flip: bool) -> Inputs:
+    """Open what 05's arguments name, and print the networks. flip: with mirror images.
+
+    Raises UserError where something is missing, or does not fit together.
+    """
+    check_faces(args.faces, args.videos)
+    checkpoints = checkpoints_of(args)
+    members = [*checkpoints, *(args.fuse or [])]
+    weights = weight_matrix(args.weights, members)
+    source = open_source(args.data_dir / "prepared", args.videos, args.frame_list)
+    tables = [read_table(path, source.names, source.videos) for path in args.fuse or []]
+    ensemble = load_ensemble(checkpoints, args.mixed_precision, flip, args.shifts)
+    record = record_of(ensemble, checkpoints, source.list_path, settings_of(args))
+    record["tables_sha256"] = {str(path): file_digest(path) for path in args.fuse or []}
+    return Inputs(source, ensemble, tables, members, weights, record)
+
+
+def print_tables(tables: Sequence[Table], locations: Sequence[str]) -> None:
+    """Print what is read of each table for these frames."""
+    for table in tables:
+        print(f"table      {describe(table, locations)}")
+
+
 def open_source(prepared: Path, videos: Path | None, frame_list: Path | None) -> Source:
     """Find what is to be predicted: the videos of a folder, or one video, else prepared crops.
 
@@ -104,6 +154,24 @@ def open_source(prepared: Path, videos: Path | None, frame_list: Path | None) ->
         )
     source.unlisted = sorted(source.names - set(listed))
     return source.only(set(listed))
+
+
+def labelled_part(source: Source, path: Path) -> tuple[Source, dict[str, int]]:
+    """Return the part of the source that can be tuned on, and the class 0..6 of its frames.
+
+    path: of the truth. Prints a warning for each labelled video that is not there: it would
+    count as one without a face, wrong under every setting. Raises UserError as `tuning_frames`.
+    """
+    truth = read_truth(path, source.videos)
+    absent = source.absent(list(truth))
+    for name in absent:
+        print(
+            f"warning: {path} labels {name}, which is not among the videos: left out.",
+            file=sys.stderr,
+        )
+    truth = {k: known for k, known in truth.items() if split_location(k)[0] not in absent}
+    usable = tuning_frames(truth, source.locations, path)
+    return source.only({split_location(place)[0] for place in usable}), usable
 
 
 def listed_videos(locations: list[str]) -> list[str]:

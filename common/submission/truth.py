@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -172,3 +173,36 @@ def check_truth(path: Path | None, videos: Path | None) -> None:
         raise UserError(f"There is no truth table {path}.")
     if path and path.is_dir() and not videos:
         raise UserError(f"{path} holds time segments; --videos must name the videos they label.")
+
+
+def tuning_frames(
+    truth: dict[str, Truth], listed: Sequence[str] | None, path: Path
+) -> dict[str, int]:
+    """Return the class of each frame that may be used for tuning: all that are not test.
+
+    listed: the frames of the challenge's list; they count as test unless marked train or val. A
+    video with a frame marked test is left out whole, because its frames resemble each other.
+    Raises UserError where the table labels listed frames without a mark, or leaves fewer than two
+    videos.
+    """
+    if listed is not None:
+        unmarked = [location for location in listed if location in truth]
+        unmarked = [location for location in unmarked if truth[location].split == ""]
+        if unmarked:
+            raise UserError(
+                f"{path} labels {len(unmarked):,} frames of the list to predict, such as "
+                f"{unmarked[0]}; settings are not tuned on the frames they are judged by. If these "
+                "are your own labelled data, add a column split with train or val."
+            )
+    test = {split_location(place)[0] for place, known in truth.items() if known.split == "test"}
+    usable = {
+        place: known.label
+        for place, known in truth.items()
+        if known.label >= 0 and split_location(place)[0] not in test
+    }
+    if len({split_location(place)[0] for place in usable}) < 2:
+        raise UserError(
+            f"{path} labels fewer than two videos that are there and not marked test; tuning needs "
+            "some to choose the settings and others to judge them."
+        )
+    return usable

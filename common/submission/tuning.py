@@ -3,164 +3,200 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from itertools import product
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
+from itertools import combinations_with_replacement, product
+from math import comb
 from pathlib import Path
 
 import numpy as np
 
-from common.emotions import CHALLENGE, RULES
+from common.emotions import BASIC, CHALLENGE, RULES
 from common.metrics import f1_of_confusion
-from common.script.files import UserError, whole_file
+from common.script.files import whole_file
+from common.script.progress import progress_bar
 from common.submission.decision import SMOOTHINGS, Decision, Timelines, class_scores
-from common.submission.files import split_location
-from common.submission.sources import Source
-from common.submission.truth import Truth, read_truth
+from common.submission.fusion import weight_matrix
+from common.submission.inference import Observed
 
 WIDTHS = (5, 9, 15, 25, 49)  # frames; at 25 frames a second, 0.2 to 2 seconds
 STRENGTHS = (0.0, 0.5, 1.0)
+WEIGHTS = 500  # of members that --tune tries
 FOLDS = 5
 
 
 @dataclass(frozen=True)
-class Tuned:
-    """What tuning found; every macro-F1 is over the same labelled frames.
+class Trial:
+    """One way to search, and what came of it; every macro-F1 is over the same labelled frames.
 
-    best: the maximum of the grid; its F1 is too high, being that of the frames it was chosen on.
-    held_out: each fold's videos, decided with the best setting of the other folds. given: the
-    script's own settings. chosen: the best, or the given where choosing does not help on held-out
-    videos. settings: size of the grid. ranking: its five best.
+    what: was searched, in words. best: the maximum of the settings; its F1 is too high, being that
+    of the frames it was chosen on. held_out_f1: each fold's videos, decided with the best setting
+    of the other folds. ranking: the five best, of the settings tried last.
     """
 
-    given: Decision
+    what: str
     best: Decision
     best_f1: float
     held_out_f1: float
-    given_f1: float
-    chosen: Decision
     settings: int
-    folds: int
     ranking: list[tuple[Decision, float]]
 
 
-def tuning_frames(
-    truth: dict[str, Truth], listed: Sequence[str] | None, path: Path
-) -> dict[str, int]:
-    """Return the class of each frame that may be used for tuning: all that are not test.
+@dataclass(frozen=True)
+class Tuned:
+    """What tuning found. given: the script's own settings. members: of the fusion, by name."""
 
-    listed: the frames of the challenge's list; they count as test unless marked train or val. A
-    video with a frame marked test is left out whole, because its frames resemble each other.
-    Raises UserError where the table labels listed frames without a mark, or leaves fewer than two
-    videos.
-    """
-    if listed is not None:
-        unmarked = [location for location in listed if location in truth]
-        unmarked = [location for location in unmarked if truth[location].split == ""]
-        if unmarked:
-            raise UserError(
-                f"{path} labels {len(unmarked):,} frames of the list to predict, such as "
-                f"{unmarked[0]}; settings are not tuned on the frames they are judged by. If these "
-                "are your own labelled data, add a column split with train or val."
-            )
-    test = {split_location(place)[0] for place, known in truth.items() if known.split == "test"}
-    usable = {
-        place: known.label
-        for place, known in truth.items()
-        if known.label >= 0 and split_location(place)[0] not in test
-    }
-    if len({split_location(place)[0] for place in usable}) < 2:
-        raise UserError(
-            f"{path} labels fewer than two videos that are there and not marked test; tuning needs "
-            "some to choose the settings and others to judge them."
-        )
-    return usable
+    given: Decision
+    given_f1: float
+    folds: int
+    trials: list[Trial]
+    members: Sequence[object]
+
+    @property
+    def best(self) -> Trial:
+        """The trial that is worth most on held-out videos."""
+        return max(self.trials, key=lambda trial: trial.held_out_f1)
+
+    @property
+    def chosen(self) -> Decision:
+        """Its best settings, or the given ones where choosing does not help on held-out videos."""
+        return self.best.best if self.best.held_out_f1 > self.given_f1 else self.given
 
 
-def labelled_part(source: Source, path: Path) -> tuple[Source, dict[str, int]]:
-    """Return the part of the source that can be tuned on, and the class 0..6 of its frames.
-
-    path: of the truth. Prints a warning for each labelled video that is not there: it would
-    count as one without a face, wrong under every setting. Raises UserError as `tuning_frames`.
-    """
-    truth = read_truth(path, source.videos)
-    absent = source.absent(list(truth))
-    for name in absent:
-        print(
-            f"warning: {path} labels {name}, which is not among the videos: left out.",
-            file=sys.stderr,
-        )
-    truth = {k: known for k, known in truth.items() if split_location(k)[0] not in absent}
-    usable = tuning_frames(truth, source.locations, path)
-    return source.only({split_location(place)[0] for place in usable}), usable
-
-
-def grid(flips: Sequence[bool]) -> Iterator[Decision]:
-    """Yield all settings, the plainest first: it wins a tie."""
+def grid(flips: Sequence[bool], weights: tuple[float, ...] | None = None) -> Iterator[Decision]:
+    """Yield all settings but the weights, the plainest first: it wins a tie."""
     smoothings = [("none", 1), *product([kind for kind in SMOOTHINGS if kind != "none"], WIDTHS)]
     for (smooth, width), rule, strength, flip in product(smoothings, RULES, STRENGTHS, flips):
-        yield Decision(smooth, width, rule, strength, flip)
+        yield Decision(smooth, width, rule, strength, flip, weights)
+
+
+def simplex(members: int) -> list[tuple[float, ...]]:
+    """Return all weights of M members that are multiples of one step and sum to 1.
+
+    The step is the smallest of 1/2 … 1/20 that gives at most WEIGHTS of them, 1/1 for very many
+    members. Equal weights come first, and win a tie.
+    """
+    steps = max((n for n in range(1, 21) if comb(n + members - 1, n) <= WEIGHTS), default=1)
+    points = [(1.0,) * members]
+    for chosen in combinations_with_replacement(range(members), steps):
+        points.append(tuple(round(chosen.count(m) / steps, 4) for m in range(members)))
+    return points
+
+
+def dirichlet(members: int, seed: int) -> list[tuple[float, ...]]:
+    """Return WEIGHTS draws of a weight for each member and emotion, as `fusion.weight_matrix`.
+
+    Of each emotion, they are drawn evenly among those that sum to 1, as AVCER does (arXiv
+    2403.12687). Equal weights come first.
+    """
+    draws = np.random.default_rng(seed).dirichlet(np.ones(members), (WEIGHTS, len(BASIC)))
+    flat = draws.transpose(0, 2, 1).reshape(WEIGHTS, -1).round(4)
+    return [(1.0,) * members, *map(tuple, flat.tolist())]
 
 
 def tune(
     timelines: Timelines,
-    probabilities: np.ndarray,
+    observed: Observed,
     truth: Sequence[int],
     given: Decision,
+    members: Sequence[object],
+    by: str,
     seed: int,
 ) -> Tuned:
-    """Try the whole grid on labelled frames.
+    """Try settings on labelled frames: the whole grid; with several members, also their weights.
 
-    timelines: of N frames. probabilities: float [K, F, 6], of the faces and, with F = 2, of their
-    mirror images. truth: N classes 0..6, or -1. Folds hold whole videos, stratified by their
-    most frequent class.
+    timelines: of N frames. truth: N classes 0..6, or -1. members: names of M networks and tables.
+    by: member, for weights of members, or class, also for those of members and classes. Weights are
+    chosen with the given settings, the other settings then with these weights. Folds hold whole
+    videos, stratified by their most frequent class.
     """
     member = np.unique(timelines.listed["video"], return_inverse=True)[1]  # [N], of videos
     truth = np.asarray(truth)
-    settings = [given, *grid([False, True][: probabilities.shape[1]])]
-    # [settings, videos, 7, 7]: the confusion of any set of videos is a sum.
-    decisions = _decisions(timelines, probabilities, settings)
-    cells = np.stack([_confusions(decision, truth, member) for decision in decisions])
-    f1 = _macro(cells.sum(axis=1))  # [settings]
-    best = int(f1[1:].argmax()) + 1
-    fold_of = _folds(cells[0].sum(axis=2), seed)  # [videos], by rows of truth
-    pooled = np.zeros(cells.shape[2:], dtype=np.int64)
-    for fold in range(fold_of.max() + 1):
-        held_out = fold_of == fold
-        chosen = _macro(cells[:, ~held_out].sum(axis=1))[1:].argmax() + 1
-        pooled += cells[chosen, held_out].sum(axis=0)
-    held_out_f1 = float(_macro(pooled))
-    order = np.argsort(-f1[1:], kind="stable")[:5] + 1
-    return Tuned(
-        given=given,
-        best=settings[best],
-        best_f1=float(f1[best]),
-        held_out_f1=held_out_f1,
-        given_f1=float(f1[0]),
-        chosen=settings[best] if held_out_f1 > f1[0] else given,
-        settings=len(settings) - 1,
-        folds=int(fold_of.max()) + 1,
-        ranking=[(settings[i], float(f1[i])) for i in order],
-    )
+    flips = [False, True][: observed.probabilities.shape[2]]
+    searches: dict[str, list] = {"other settings": [given.weights]}
+    if len(members) > 1:
+        searches["weights of members, and other settings"] = simplex(len(members))
+        if by == "class":
+            name = "weights of members by emotion, and other settings"
+            searches[name] = dirichlet(len(members), seed)
+    settings = len(list(grid(flips)))
+    # For each search its weights; then the grid, for those that are best on some videos.
+    most = sum(len(weights) + settings * (1 + FOLDS) for weights in searches.values())
+    bar = progress_bar("tune", "setting", most)
+
+    def confusions(trial: Sequence[Decision]) -> np.ndarray:
+        """[settings, videos, 7, 7]: the confusion of any set of videos is a sum."""
+        cells = []
+        for decision in _decisions(timelines, observed, trial, members):
+            cells.append(_confusions(decision, truth, member))
+            bar.update()
+        return np.stack(cells)
+
+    @cache
+    def of_grid(weights: tuple[float, ...] | None) -> tuple[list[Decision], np.ndarray]:
+        trial = list(grid(flips, weights))
+        return trial, confusions(trial)
+
+    plain = confusions([given])[0]  # [videos, 7, 7]
+    fold_of = _folds(plain.sum(axis=2), seed)  # [videos], by rows of truth
+    trials = []
+    for what, weights in searches.items():
+        of_weights = None
+        if len(weights) > 1:
+            of_weights = confusions([replace(given, weights=one) for one in weights])
+
+        def choose(videos, weights=weights, of_weights=of_weights):
+            """Return the grid with the weights that are best on some videos, and the best in it."""
+            best = 0 if of_weights is None else _f1(of_weights[:, videos]).argmax()
+            trial, cells = of_grid(weights[best])
+            return trial, cells, _f1(cells[:, videos])
+
+        pooled = np.zeros(plain.shape[1:], dtype=np.int64)
+        for fold in range(fold_of.max() + 1):
+            _, cells, f1 = choose(fold_of != fold)
+            pooled += cells[f1.argmax(), fold_of == fold].sum(axis=0)
+        trial, _, f1 = choose(fold_of >= 0)
+        order = np.argsort(-f1, kind="stable")[:5]
+        trials.append(
+            Trial(
+                what,
+                trial[order[0]],
+                float(f1[order[0]]),
+                _macro(pooled),
+                settings + (len(weights) if of_weights is not None else 0),
+                [(trial[i], float(f1[i])) for i in order],
+            )
+        )
+    bar.close()
+    return Tuned(given, _macro(plain.sum(axis=0)), int(fold_of.max()) + 1, trials, members)
 
 
-def _macro(matrices: np.ndarray) -> np.ndarray:
-    return f1_of_confusion(matrices).mean(axis=-1)
+def _macro(matrix: np.ndarray) -> float:
+    return float(f1_of_confusion(matrix).mean())
+
+
+def _f1(cells: np.ndarray) -> np.ndarray:
+    """Return the macro-F1 of settings on some videos: [settings, videos, 7, 7] → [settings]."""
+    return f1_of_confusion(cells.sum(axis=1)).mean(axis=-1)
 
 
 def _decisions(
-    timelines: Timelines, probabilities: np.ndarray, settings: Sequence[Decision]
+    timelines: Timelines,
+    observed: Observed,
+    settings: Sequence[Decision],
+    members: Sequence[object],
 ) -> Iterator[np.ndarray]:
     """Yield the classes of the frames under each setting: int64 [N]."""
 
     @lru_cache(maxsize=2)  # shared by neighbours in the grid
-    def filled(flip: bool, smooth: str, width: int) -> np.ndarray:
-        return timelines.fill(probabilities[:, : 1 + flip].mean(axis=1), smooth, width)
+    def filled(flip: bool, smooth: str, width: int, weights) -> np.ndarray:
+        matrix = weight_matrix(weights, members)
+        networks = matrix[: observed.probabilities.shape[1]]
+        return timelines.fill(observed.mean(networks, flip), smooth, width, matrix)
 
     for setting in settings:
-        values = filled(setting.flip, setting.smooth, setting.smooth_width)
+        values = filled(setting.flip, setting.smooth, setting.smooth_width, setting.weights)
         scores = class_scores(timelines, values, setting.rule, setting.prior_correction)
         yield scores.argmax(axis=1)
 
@@ -189,28 +225,30 @@ def _folds(support: np.ndarray, seed: int) -> np.ndarray:
 
 def describe(tuned: Tuned, on: str) -> str:
     """Return the result in words. on: what was tuned on."""
-    verdict = "Tuning did not help on held-out videos: the given settings stay."
-    if tuned.chosen == tuned.best:
-        verdict = f"Chosen: {_words(tuned.best)}."
-    return "\n".join(
-        [
-            f"Tuned on {on}; no video with a frame marked test.",
-            f"macro-F1 of the best of {tuned.settings} settings:",
-            *(f"  {f1:.4f}  {_words(setting)}" for setting, f1 in tuned.ranking),
-            f"macro-F1 {tuned.given_f1:.4f} with the given settings ({_words(tuned.given)})",
-            f"macro-F1 {tuned.best_f1:.4f} with the best, on the frames it was chosen on: too high",
-            f"macro-F1 {tuned.held_out_f1:.4f} on held-out videos, each decided with the best "
+    lines = [f"Tuned on {on}; no video with a frame marked test."]
+    for trial in tuned.trials:
+        lines += [
+            f"Searched: {trial.what}. macro-F1 of the best of {trial.settings} settings:",
+            *(f"  {f1:.4f}  {_words(setting)}" for setting, f1 in trial.ranking),
+            f"macro-F1 {trial.best_f1:.4f} with the best, on the frames it was chosen on: too high",
+            f"macro-F1 {trial.held_out_f1:.4f} on held-out videos, each decided with the best "
             f"setting of the other folds ({tuned.folds} folds): expect this of tuning",
-            verdict,
         ]
-    )
+    words = _words(tuned.given)
+    lines.append(f"macro-F1 {tuned.given_f1:.4f} with the given settings ({words})")
+    if tuned.chosen == tuned.given:
+        lines.append("Tuning did not help on held-out videos: the given settings stay.")
+    else:
+        lines.append(f"Chosen: {_words(tuned.chosen)}.")
+    return "\n".join(lines)
 
 
 def _words(setting: Decision) -> str:
     width = f" {setting.smooth_width}" if setting.smooth != "none" else ""
+    weights = setting.weights and f", weights {' '.join(f'{w:g}' for w in setting.weights)}"
     return (
         f"smooth {setting.smooth}{width}, rule {setting.rule}, prior correction "
-        f"{setting.prior_correction:g}, {'flip' if setting.flip else 'no flip'}"
+        f"{setting.prior_correction:g}, {'flip' if setting.flip else 'no flip'}{weights or ''}"
     )
 
 
@@ -219,18 +257,19 @@ def write_tuned(path: str | Path, tuned: Tuned, on: str, record: dict) -> None:
 
     record: as in run.json, for the digests of the weights.
     """
-    weights = (
-        f"{name} (SHA-256 {digest[:16]}…)" for name, digest in record["weights_sha256"].items()
-    )
+    digests = {**record["weights_sha256"], **record["tables_sha256"]}
+    members = (f"{name} (SHA-256 {digest[:16]}…)" for name, digest in digests.items())
+    best = tuned.best
     comments = [
         f"Tuned on {on}, no video with a frame marked test.",
-        f"Weights: {'; '.join(weights)}.",
-        f"Macro-F1 {tuned.held_out_f1:.4f} on held-out videos, {tuned.given_f1:.4f} untuned;",
-        f"{tuned.best_f1:.4f} is the maximum of {tuned.settings} settings, too high because it "
+        f"Members, in the order of weights: {'; '.join(members)}.",
+        f"Macro-F1 {best.held_out_f1:.4f} on held-out videos, {tuned.given_f1:.4f} untuned;",
+        f"{best.best_f1:.4f} is the maximum of {best.settings} settings, too high because it "
         "was chosen on the same frames.",
     ]
     lines = [f"# {' '.join(comment.splitlines())}" for comment in comments] + ["[predict_submit]"]
     for key, value in vars(tuned.chosen).items():
-        lines.append(f"{key} = {json.dumps(value)}")  # these types look the same in TOML
+        if value is not None:
+            lines.append(f"{key} = {json.dumps(value)}")  # these types look the same in TOML
     with whole_file(path, "w") as file:
         file.write("\n".join(lines) + "\n")
