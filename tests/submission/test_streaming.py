@@ -24,7 +24,7 @@ from common.emotions import BASIC
 from common.faces import follow as faces
 from common.faces.detector import Detector
 from common.networks.classifier import load_classifier
-from common.submission import inference, streaming
+from common.submission import ensemble, streaming
 from common.submission.files import read_frame_list
 
 SCRIPT = "05_predict_submit.py"
@@ -151,9 +151,9 @@ def test_maximum_over_faces_is_that_of_each_emotion_over_all_faces(world, tmp_pa
 
 def test_variants_are_the_image_mirrored_and_moved_with_its_edge_repeated():
     images = torch.rand(2, 3, 20, 20)
-    plain = inference.variants(images, flip=False, shift=0.0)
+    plain = ensemble.variants(images, flip=False, shift=0.0)
     assert len(plain) == 1 and len(plain[0]) == 1 and plain[0][0] is images
-    still, mirrored = inference.variants(images, flip=True, shift=0.1)  # two of 20 pixels
+    still, mirrored = ensemble.variants(images, flip=True, shift=0.1)  # two of 20 pixels
     assert len(still) == len(mirrored) == 5
     left, right, up, down = still[1:]
     torch.testing.assert_close(left[..., :18], images[..., 2:])
