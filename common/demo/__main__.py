@@ -21,14 +21,22 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--out", type=Path, help="folder for raw/ and truth.csv")
-    parser.add_argument("--seed", **COMMON["seed"] | {"help": "another seed, another world (0)"})
     parser.add_argument(
-        "--scale", type=positive_float, default=1.0, help="share of the pictures (1.0)"
+        "--out", type=Path, help="draw the world into this folder: raw/ and truth.csv"
     )
-    parser.add_argument("--workers", type=int, help="processes (the CPUs this one may use)")
-    parser.add_argument("--contact-sheet", type=Path, help="picture of people and expressions")
-    parser.add_argument("--action-units", type=Path, help="picture of the single action units")
+    parser.add_argument(
+        "--seed", **COMMON["seed"] | {"help": "each seed draws another world (default: 0)"}
+    )
+    parser.add_argument(
+        "--scale", type=positive_float, default=1.0, help="how many of the pictures (default: 1.0)"
+    )
+    parser.add_argument("--workers", type=int, help="processes to use (default: by cores)")
+    parser.add_argument(
+        "--contact-sheet", type=Path, help="draw people and expressions into this picture"
+    )
+    parser.add_argument(
+        "--action-units", type=Path, help="draw the single action units into this picture"
+    )
     arguments = parser.parse_args(argv)
     if not (arguments.out or arguments.contact_sheet or arguments.action_units):
         parser.error("give --out, --contact-sheet or --action-units")

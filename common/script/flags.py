@@ -151,9 +151,9 @@ GROUPS: dict[str, dict[str, dict]] = {
         "init": dict(
             default=None,
             help="weights to start from: a file; FILE::ENTRY for an entry of it, such as "
-            "model_ema; timm:NAME to download timm's; `none` for random weights; with --folds, 04 "
-            "also takes the folder of another run's 03, such as runs/a/single (default of 03 and "
-            "04: the stage before)",
+            "model_ema; timm:NAME to download timm's; `none` for random weights. Left out, 03 and "
+            "04 start from the stage before. With --folds, 04 also takes the folder of another "
+            "run's 03, such as runs/a/single",
         ),
     },
     "augmentation": {

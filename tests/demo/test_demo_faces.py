@@ -15,6 +15,8 @@ from common.demo.geometry import Pose
 from common.demo.mouth import shape_lips
 from common.demo.people import sample_person
 from common.emotions import CHALLENGE, RAF11
+from common.faces.alignment import similarity
+from common.faces.detector import Detector
 
 
 def test_prototypes_are_those_of_the_paper():
@@ -120,10 +122,7 @@ def test_lips_move_as_their_units_say():
 
 
 def test_detector_finds_the_faces_and_crops_them_as_the_stills_are_framed():
-    pytest.importorskip("onnxruntime")
-    detector = pytest.importorskip("common.faces.detector").Detector()
-    similarity = pytest.importorskip("common.faces.follow").similarity
-    found, sizes = [], []
+    detector, found, sizes = Detector(), [], []
     for number in range(24):
         rng = knobs.generator(0, "scene", number)
         person = sample_person(rng)
