@@ -249,13 +249,19 @@ def say_score(score: dict, say: Callable[[str], None]) -> None:
 
 
 def describe_expressions(scores: dict) -> str:
-    """Return expression_scores as a sentence."""
-    classes = sum(number > 0 for number in scores["support"])
-    common = sum(number >= COMMON_CLASS for number in scores["support"])
-    return (
-        f"accuracy {scores['accuracy']:.3f} over eight expressions ({scores['singles']:,} images); "
-        f"macro-F1 {scores['six']:.3f} over six emotions ({scores['basic']:,} images); over the "
-        f"seven compounds {scores['seven']:.3f} ({scores['compounds']:,} images), over the "
-        f"{classes} that have images {scores['present']:.3f}, over the {common} that have "
-        f"{COMMON_CLASS} or more {scores['five']:.3f}"
-    )
+    """Return expression_scores as a sentence, without those of which there is no image."""
+    parts = []
+    if scores["singles"]:
+        parts.append(f"accuracy {scores['accuracy']:.3f} over {scores['singles']:,} singles")
+    if scores["basic"]:
+        parts.append(f"macro-F1 over six emotions {scores['six']:.3f} ({scores['basic']:,} images)")
+    if scores["compounds"]:
+        present = sum(number > 0 for number in scores["support"])
+        common = sum(number >= COMMON_CLASS for number in scores["support"])
+        parts.append(
+            f"over the seven compounds {scores['seven']:.3f} ({scores['compounds']:,} images), over "
+            f"the {present} that have images {scores['present']:.3f}"
+            + f", over the {common} that have {COMMON_CLASS} or more {scores['five']:.3f}"
+            * (common > 0)
+        )
+    return "eight expressions: " + "; ".join(parts or ["no image"])

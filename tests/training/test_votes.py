@@ -17,7 +17,11 @@ from common.networks.classifier import expression_probabilities, load_classifier
 from common.networks.formats import read_tensors
 from common.script.files import UserError
 from common.submission.inference import face_probabilities, load_ensemble
-from common.training.evaluation import expression_scores, probabilities_of
+from common.training.evaluation import (
+    describe_expressions,
+    expression_scores,
+    probabilities_of,
+)
 from common.training.finetuning import label_prior, softmax_cross_entropy
 from common.training.folds import number_folds
 
@@ -86,7 +90,7 @@ def test_03_trains_on_every_single_and_every_image_with_votes(world, trained, ca
     assert scores["singles"] == held_out.labels.isin(ADAPTATION).sum()
     assert scores["basic"] == held_out.labels.isin(BASIC).sum() == report["frames"]
     assert scores["compounds"] == (held_out.kind == "compound").sum() == sum(scores["support"])
-    assert f"accuracy {scores['accuracy']:.3f} over eight expressions" in output
+    assert f"eight expressions: accuracy {scores['accuracy']:.3f} over" in output
     epochs = pd.read_csv(folder / "single" / "metrics.csv")
     assert {"val_macro_f1", "val_accuracy", "val_compound_f1"} <= set(epochs)
     best = epochs.loc[epochs.val_macro_f1[::-1].idxmax()]  # of equals the last
@@ -183,5 +187,6 @@ def test_scores_of_expressions_are_scikit_learns():
     assert scores["support"] == [11, 11, 10, 10, 10, 10, 1] and scores["compounds"] == 63
     assert scores["five"] == pytest.approx(f1[:6].mean())
     assert scores["present"] == pytest.approx(f1.mean())
+    assert "compounds" not in describe_expressions(expression_scores(["Fear"], np.eye(8)[:1]))
     nothing = expression_scores([], np.zeros((0, 8)))
     assert nothing["accuracy"] == nothing["seven"] == nothing["five"] == 0
