@@ -259,8 +259,8 @@ def describe_expressions(scores: dict) -> str:
         present = sum(number > 0 for number in scores["support"])
         common = sum(number >= COMMON_CLASS for number in scores["support"])
         parts.append(
-            f"over the seven compounds {scores['seven']:.3f} ({scores['compounds']:,} images), over "
-            f"the {present} that have images {scores['present']:.3f}"
+            f"over the seven compounds {scores['seven']:.3f} ({scores['compounds']:,} images), "
+            f"over the {present} that have images {scores['present']:.3f}"
             + f", over the {common} that have {COMMON_CLASS} or more {scores['five']:.3f}"
             * (common > 0)
         )
