@@ -24,6 +24,7 @@ from common.networks.classifier import create_classifier, create_encoder
 from common.networks.weights import save_model
 from common.script.files import UserError
 from common.submission.files import locate
+from common.training.checks import check_curriculum_settings
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_every_row_is_a_run_whose_settings_04_accepts(monkeypatch):
         network = before["arguments"]().model_options
         monkeypatch.setattr(sys, "argv", ["04_curriculum.py", *shlex.split(variant.flags)])
         args = script["arguments"]()
-        script["refuse_bad_settings"](args)
+        check_curriculum_settings(args)
         assert args.model_options == network  # 04 starts from the network of 03
         steps = zip(args.stage_epochs, args.compound_shares, strict=True)
         shown.append((name, sum(args.stage_epochs), sum(e * s for e, s in steps)))

@@ -70,9 +70,10 @@ def test_the_harness_sees_what_it_looks_for(tmp_path):
     copy = tmp_path / "tests"
     copy.mkdir()
     (copy / "fuzz.py").write_bytes((ROOT / "tests" / "fuzz.py").read_bytes())
+    (copy / "helpers").mkdir()
     (tmp_path / "common").symlink_to(ROOT / "common")
     for name, code in faulty.items():
-        (copy / "fuzz_targets.py").write_text(
+        (copy / "helpers" / "fuzz_targets.py").write_text(
             f"def case(box, seeds, chance):\n    {code}\nTARGETS = {{case: 1}}\n"
             "def make_seeds(place):\n    place.mkdir()\n"
         )
