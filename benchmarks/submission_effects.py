@@ -2,7 +2,7 @@
 """What smoothing, averaging of networks and test-time augmentation add to the macro-F1.
 
 Draws worlds of labelled videos (the demo's, other people), predicts them once by each network with
-all ways of looking, and prints the macro-F1 of each way to decide, mean ± standard error over
+all its views of a face (mirrored, moved), and prints the macro-F1 of each way to decide, mean ± standard error over
 worlds. What was drawn is kept in OUT and used again.
 
 Examples:
@@ -77,11 +77,11 @@ def effects(folder: Path, checkpoints: list[Path]) -> dict[str, float]:
     """Return the macro-F1 of each way to decide one world's videos."""
     truth = read_truth(folder / "truth.csv")
     source = open_source(folder, folder / "videos", None)
-    looks = []  # of each network: [K, 2, 5, 6], mirrored or not, moved or not
+    views = []  # of each network: [K, 2, 5, 6], mirrored or not, moved or not
     for path in checkpoints:
         ensemble = load_ensemble([path], default_precision(), flip=True, shift=SHIFT)
         observed = observe(source, ensemble, folder)
-        looks.append(observed.probabilities[:, 0])
+        views.append(observed.probabilities[:, 0])
     locations = [place for place in frames_to_decide(source, observed)[0] if place in truth]
     labels = np.array([truth[place].label for place in locations])
     timelines = Timelines(locations, observed.frames)
@@ -90,7 +90,7 @@ def effects(folder: Path, checkpoints: list[Path]) -> dict[str, float]:
         table = decide(timelines, probabilities, decision)
         return macro_f1(labels, table["decision"].to_numpy(), len(CHALLENGE))
 
-    flipped = [one[:, :, 0].mean(axis=1) for one in looks]  # 05's default way of looking
+    flipped = [one[:, :, 0].mean(axis=1) for one in views]  # 05's default views
     mean = np.mean
     found = {"smooth none": f1(flipped[0], PLAIN)}
     for width in (9, 25):
@@ -99,12 +99,12 @@ def effects(folder: Path, checkpoints: list[Path]) -> dict[str, float]:
     for rule in ("geometric", "harmonic"):
         found[f"smooth none, rule {rule}"] = f1(flipped[0], Decision("none", rule=rule))
     found["smooth none, prior correction 1"] = f1(flipped[0], Decision("none", prior_correction=1))
-    found["smooth none, no flip"] = f1(looks[0][:, 0, 0], PLAIN)
-    found["smooth none, shifts"] = f1(looks[0].mean(axis=(1, 2)), PLAIN)
-    if len(looks) > 1:
-        found[f"smooth none, {len(looks)} networks"] = f1(mean(flipped, axis=0), PLAIN)
-        everything = mean([one.mean(axis=(1, 2)) for one in looks], axis=0)
-        found[f"median 25, shifts, {len(looks)} networks"] = f1(everything, DEFAULT)
+    found["smooth none, no flip"] = f1(views[0][:, 0, 0], PLAIN)
+    found["smooth none, shifts"] = f1(views[0].mean(axis=(1, 2)), PLAIN)
+    if len(views) > 1:
+        found[f"smooth none, {len(views)} networks"] = f1(mean(flipped, axis=0), PLAIN)
+        everything = mean([one.mean(axis=(1, 2)) for one in views], axis=0)
+        found[f"median 25, shifts, {len(views)} networks"] = f1(everything, DEFAULT)
     return found
 
 

@@ -1,4 +1,4 @@
-"""What computes: its device, what suits it by default, and how a run's record names it."""
+"""The hardware: its device, the defaults that suit it, and its description in run.json."""
 
 from __future__ import annotations
 

@@ -64,9 +64,8 @@ def read_manifest(path: str | Path) -> pd.DataFrame:
             )
         # In one piece: uniting the categories of many pieces takes three times as long.
         types = {name: _TYPES[name] for name in header}
-        frame = pd.read_csv(
-            path, dtype=types, keep_default_na=False, na_filter=False, low_memory=False
-        )
+        as_written = dict(keep_default_na=False, na_filter=False)
+        frame = pd.read_csv(path, dtype=types, low_memory=False, **as_written)
         frame["hash"] = hashes_from_text(frame["hash"])
     except FileNotFoundError:
         raise UserError(f"There is no manifest {path}; run 01_prepare_data.py first.") from None

@@ -1,4 +1,4 @@
-"""One batch as the loader hands it over: its tensors, and the words they are written in."""
+"""One batch as the loader hands it over: its tensors, and the names of its forms and columns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faces on the template: by which the landmarks of every crop lie where those of all others do."""
+"""Alignment of faces: the landmarks of every crop are in the same places."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The door for Python code: faces of pictures, their six probabilities and their compound."""
+"""The interface for Python code: faces of pictures, their six probabilities and their compound."""
 
 from __future__ import annotations
 

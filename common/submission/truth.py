@@ -142,8 +142,8 @@ def frame_times(path: Path) -> list[Fraction]:
         stream = container.streams[surveyed.stream]
         unit, start = stream.time_base, Fraction(container.start_time or 0, 10**6)
         stamps = [packet.pts for packet in packets(container, stream, [])]
-    held = [i for i, time in enumerate(surveyed.times) if time is not None]
-    shown = [stamps[i] for i in sorted(held, key=surveyed.times.__getitem__)]
+    timed = [i for i, time in enumerate(surveyed.times) if time is not None]
+    shown = [stamps[i] for i in sorted(timed, key=surveyed.times.__getitem__)]
     if None in shown or shown != sorted(shown):
         raise UserError(
             f"The frames of {path} have no time stamps, or some that do not rise; convert it to "

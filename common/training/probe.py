@@ -1,4 +1,4 @@
-"""What 02 shows of an encoder that learns without labels: a linear probe, reconstructions."""
+"""What the encoder of 02 has learned: a linear probe, and pictures of reconstructions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The door for Python code: few lines, the numbers of 05, and nothing heavy before its use."""
+"""The interface for Python code: few lines, the numbers of 05, and nothing heavy before its use."""
 
 import subprocess
 import sys
