@@ -2,8 +2,8 @@
 """What smoothing, averaging of networks and test-time augmentation add to the macro-F1.
 
 Draws worlds of labelled videos (the demo's, other people), predicts them once by each network with
-all its views of a face (mirrored, moved), and prints the macro-F1 of each way to decide, mean ± standard error over
-worlds. What was drawn is kept in OUT and used again.
+all its views of a face (mirrored, moved), and prints the macro-F1 of each way to decide, mean ±
+standard error over worlds. What was drawn is kept in OUT and used again.
 
 Examples:
     python benchmarks/submission_effects.py --checkpoints runs/demo/curriculum
