@@ -45,13 +45,17 @@ class Trial:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What tuning found. given: the script's own settings. members: of the fusion, by name."""
+    """What tuning found.
+
+    given: the script's own settings. alone: with these, the macro-F1 of each of several members
+    alone, by name; where it has nothing to say, the others fill in.
+    """
 
     given: Decision
     given_f1: float
     folds: int
     trials: list[Trial]
-    members: Sequence[object]
+    alone: dict[str, float]
 
     @property
     def best(self) -> Trial:
@@ -122,7 +126,11 @@ def tune(
             searches[name] = dirichlet(len(members), seed)
     settings = len(list(grid(flips)))
     # For each search its weights; then the grid, for those that are best on some videos.
-    most = sum(len(weights) + settings * (1 + FOLDS) for weights in searches.values())
+    most = (
+        1
+        + len(members)
+        + sum(len(weights) + settings * (1 + FOLDS) for weights in searches.values())
+    )
     bar = progress_bar("tune", "setting", most)
 
     def confusions(trial: Sequence[Decision]) -> np.ndarray:
@@ -139,6 +147,11 @@ def tune(
         return trial, confusions(trial)
 
     plain = confusions([given])[0]  # [videos, 7, 7]
+    alone = {}
+    if len(members) > 1:
+        single = map(tuple, np.eye(len(members)).tolist())
+        cells = confusions([replace(given, weights=one) for one in single])
+        alone = dict(zip(map(str, members), _f1(cells).tolist(), strict=True))
     fold_of = _folds(plain.sum(axis=2), seed)  # [videos], by rows of truth
     trials = []
     for what, weights in searches.items():
@@ -169,7 +182,7 @@ def tune(
             )
         )
     bar.close()
-    return Tuned(given, _macro(plain.sum(axis=0)), int(fold_of.max()) + 1, trials, members)
+    return Tuned(given, _macro(plain.sum(axis=0)), int(fold_of.max()) + 1, trials, alone)
 
 
 def _macro(matrix: np.ndarray) -> float:
@@ -234,6 +247,8 @@ def describe(tuned: Tuned, on: str) -> str:
             f"macro-F1 {trial.held_out_f1:.4f} on held-out videos, each decided with the best "
             f"setting of the other folds ({tuned.folds} folds): expect this of tuning",
         ]
+    for name, f1 in tuned.alone.items():
+        lines.append(f"macro-F1 {f1:.4f} with the given settings, {name} alone")
     words = _words(tuned.given)
     lines.append(f"macro-F1 {tuned.given_f1:.4f} with the given settings ({words})")
     if tuned.chosen == tuned.given:

@@ -174,6 +174,7 @@ def test_the_better_network_is_given_the_weight():
     timelines, observed, truth = two_networks(np.array([[0.9], [0.15]]))
     tuned = tuning.tune(timelines, observed, truth, GIVEN, ["a", "b"], "member", seed=0)
     plain, weighted = tuned.trials
+    assert tuned.alone["b"] > tuned.given_f1 > tuned.alone["a"]
     assert plain.best.weights is None and weighted.held_out_f1 > plain.held_out_f1
     first, second = tuned.chosen.weights
     assert second > 2 * first and tuned.best is weighted
