@@ -22,7 +22,7 @@ Examples:
   python 01_prepare_data.py --list
   python 01_prepare_data.py --config configs/demo.toml
   python 01_prepare_data.py --only RAF-DB AffectNet --limit 1000
-  accelerate launch --num_machines 4 ... 01_prepare_data.py    # each process takes its share
+  torchrun --nproc-per-node 4 01_prepare_data.py    # each process takes its share
 """
 
 from __future__ import annotations

@@ -100,6 +100,7 @@ def adapt(run, split) -> str:
     targets = np.eye(classes, dtype=np.float32)[labels]
     network = finetuning.make_classifier(run, settings["init"], classes)
     prior = finetuning.prior_logits(settings["balance"], targets[split.training], exclusive=True)
+    prior = prior.to(run.accelerator.device)
 
     def loss(network, batch):
         logits = finetuning.augmented_logits(settings, network, batch)
@@ -152,7 +153,7 @@ def train_single(run, start: str, split) -> None:
         name="single",
         epochs=settings["epochs"],
         rate=settings["lr"],
-        loss=finetuning.expression_loss(settings, prior),
+        loss=finetuning.expression_loss(settings, prior.to(run.accelerator.device)),
         score=lambda logits: evaluation.single_figures(held_out.labels, logits),
         keep=lambda: weights.save_model(run.folder, network),
     )

@@ -173,7 +173,7 @@ def train(run, split) -> None:
         name="curriculum",
         epochs=len(stages.of_epoch),
         plan=plan,
-        loss=finetuning.expression_loss(settings, prior),
+        loss=finetuning.expression_loss(settings, prior.to(run.accelerator.device)),
         head_steps=round(settings["head_epochs"] * stages.steps[0]),
         schedule=optimization.staged(settings, stages.steps, stages.of_epoch),
         validate=validate,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,7 +24,16 @@ def open_session(model: str | bytes, threads: int) -> onnxruntime.InferenceSessi
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
-    available = onnxruntime.get_available_providers()
-    providers = [name for name in wanted if name in available]
-    return onnxruntime.InferenceSession(model, options, providers=providers)
+    devices = providers(onnxruntime.get_available_providers())
+    return onnxruntime.InferenceSession(model, options, providers=devices)
+
+
+def providers(available: Sequence[str]) -> list:
+    """Return what onnxruntime computes on: this process's own GPU if there is one, or the CPU."""
+    cuda, cpu = "CUDAExecutionProvider", "CPUExecutionProvider"
+    if cuda not in available:
+        return [cpu]
+    import torch  # counts GPUs
+
+    own = int(os.environ.get("LOCAL_RANK", "0")) % max(1, torch.cuda.device_count())
+    return [(cuda, {"device_id": own}), cpu]

@@ -134,13 +134,14 @@ def mix_pairs(
     extent: torch.Tensor,
     window: torch.Tensor,
     uniform: torch.Tensor,
+    any_facs: bool,
 ) -> torch.Tensor:
     """Mix partners into a batch (paper §3.4), all forms at once, without a loop over images.
 
     images: float [B, 3, H, W]. partners: float [M, 3, H, W], for the rows int64 [M] of the batch.
     form: uint8 [B], of batch.py. extent: float [B], how much of the result is the first image: see
     loading.Plan. window: float [B, 2], where the crop begins in its image and how many of its rows
-    it shows, in image heights. uniform: [B, 2], where a box lies.
+    it shows, in image heights. uniform: [B, 2], where a box lies. any_facs: whether a form is FACS.
     """
     if not len(rows):
         return images
@@ -159,7 +160,7 @@ def mix_pairs(
     partner = partner + (y >= extent) * (form == TOP_BOTTOM)
     below = ((height_in_image - extent) / (2 * SEAM) + 0.5).clamp(0, 1)
     partner = partner + below * (form == FACS)
-    if images.is_cuda or (form == FACS).any():  # asking a GPU would mean waiting for it
+    if any_facs:
         partners = torch.where(form == FACS, match_colours(partners, first), partners)
     return images.index_copy(0, rows, first + partner.to(first.dtype) * (partners - first))
 
@@ -212,7 +213,7 @@ def augment(
     images = colour_jitter(to_float(batch.images), uniform[:, JITTER], jitter)
     if len(rows):
         partners = colour_jitter(to_float(batch.partners), uniform[rows, JITTER], jitter)
-        places = uniform[:, BOX_PLACE]
-        images = mix_pairs(images, partners, rows, batch.form, batch.extent, batch.window, places)
+        mixed = (rows, batch.form, batch.extent, batch.window, uniform[:, BOX_PLACE])
+        images = mix_pairs(images, partners, *mixed, batch.any_facs)
     images = affine(images, uniform[:, AFFINE], rotation, scale, shift)
     return cutout(normalise(images, mean, std), uniform[:, CUTOUT], cutout_probability)

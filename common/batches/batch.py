@@ -37,6 +37,7 @@ class Batch:
     targets: torch.Tensor  # float32 [b, C]
     uniform: torch.Tensor  # float32 [b, randoms] in 0..1
     valid: torch.Tensor  # bool [b], False: unreadable and not replaced, so it must not count
+    any_facs: bool  # whether an image has the form FACS: to ask a GPU would be to wait for it
     unreadable: tuple[int, ...] = ()  # indices of images that could not be read, replaced or not
     step_targets: torch.Tensor | None = None  # float32 [B, C], of the whole step; set by the loop
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from common.batches.batch import ALIGNED, Batch
+from common.batches.batch import ALIGNED, FACS, Batch
 from common.batches.images import VIEW, Geometry, ImageStore, resize
 from common.script import signals
 
@@ -74,15 +74,15 @@ def split_batches(
 ) -> list[list[np.ndarray]]:
     """Divide an epoch's rows into optimiser steps, and each step into this process's passes.
 
-    Returns a list of steps; a step is a list of int64 arrays of positions, one a forward pass. Over
-    all ranks every position occurs once. A process with no row in the last step gets one pass of
-    no rows, because all processes must take part in the gradient exchange.
+    Returns a list of steps; a step is a list of int64 arrays of positions, one a forward pass: as
+    few as batch_size allows, of one length, or of two that differ by one. Over all ranks every
+    position occurs once. A process with no row in the last step gets one pass of no rows, because
+    all processes must take part in the gradient exchange.
     """
     steps = []
     for start in range(0, rows, global_batch):
         mine = np.arange(start, min(start + global_batch, rows))[rank::world]
-        passes = [mine[i : i + batch_size] for i in range(0, max(1, len(mine)), batch_size)]
-        steps.append(passes)
+        steps.append(np.array_split(mine, max(1, -(-len(mine) // batch_size))))
     return steps
 
 
@@ -137,6 +137,7 @@ class _Passes(Dataset):
             targets=torch.from_numpy(self.plan.targets[chosen]),
             uniform=torch.from_numpy(uniform),
             valid=torch.from_numpy(valid),
+            any_facs=bool((form == FACS).any()),
             unreadable=tuple(unreadable),
         )
 

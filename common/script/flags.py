@@ -213,7 +213,10 @@ GROUPS: dict[str, dict[str, dict]] = {
             type=not_negative, default=1.0, help="epochs of linearly rising learning rate"
         ),
         "drop_path": dict(
-            type=below_one, default=0.0, help="stochastic depth: drop rate of the last block"
+            type=below_one,
+            default=0.0,
+            help="stochastic depth: drop rate of the last block. What is dropped depends on the "
+            "number of processes and on --batch-size",
         ),
         "clip_grad": dict(
             type=positive_float,

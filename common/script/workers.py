@@ -19,6 +19,8 @@ from common.script import signals
 from common.script.files import UserError
 
 _T = TypeVar("_T")
+# How a user starts several processes on CPUs.
+ON_CPUS = "ACCELERATE_USE_CPU=true torchrun --nproc-per-node N …"
 APART_GIB = 4  # the largest table of any data set takes less than one
 
 
@@ -47,9 +49,24 @@ class Team(NamedTuple):
             ) from None
 
 
+def refuse_lone_process() -> None:
+    """Raise UserError in the one process that `accelerate launch` starts of several on CPUs."""
+    given = os.environ
+    # Its launcher sets these for several processes, whom torchrun or MPI would also give a rank.
+    launched = "ACCELERATE_MIXED_PRECISION" in given and "MASTER_ADDR" in given
+    ranks = ("RANK", "LOCAL_RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
+    on_cpu = given.get("ACCELERATE_USE_CPU", "").lower() == "true"
+    if launched and on_cpu and not any(name in given for name in ranks):
+        raise UserError(
+            "`accelerate launch` was to start several processes, but on CPUs it starts only one. "
+            f"Start them with `{ON_CPUS}`."
+        )
+
+
 @contextlib.contextmanager
 def team() -> Iterator[Team]:
     """Join the processes of a launch, if this is one of several."""
+    refuse_lone_process()
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count < 2:
         yield Team()

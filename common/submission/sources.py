@@ -194,8 +194,7 @@ def observe(
     threads that read videos. faces: main, or max for the maximum over all faces of a frame.
     sides_px: of the detector, where videos are read.
     """
-    if batch_size is None:  # activations on a CPU would leave its caches
-        batch_size = 32 if ensemble.device.type == "cpu" else default_batch_size()
+    batch_size = batch_size or default_batch_size()
     batch_is(batch_size)
     if source.videos is None:
         workers = default_workers() if workers is None else workers

@@ -53,9 +53,9 @@ def predict(
     accelerator.unwrap_model(network).eval()
     results = torch.zeros((len(store), outputs), device=accelerator.device)
     mine = np.arange(len(store))[accelerator.process_index :: accelerator.num_processes]
-    batches = evaluation_batches(
-        store, run.settings["image_size"], 4 * run.batch_size, run.workers, mine
-    )
+    # Without a gradient there is room for more; but every worker shall have a share.
+    size = min(4 * run.batch_size, max(1, -(-len(mine) // max(1, run.workers))))
+    batches = evaluation_batches(store, run.settings["image_size"], size, run.workers, mine)
     for positions, images, valid in batches:
         if not valid.all():
             lost = store.path(int(positions[~valid][0]))
@@ -63,8 +63,9 @@ def predict(
                 f"The {what} image {lost} cannot be read; run 01_prepare_data.py again."
             )
         with accelerator.autocast(), run.uncompiled():
-            output = accelerator.unwrap_model(network)(prepare(images.to(accelerator.device)))
-        results[positions.to(accelerator.device)] = output.float()
+            images = images.to(accelerator.device, non_blocking=True)
+            output = accelerator.unwrap_model(network)(prepare(images))
+        results[positions.to(accelerator.device, non_blocking=True)] = output.float()
     with signals.deferred():  # raised where the loader is deleted, a signal would be lost
         del batches
     return accelerator.reduce(results, "sum").cpu().numpy()

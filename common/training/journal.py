@@ -41,6 +41,15 @@ def refuse_divergence(
     )
 
 
+def refuse_overflow(name: str, skipped: int, epoch: int) -> None:
+    """Raise UserError where the scale of fp16 has fallen below 1: gradients stay out of range."""
+    raise UserError(
+        f"The gradient of {name} is not finite in float16, however small its scale: {skipped} "
+        f"steps were skipped by epoch {epoch + 1}. The last saved state is kept. Lower the "
+        "learning rate or choose --mixed-precision bf16 or no, in another --run-dir."
+    )
+
+
 def note_unreadable(
     run: Run,
     name: str,

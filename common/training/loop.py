@@ -17,9 +17,16 @@ from common.batches.batch import Batch
 from common.batches.images import Geometry, ImageStore
 from common.batches.loading import Plan, split_batches, training_passes
 from common.script import signals
+from common.script.main import batch_is
 from common.script.progress import progress_bar
 from common.training import journal
-from common.training.optimization import Average, clip_gradient, use_grad_checkpointing
+from common.training.memory import choose_batch
+from common.training.optimization import (
+    Average,
+    clip_gradient,
+    take_step,
+    use_grad_checkpointing,
+)
 from common.training.runs import Run
 from common.training.states import States
 
@@ -71,7 +78,8 @@ class _Training:
 class _Epoch:
     """An epoch under way: what it shows, and what has come of it so far.
 
-    steps: this process's passes of each step, as positions of `shown`. sums: float32 [3] on the
+    targets: float32 [n, C], of `shown`, on the device. steps: this process's passes of each step,
+    as positions of `shown`. compiled: lengths of passes to compile for. sums: float32 [3] on the
     device: the loss and the unreadable images of all processes, the norms of the gradient.
     diverged: the first step whose loss is not finite, -1 for none. unreadable: images of this
     process, since the last check.
@@ -79,7 +87,9 @@ class _Epoch:
 
     number: int
     shown: Plan
+    targets: torch.Tensor
     steps: list[list[np.ndarray]]
+    compiled: set[int]
     sums: torch.Tensor
     diverged: torch.Tensor
     unreadable: list[int] = field(default_factory=list)
@@ -94,12 +104,16 @@ def fit(run: Run, network: nn.Module, store: ImageStore, experiment: Experiment)
     a state is written and `Stopped` raised.
 
     The gradient of a step is that of the mean loss over the global batch, whatever the number of
-    processes and passes it is computed in. Of the run's settings, `global_batch`, `seed`, `ema`
-    (decay of an average of the weights, 0 for none: `validate` and `keep` see the average, and the
-    network holds it in the end), `clip_grad`, `compile` and `grad_checkpointing` are read here.
+    processes and passes it is computed in. Only what the network itself draws (dropout,
+    `--drop-path`) and what it normalises over a batch depend on those.
 
-    Raises UserError where the loss is not finite, or more than 0.1 % of an epoch's images cannot
-    be read; the state before is kept.
+    Of the run's settings, `global_batch`, `seed`, `ema` (decay of an average of the weights, 0 for
+    none: `validate` and `keep` see the average, and the network holds it in the end), `clip_grad`,
+    `compile` and `grad_checkpointing` are read here. A `batch_size` that the run leaves open is
+    chosen by the memory.
+
+    Raises UserError where the loss is not finite, fp16 overflows in step after step, or more than
+    0.1 % of an epoch's images cannot be read; the state before is kept.
     """
     training = _begin(run, network, store, experiment)
     progress = training.progress
@@ -128,10 +142,14 @@ def fit(run: Run, network: nn.Module, store: ImageStore, experiment: Experiment)
 
 def _begin(run: Run, network: nn.Module, store: ImageStore, experiment: Experiment) -> _Training:
     """Prepare network and optimiser for the hardware, and load the last saved state."""
+    run.batch_size = run.batch_size or choose_batch(run, network, experiment)
+    batch_is(run.batch_size)
     if run.settings["grad_checkpointing"]:
         use_grad_checkpointing(network)
     if run.settings["compile"]:
-        network.compile()  # in place: parameters keep their names
+        # In place: parameters keep their names. Passes have one or two lengths, each compiled for
+        # itself: a length left open costs speed.
+        network.compile(dynamic=False)
     network, optimizer = run.accelerator.prepare(network, experiment.optimizer)
     # After prepare, which has moved the weights to the device.
     average = Average(network, run.settings["ema"]) if run.settings["ema"] else None
@@ -157,8 +175,10 @@ def _train_epoch(training: _Training, number: int) -> dict:
         workers=run.workers,
     )
     begun = time.monotonic()
-    sums = torch.tensor(progress["sums"], device=accelerator.device)
-    epoch = _Epoch(number, shown, steps, sums, torch.tensor(-1, device=accelerator.device))
+    device, compiled = accelerator.device, {max(1, len(positions)) for positions in steps[0]}
+    targets = torch.from_numpy(shown.targets).to(device)  # at once: a copy waits for the GPU
+    sums, diverged = torch.tensor(progress["sums"], device=device), torch.tensor(-1, device=device)
+    epoch = _Epoch(number, shown, targets, steps, compiled, sums, diverged)
     training.network.train()
     title, done = f"{experiment.name} {number + 1}/{experiment.epochs}", first * size
     with progress_bar(title, "img", len(shown), run.main, initial=done, leave=False) as bar:
@@ -170,6 +190,7 @@ def _train_epoch(training: _Training, number: int) -> dict:
                 bar.set_postfix(loss=f"{mean:.4f}", refresh=False)
     progress.update(epoch=number, step=len(steps), sums=epoch.sums.tolist())
     spent_s = time.monotonic() - begun
+    skipped = {"skipped_steps": progress["skipped"]} if accelerator.scaler else {}
     return {
         "phase": experiment.name,
         "epoch": number + 1,
@@ -179,6 +200,7 @@ def _train_epoch(training: _Training, number: int) -> dict:
         "images_per_s": max(0, len(shown) - done) / spent_s,
         "data_wait": epoch.waited_s / spent_s,
         "unreadable": int(epoch.sums[1]),
+        **skipped,
     }
 
 
@@ -186,8 +208,9 @@ def _train_step(training: _Training, epoch: _Epoch, step: int, passes: Iterator[
     """Take one optimiser step on a global batch, and add its loss to the epoch's."""
     accelerator, optimizer = training.run.accelerator, training.optimizer
     steps_done = training.progress["steps_done"]
-    factor = training.experiment.schedule(steps_done)
-    warming_head = steps_done < training.experiment.head_steps
+    learned = steps_done - training.progress["skipped"]  # steps that changed weights
+    factor = training.experiment.schedule(learned)
+    warming_head = learned < training.experiment.head_steps
     for group in optimizer.param_groups:
         still = warming_head and not group.get("head")
         group["lr"] = 0.0 if still else group["base_lr"] * factor
@@ -198,10 +221,11 @@ def _train_step(training: _Training, epoch: _Epoch, step: int, passes: Iterator[
     norm = clip_gradient(
         accelerator, training.network, optimizer, training.run.settings["clip_grad"]
     )
-    optimizer.step()
+    skipped = take_step(accelerator, optimizer)
     optimizer.zero_grad(set_to_none=True)
-    if training.average:
-        training.average.update(steps_done)
+    if training.average and not skipped:
+        training.average.update(learned)
+    training.progress["skipped"] += skipped
     training.progress["steps_done"] += 1
     epoch.unreadable += unreadable
     here = torch.stack([loss, loss.new_tensor(len(unreadable))])
@@ -221,8 +245,7 @@ def _accumulate_gradient(
     """
     run, accelerator = training.run, training.run.accelerator
     size, last = run.settings["global_batch"], len(epoch.steps[step]) - 1
-    targets = epoch.shown.targets[step * size : (step + 1) * size]  # [B, C], of all processes
-    targets = torch.from_numpy(targets).to(accelerator.device)
+    targets = epoch.targets[step * size : (step + 1) * size]  # [B, C], of all processes
     total, unreadable = torch.zeros((), device=accelerator.device), []
     for index in range(last + 1):
         asked = time.monotonic()
@@ -236,8 +259,8 @@ def _accumulate_gradient(
         batch = replace(batch.to(accelerator.device), step_targets=targets)
         # Gradients are exchanged once a step, with its last pass.
         exchanged = nullcontext() if index == last else accelerator.no_sync(training.network)
-        # A network is compiled for whole passes; a smaller one runs uncompiled.
-        ragged = len(batch.images) < run.batch_size
+        # The last step of an epoch has passes of other lengths, which run uncompiled.
+        ragged = len(batch.images) not in epoch.compiled
         with exchanged, run.uncompiled() if ragged else nullcontext():
             with accelerator.autocast():
                 losses = training.experiment.loss(training.network, batch)
@@ -267,7 +290,8 @@ def _save_where_due(training: _Training, epoch: _Epoch, step: int, stopped: bool
 def _check_loss(training: _Training, epoch: _Epoch, steps: int) -> float:
     """Return the mean loss of the first `steps` steps of an epoch, and note unreadable images.
 
-    Raises UserError where the loss is not finite, or too many images are unreadable.
+    Raises UserError where the loss is not finite, fp16 overflows again and again, or too many
+    images are unreadable.
     """
     run, name, progress = training.run, training.experiment.name, training.progress
     images = min(len(epoch.shown), steps * run.settings["global_batch"])
@@ -278,6 +302,9 @@ def _check_loss(training: _Training, epoch: _Epoch, steps: int) -> float:
         factor = training.experiment.schedule(progress["steps_done"] - steps + failed)
         rate = factor * training.optimizer.param_groups[-1]["base_lr"]
         journal.refuse_divergence(*shown, epoch.number, failed, rate)
+    scaler = run.accelerator.scaler
+    if scaler and scaler.get_scale() < 1:
+        journal.refuse_overflow(name, progress["skipped"], epoch.number)
     journal.note_unreadable(*shown, int(epoch.sums[1]), epoch.unreadable, progress)
     return mean
 

@@ -162,6 +162,18 @@ def clip_gradient(
     return norm
 
 
+def take_step(accelerator: Accelerator, optimizer: torch.optim.Optimizer) -> bool:
+    """Let the optimiser change the weights; return whether fp16 overflowed and it did not.
+
+    The scale of fp16 falls then, and at no other time. (Accelerate's `step_was_skipped` does not
+    see it with a fused optimiser, which decides on the GPU.)
+    """
+    scaler = accelerator.scaler
+    before = scaler.get_scale() if scaler else 0.0
+    optimizer.step()
+    return bool(scaler) and scaler.get_scale() < before
+
+
 def freeze(network: nn.Module, what: int | str, head: Collection[str]) -> int:
     """Keep the stem and the first `what` blocks from learning, or all but the head (`encoder`).
 

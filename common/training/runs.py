@@ -14,7 +14,7 @@ import timm.layers
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import set_seed
+from accelerate.utils import parse_flag_from_env, set_seed
 from tqdm import tqdm
 
 from common import hardware
@@ -23,7 +23,7 @@ from common.networks.formats import refuse_other_kinds, split_entry
 from common.networks.weights import colours_of, read_record, refuse_unfinished
 from common.script.config import settings_of
 from common.script.files import UserError, file_digest, only_process, write_json
-from common.script.main import batch_is
+from common.script.workers import ON_CPUS, refuse_lone_process
 
 TRACKERS = [str(tracker.value) for tracker in get_available_trackers()]
 
@@ -44,20 +44,43 @@ FREE_SETTINGS = (
 )
 
 
+# What Accelerate's launcher, its configuration or the environment may ask for, against what a run
+# does: the values that change nothing, and what to do in place of others.
+_WHOLE = (
+    "Every process must hold the whole network, which saved states and averaged weights need; "
+    "choose multi-GPU training (MULTI_GPU) in `accelerate config`, and --grad-checkpointing where "
+    "memory is short."
+)
+LAUNCHER_SETTINGS = {
+    "ACCELERATE_DYNAMO_BACKEND": (("no",), "Use --compile or --no-compile instead."),
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": (
+        ("1",),
+        "Accumulation follows from --global-batch, --batch-size and the number of processes.",
+    ),
+    "ACCELERATE_MIXED_PRECISION": (("no",), "Use --mixed-precision instead."),
+    "ACCELERATE_USE_DEEPSPEED": (("false", "0"), _WHOLE),
+    "ACCELERATE_USE_FSDP": (("false", "0"), _WHOLE),
+    "ACCELERATE_USE_MEGATRON_LM": (("false", "0"), _WHOLE),
+    "ACCELERATE_USE_PARALLELISM_CONFIG": (("false", "0"), _WHOLE),
+}
+
+
 @dataclass
 class Run:
     """One stage of training: its folder, its settings, its processes.
 
     settings: what run.json records, by the names of the flags, and the facts of start_run.
-    batch_size: images a process computes at once. workers: loader processes of each.
+    batch_size: most images a process computes at once; None until `fit` chooses. workers: loader
+    processes of each. control: where processes agree without waiting for their GPUs; None for one.
     """
 
     folder: Path
     settings: dict
     accelerator: Accelerator
-    batch_size: int
+    batch_size: int | None
     workers: int
     save_minutes: float
+    control: torch.distributed.ProcessGroup | None = None
     lock: ExitStack = field(default_factory=ExitStack)  # kept until the process ends
     notes: dict = field(default_factory=dict)  # what finish_run adds to run.json
 
@@ -78,10 +101,11 @@ class Run:
 
     def any_process(self, here: bool) -> bool:
         """Return whether any process asks for it: all must save, or leave, at the same step."""
-        if self.accelerator.num_processes == 1:
+        if self.control is None:
             return bool(here)
-        asked = torch.tensor(float(bool(here)), device=self.accelerator.device)
-        return bool(self.accelerator.reduce(asked, "sum") > 0)
+        asked = torch.tensor(float(bool(here)))
+        torch.distributed.all_reduce(asked, group=self.control)
+        return bool(asked > 0)
 
     def uncompiled(self) -> AbstractContextManager:
         """Run a compiled network as written within the block: it is compiled for one shape."""
@@ -129,11 +153,12 @@ def start_run(args: argparse.Namespace, stage: str, facts: dict) -> Run | None:
         folder,
         settings,
         accelerator,
-        batch_size=args.batch_size or hardware.default_batch_size(),
+        batch_size=args.batch_size,
         workers=workers if args.workers is None else args.workers,
         save_minutes=args.save_minutes,
     )
-    batch_is(run.batch_size)
+    if accelerator.num_processes > 1:
+        run.control = torch.distributed.new_group(backend="gloo")
     if run.main:
         run.lock.enter_context(only_process(folder))
         (folder / "state").mkdir(exist_ok=True)
@@ -159,16 +184,41 @@ def _start_accelerate(folder: Path, settings: dict) -> Accelerator:
                 f"--report-to {name}: Accelerate finds no such tracker here (it finds "
                 f"{', '.join(TRACKERS) or 'none'}); install it, or leave the flag out."
             )
+    refuse_lone_process()
+    _refuse_launcher_settings(settings["mixed_precision"])
+    gpu = torch.cuda.is_available() or torch.xpu.is_available()
+    if "RANK" in os.environ and not gpu and not parse_flag_from_env("ACCELERATE_USE_CPU"):
+        # Accelerate would let each of them train alone.
+        raise UserError(
+            f"{os.environ['WORLD_SIZE']} processes were started, one a GPU, but no GPU is visible. "
+            f"To train on CPUs, start them with `{ON_CPUS}`."
+        )
     accelerator = Accelerator(
         mixed_precision=settings["mixed_precision"],
         log_with=settings["report_to"] or None,
         project_dir=str(folder),
     )
+    if settings["mixed_precision"] == "fp16" and accelerator.device.type == "cpu":
+        raise UserError(
+            "--mixed-precision fp16 needs a GPU: on a CPU the products would be float32. Choose "
+            "no, or bf16 where the CPU has it."
+        )
     set_seed(settings["seed"])
     if accelerator.device.type == "cpu":
         # timm's fused attention trains slower than its plain form on CPUs.
         timm.layers.set_fused_attn(False)
     return accelerator
+
+
+def _refuse_launcher_settings(precision: str) -> None:
+    """Raise UserError for settings of Accelerate's launcher that a run would not follow.
+
+    precision: of the run, a value of --mixed-precision.
+    """
+    for name, (accepted, instead) in LAUNCHER_SETTINGS.items():
+        value = os.environ.get(name, "").lower()
+        if value not in ("", *accepted, *([precision] if "PRECISION" in name else [])):
+            raise UserError(f"The launcher sets {name}={value}. {instead}")
 
 
 def _refuse_other_settings(folder: Path, before: dict, now: dict) -> None:

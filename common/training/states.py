@@ -57,9 +57,9 @@ class States:
     def load(self) -> dict:
         """Put the last readable state into network and optimiser; return its progress.
 
-        Its keys: epoch and step to go on from, from 0; steps_done in all; sums of that epoch
-        (see loop._Epoch); rows of metrics.csv; best figure; seconds of training; names of
-        unreadable images.
+        Its keys: epoch and step to go on from, from 0; steps_done in all, and skipped of them by
+        fp16; sums of that epoch (see loop._Epoch); rows of metrics.csv; best figure; seconds of
+        training; names of unreadable images.
         """
         for path in reversed(self._paths()):
             try:
@@ -84,7 +84,7 @@ class States:
             self._saved = time.monotonic()
             return progress
         self._agree(0)
-        start = {"epoch": 0, "step": 0, "steps_done": 0, "sums": [0.0] * 3}
+        start = {"epoch": 0, "step": 0, "steps_done": 0, "skipped": 0, "sums": [0.0] * 3}
         return {**start, "rows": [], "best": None, "seconds": 0.0, "unreadable": []}
 
     def _agree(self, steps_done: int) -> None:

@@ -38,7 +38,9 @@ def mix(images, partners, rows, form, extent, uniform=None, window=(0.0, 1.0)):
     forms[rows] = form
     uniform = torch.full((len(images), 2), 0.5) if uniform is None else torch.tensor(uniform)
     extent, window = torch.full((len(images),), extent), torch.tensor([window] * len(images))
-    return mix_pairs(images, partners, torch.tensor(rows), forms, extent, window, uniform)
+    return mix_pairs(
+        images, partners, torch.tensor(rows), forms, extent, window, uniform, form == FACS
+    )
 
 
 @pytest.mark.parametrize("share", [0.1, 0.7])
@@ -124,6 +126,7 @@ def test_an_image_is_augmented_alike_in_any_batch():
         targets=torch.zeros(6, 6),
         uniform=torch.from_numpy(random.random((6, RANDOMS), dtype=np.float32)),
         valid=torch.ones(6, dtype=torch.bool),
+        any_facs=True,
     )
     options = dict(jitter=0.3, cutout_probability=0.5, mean=(0.5,) * 3, std=(0.2,) * 3)
     together = augment(whole, **options)
@@ -134,6 +137,7 @@ def test_an_image_is_augmented_alike_in_any_batch():
             **{name: getattr(whole, name)[row : row + 1] for name in own},
             partners=whole.partners[here],
             partner_rows=torch.zeros(int(here.sum()), dtype=torch.int64),
+            any_facs=row == 5,
         )
         assert torch.allclose(augment(alone, **options)[0], together[row], atol=1e-5)
 

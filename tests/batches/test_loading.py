@@ -53,6 +53,15 @@ def test_every_row_is_computed_once_over_all_processes(total, world):
         assert all(len(one) <= 3 for steps in ranks for one in steps[number])
 
 
+@pytest.mark.parametrize(("total", "world", "batch"), [(4096, 8, 232), (256, 1, 232), (100, 3, 7)])
+def test_a_whole_step_has_passes_of_one_length(total, world, batch):
+    for rank in range(world):
+        (passes,) = split_batches(total, total, batch, rank, world)
+        lengths = [len(one) for one in passes]
+        assert len(passes) == -(-sum(lengths) // batch) and max(lengths) <= batch
+        assert max(lengths) - min(lengths) <= 1
+
+
 def test_batches_do_not_depend_on_workers_or_on_how_rows_are_divided(store, plan):
     whole = load(store, plan, [np.arange(10)])
     parts = load(store, plan, [np.arange(0, 10, 2), np.arange(1, 10, 2)], workers=2)

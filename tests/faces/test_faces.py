@@ -13,6 +13,7 @@ from helpers.drawn import LANDMARKS, scene, write_video
 from helpers.raw_files import REAL
 from PIL import Image
 
+from common import sessions
 from common.faces import detector as centerface
 from common.faces.alignment import TEMPLATE, align, similarity
 from common.faces.detector import Detector, Faces, decode, overlap, suppress
@@ -37,6 +38,16 @@ def test_detector_finds_faces_and_their_landmarks_in_order(detector):
         x0, y0, x1, y1 = faces.boxes[found]
         assert x0 < x < x1 and y0 < y < y1
     assert (np.diff(faces.scores) <= 0).all()
+
+
+def test_each_process_of_a_machine_detects_on_its_own_gpu(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    both, own = ["CUDAExecutionProvider", "CPUExecutionProvider"], []
+    for rank in range(6):
+        monkeypatch.setenv("LOCAL_RANK", str(rank))
+        own.append(sessions.providers(both)[0][1]["device_id"])
+    assert own == [0, 1, 2, 3, 0, 1]
+    assert sessions.providers(both[1:]) == both[1:]
 
 
 def test_detector_finds_no_face_where_there_is_none(detector):

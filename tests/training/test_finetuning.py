@@ -82,6 +82,7 @@ def test_cross_entropy_is_equation_one_beside_the_prior(balance):
         targets=torch.eye(6)[[1, 4]],
         uniform=torch.rand(2, 8),
         valid=torch.ones(2).bool(),
+        any_facs=False,
     )
     seen = np.eye(6)[[0] * 5 + [1] * 2 + [2, 3, 4]]  # Surprise half of all, Anger never
     settings = dict(loss="bce", **SETTINGS)

@@ -278,10 +278,9 @@ def test_pretraining_goes_on_from_an_autoencoder_decoder_and_all(world, whole, t
 
 @pytest.mark.parametrize(
     ("name", "machines", "processes"),
-    [("one_gpu", 1, 1), ("eight_gpus", 1, 8), ("two_nodes", 2, 16), ("two_cpu", 1, 2)],
+    [("one_gpu", 1, 1), ("eight_gpus", 1, 8), ("two_nodes", 2, 16)],
 )
 def test_accelerate_reads_its_configurations(name, machines, processes):
     path = ROOT / "configs" / "accelerate" / f"{name}.yaml"
     read = load_config_from_file(str(path))  # refuses keys that it does not know
     assert (read.num_machines, read.num_processes) == (machines, processes)
-    assert read.use_cpu == (name == "two_cpu")
