@@ -36,7 +36,7 @@ from common.networks.classifier import load_classifier
 from common.networks.weights import refuse_unfinished
 from common.script.files import UserError, whole_file
 from common.script.main import run_script
-from common.submission.inference import variants
+from common.submission.ensemble import variants
 from common.training.evaluation import expression_scores
 from common.training.folds import number_folds
 

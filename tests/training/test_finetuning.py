@@ -285,6 +285,6 @@ def test_without_natural_compounds_the_user_is_told(tmp_path, capsys):
         *("--stage-epochs", 1, "--compound-shares", 1, "--epoch-images", 12),
     )
     assert status == 0
-    assert "warning: there is no natural compound" in output and "unvalidated" in output
+    assert "warning: there are no natural compounds" in output and "unvalidated" in output
     status, _, complaints = train(capsys, "04_curriculum.py", world, tmp_path, "--folds", 2)
     assert status == 2 and "--folds divides the labelled compounds" in complaints

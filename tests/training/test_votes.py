@@ -16,7 +16,7 @@ from common.manifest import read_manifest
 from common.networks.classifier import expression_probabilities, load_classifier
 from common.networks.formats import read_tensors
 from common.script.files import UserError
-from common.submission.inference import face_probabilities, load_ensemble
+from common.submission.ensemble import face_probabilities, load_ensemble
 from common.training.evaluation import (
     describe_expressions,
     expression_scores,
@@ -107,7 +107,7 @@ def test_05_reads_eight_logits_as_the_shares_of_a_softmax(trained, capsys):
     network, _ = load_classifier(file)
     images = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8)
     found = face_probabilities(ensemble, 16, images)
-    assert found.shape == (3, 1, 1, 6) and (found.sum(-1) < 1).all()
+    assert found.shape == (3, 1, 1, 1, 6) and (found.sum(-1) < 1).all()
     logits = torch.randn(2, 8)
     shares = logits.exp() / logits.exp().sum(1, keepdim=True)
     assert torch.allclose(expression_probabilities(logits), shares[:, :6])
