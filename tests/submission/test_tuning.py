@@ -1,6 +1,7 @@
 """Tuning: honest about what it is worth, and blind to the frames that settings are judged by."""
 
 import tomllib
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -156,10 +157,10 @@ def test_truth_of_the_challenges_own_frames_is_refused(crops, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def two_networks(noise):
+def two_networks(noise, videos=42):
     """Return (timelines, observed, truth): networks with noise [2, 6], of an emotion."""
     # Few frames a video: smoothing alone does not mend them.
-    timelines, _, truth = noisy_videos(noise=0, videos=42, length=3)
+    timelines, _, truth = noisy_videos(noise=0, videos=videos, length=3)
     random = np.random.default_rng(1)
     hot = np.zeros((7, 6))
     for index, pair in enumerate(CHALLENGE_PAIRS):
@@ -196,6 +197,37 @@ def test_each_network_is_given_the_emotions_that_it_knows():
     assert (first > second)[:3].sum() >= 2 and (first < second)[3:].sum() >= 2
     repeated = tuning.tune(timelines, observed, truth, GIVEN, ["a", "b"], "class", seed=0)
     assert repeated.chosen == tuned.chosen
+
+
+def test_weights_of_held_out_videos_are_those_that_are_best_on_the_others():
+    timelines, observed, _ = two_networks(np.full((2, 6), 0.5), videos=5)  # five folds of one
+    truth = np.repeat([3, 1, 0, 4, 2], 3)  # of chance: each choice differs
+    tuned = tuning.tune(timelines, observed, truth, GIVEN, ["a", "b"], "member", seed=0)
+    video, pooled = np.arange(15) // 3, np.zeros(15, dtype=int)
+    chosen = set()
+
+    def best(settings, rest):
+        """Return the first of the settings that is best on some frames, and all its classes."""
+        made = []
+        for setting in settings:
+            weights = np.reshape(setting.weights, (2, 1)) * np.ones(6)
+            made.append(decide(timelines, observed.mean(weights), setting)["decision"].to_numpy())
+        scores = [
+            f1_score(truth[rest], one[rest], average="macro", labels=range(7), zero_division=0)
+            for one in made
+        ]
+        first = int(np.argmax(np.round(scores, 9)))
+        return settings[first], made[first]
+
+    weights = [replace(GIVEN, weights=one) for one in tuning.simplex(2)]
+    for held_out in range(5):
+        rest = video != held_out
+        setting, _ = best(weights, rest)
+        chosen.add(setting.weights)
+        _, decision = best(list(tuning.grid([False], setting.weights)), rest)
+        pooled[~rest] = decision[~rest]
+    expected = f1_score(truth, pooled, average="macro", labels=range(7), zero_division=0)
+    assert len(chosen) > 1 and tuned.trials[1].held_out_f1 == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("members", [2, 3, 5, 8, 40])
