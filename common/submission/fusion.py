@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 
 from common.emotions import BASIC, CHALLENGE, CHALLENGE_PAIRS, challenge_class, parse_labels
-from common.raw.matching import nearest_name
 from common.script.files import UserError
 from common.submission.files import in_line, rows_of, split_location
 from common.submission.truth import frame_times
@@ -96,6 +95,8 @@ def read_table(path: Path, names: set[str], videos: dict[str, Path] | None) -> T
                 kept[0].append(place)
                 kept[1].extend(values)
     if not places:
+        from common.raw.matching import nearest_name  # imports Pillow, for which --help would wait
+
         close = nearest_name(next(iter(absent)), names) if absent else ""
         raise UserError(
             f"{path} has no probabilities for any of the videos, such as {min(names)}"
