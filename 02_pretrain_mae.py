@@ -61,6 +61,7 @@ def main() -> None:
     from common.script import files
     from common.training import checks, runs
 
+    checks.check_encoder(args)
     path = args.data_dir / "prepared" / "manifest.csv"
     table = manifest.read_manifest(path)
     held_out = manifest.hold_out(table)

@@ -56,6 +56,15 @@ def align(image: np.ndarray, landmarks: np.ndarray, size: int = CROP_PX) -> np.n
     return np.asarray(crop)
 
 
+def is_crop(face: Faces, size: tuple[int, int]) -> bool:
+    """Say whether a picture by itself is an aligned crop, no larger than ours.
+
+    face: the one chosen in it, or none. size: of the picture, (height, width). A larger square
+    photograph, whose face happens to lie on TEMPLATE, is aligned as 01 does.
+    """
+    return max(size) <= CROP_PX and come_aligned([face], [size])
+
+
 def come_aligned(found: Sequence[Faces], sizes: Sequence[tuple[int, int]]) -> bool:
     """Say whether pictures are aligned crops: where a face is found, the surest is on TEMPLATE.
 

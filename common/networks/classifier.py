@@ -36,6 +36,7 @@ def create_encoder(model: str, image_size: int, options: dict | None = None) -> 
     Its blocks end in `norm`. As in `create_network`. Raises UserError for a model that cannot be
     pretrained by masking: no plain Vision Transformer, or one that mixes patches before its blocks.
     """
+    check_model(model)
     unpooled = {**(options or {}), "global_pool": "", "fc_norm": False}
     if not _is_plain_vit(model):
         raise UserError(
@@ -46,7 +47,7 @@ def create_encoder(model: str, image_size: int, options: dict | None = None) -> 
     strange = [
         name
         for name, found in (
-            (f"a stem that is a {type(encoder.patch_embed).__name__}", not _is_patchwise(encoder)),
+            ("a stem that is no plain patch embedding, or norms it", not _is_patchwise(encoder)),
             ("no positions of its own", encoder.pos_embed is None),
             ("attention pooling between blocks", encoder.attn_pool is not None),
         )
@@ -85,9 +86,7 @@ def create_network(
     try:
         network = _ask_timm(name, image_size, {"num_classes": classes, **arguments})
     except (RuntimeError, TypeError, AssertionError, ValueError) as error:
-        if not timm.is_model(name):
-            known = [*PRESETS, *timm.list_models()]
-            raise UserError(f"timm has no model {model!r}{nearest(model, known)}") from None
+        check_model(model)
         given = " ".join(f"{key}={value}" for key, value in (options or {}).items())
         raise UserError(
             f"timm cannot make the model {model!r} at {image_size} px"
@@ -102,6 +101,13 @@ def create_network(
     if concat and classes:
         network.head = PositionHead(network.patch_embed.num_patches, network.embed_dim, classes)
     return network
+
+
+def check_model(model: str) -> None:
+    """Raise UserError where there is no network of that name."""
+    if not timm.is_model(PRESETS.get(model, model)):
+        known = [*PRESETS, *timm.list_models()]
+        raise UserError(f"timm has no model {model!r}{nearest(model, known)}") from None
 
 
 def _is_plain_vit(model: str) -> bool:

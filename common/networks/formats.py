@@ -133,7 +133,10 @@ def refuse_other_kinds(path: Path) -> None:
         named = f"the file in it, such as {path / inside[0]}" if inside else "a file of weights"
         raise UserError(f"{path} is a folder; name {named}.")
     if not path.is_file():
-        raise UserError(f"There is no file of weights {path}; run the stage before, or name one.")
+        raise UserError(
+            f"There is no file of weights {path}; run the stage before that makes it, name another "
+            "file, or start from random weights with --init none."
+        )
     size = path.stat().st_size
     with open(path, "rb") as file:
         head = file.read(512)

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from common.emotions import BASIC, CHALLENGE, compound_scores
-from common.faces.alignment import align, come_aligned
+from common.faces.alignment import align, is_crop
 from common.faces.detector import Detector
 from common.faces.follow import main_face
 from common.faces.stills import read_still
@@ -111,7 +111,7 @@ def _crops(
             continue
         found = detector.detect(image)
         best = main_face(found)
-        if come_aligned([found if best is None else found.take([best])], [image.shape[:2]]):
+        if is_crop(found if best is None else found.take([best]), image.shape[:2]):
             faces[path] = ALIGNED
         elif best is None:
             faces[path] = WHOLE
@@ -127,7 +127,7 @@ def crop_probabilities(
 
     crops: B of uint8 [H, W, 3], of any sizes. weights: as of `inference.weighted_mean`.
     """
-    tensors = [torch.from_numpy(crop).permute(2, 0, 1)[None] for crop in crops]
+    tensors = [torch.from_numpy(np.array(crop)).permute(2, 0, 1)[None] for crop in crops]
     views = {size: torch.cat([resize(one, size) for one in tensors]) for size in ensemble.sizes}
     return weighted_mean(all_probabilities(ensemble, views), weights).mean(axis=(1, 2))
 

@@ -74,7 +74,7 @@ class Predictor:
         is an aligned crop already, such as 01 writes, is one face. Raises UserError for a picture
         that cannot be read.
         """
-        from common.faces.alignment import align, come_aligned
+        from common.faces.alignment import align, is_crop
         from common.faces.follow import main_face
 
         pictures, several = _several(images)
@@ -84,7 +84,7 @@ class Predictor:
             found = self._detector.detect(image)
             best = main_face(found)
             sure = found if best is None else found.take([best])
-            if come_aligned([sure], [image.shape[:2]]):
+            if is_crop(sure, image.shape[:2]):
                 whole = (0.0, 0.0, float(image.shape[1]), float(image.shape[0]))
                 of_picture = [(image, whole, float(sure.scores[0]) if len(sure.scores) else 0.0)]
             else:

@@ -6,7 +6,16 @@ import argparse
 from collections.abc import Iterable
 from pathlib import Path
 
+import torch
+
+from common.networks.classifier import check_model, create_encoder
 from common.script.files import UserError
+
+
+def check_encoder(args: argparse.Namespace) -> None:
+    """Raise UserError for a model that 02 cannot pretrain; made without memory, in no time."""
+    with torch.device("meta"):
+        create_encoder(args.model, args.image_size, args.model_options)
 
 
 def check_images(count: int, prepared: Path) -> None:
@@ -16,7 +25,8 @@ def check_images(count: int, prepared: Path) -> None:
 
 
 def check_settings(args: argparse.Namespace) -> None:
-    """Raise UserError for settings of 03 and 04 that are possible alone, but not together."""
+    """Raise UserError for a model that is unknown, and settings that do not go together."""
+    check_model(args.model)
     if args.loss == "bmc" and args.balance == "logit-adjustment":
         raise UserError("--loss bmc is balanced by itself; leave out --balance logit-adjustment.")
     if args.loss == "bmc" and args.label_smoothing:
