@@ -38,6 +38,8 @@ def create_encoder(model: str, image_size: int, options: dict | None = None) -> 
     """
     check_model(model)
     unpooled = {**(options or {}), "global_pool": "", "fc_norm": False}
+    if (options or {}).get("global_pool") == "concat":  # as the classifier that starts from it
+        unpooled["class_token"] = False
     if not _is_plain_vit(model):
         raise UserError(
             f"02 pretrains plain Vision Transformers (vit_small, vit_base, vit_large, vit_huge, or "

@@ -120,3 +120,18 @@ def test_the_published_sizes_have_short_names(preset, width, depth, patches):
     expected += (patches + 1) * width + width + 2 * width
     assert sum(parameter.numel() for parameter in encoder.parameters()) == expected
     assert losses.shape == (2,) and predicted.shape == (2, patches, 3 * side**2)
+
+
+def test_an_encoder_has_the_tokens_of_the_classifier_that_starts_from_it():
+    for pooling in ({}, {"global_pool": "concat"}, {"global_pool": "token"}):
+        shape = MODEL[0], MODEL[1], {**MODEL[2], **pooling}
+        encoder, classifier = create_encoder(*shape), create_classifier(*shape)
+        shapes = [
+            {
+                name: value.shape
+                for name, value in network.state_dict().items()
+                if not name.startswith(("head.", "norm.", "fc_norm."))
+            }
+            for network in (encoder, classifier)
+        ]
+        assert shapes[0] == shapes[1]
