@@ -239,7 +239,8 @@ def refuse_losses(summary: dict, prepared: Path, videos: Videos | None) -> None:
                 "continue without it with --accept-losses."
             )
     lost = {name: (part["lost"], part["inputs"]) for name, part in summary["datasets"].items()}
-    lost["videos"] = len(broken), len(summary["videos"])
+    named = f"videos, such as {next(iter(broken))}," if broken else "videos"
+    lost[named] = len(broken), len(summary["videos"])
     many = [
         f"{count} of {total} in {name} ({count / total:.0%})"
         for name, (count, total) in lost.items()

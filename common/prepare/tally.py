@@ -180,10 +180,9 @@ def print_videos(videos: dict[str, dict], with_list: bool) -> None:
     listed, decoded, faces = (
         sum(part[key] for part in videos.values()) for key in ("listed", "decoded", "faces")
     )
-    print(
-        f"{len(videos)} videos: {listed:,} frames listed, {decoded:,} decoded, a face in {faces:,} "
-        f"({faces / max(1, decoded):.1%})"
-    )
+    wanted = f"{listed:,} frames listed, " if with_list else ""
+    share = f"{faces / max(1, decoded):.1%}"
+    print(f"{len(videos)} videos: {wanted}{decoded:,} decoded, a face in {faces:,} ({share})")
     if not with_list:
         print("    no frame list beside them: every frame that decodes counts")
     for video, part in videos.items():
