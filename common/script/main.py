@@ -15,6 +15,9 @@ from common.script.files import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 
+# Where Linux counts the processes that run.
+STAT = Path("/proc/stat")
+
 # Of glibc's malloc.h: below how much free memory at its end the heap is kept; how many blocks may
 # be mapped on their own.
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
@@ -145,7 +148,7 @@ def _busy() -> bool:
     running = []
     with suppress(OSError, ValueError, IndexError):  # no Linux
         for _ in range(10):
-            text = Path("/proc/stat").read_text(encoding="ascii")
+            text = STAT.read_text(encoding="ascii")
             running.append(int(text.partition("procs_running ")[2].split()[0]))
             time.sleep(0.002)
     # The median; one of those that run is this process.
