@@ -1,6 +1,7 @@
 """Before all tests; and what several files of tests share, made once in each of their processes."""
 
 import os
+import sys
 
 import pytest
 
@@ -9,6 +10,14 @@ os.environ.pop("MAKELEVEL", None)
 
 # Two processes run tests side by side; each with the threads of all cores would slow the other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def accelerate_as_in_a_new_process():
+    """Let no test meet the device or the number format of a script that ran before it."""
+    yield
+    if accelerate := sys.modules.get("accelerate"):
+        accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="session")

@@ -154,5 +154,5 @@ def test_01_stops_before_a_labelled_tree_and_goes_on_if_told(tmp_path):
     prepared = prepare(tmp_path, "--unlabelled", "Faces", *flags)
     splits = Counter((r["kind"], r["split"]) for r in rows_of(prepared / "manifest.csv"))
     assert splits == {("unlabelled", ""): 6, ("unlabelled", "val"): 6}
-    with pytest.raises(UserError, match="names 'Face', which is not a folder"):
+    with pytest.raises(UserError, match="names 'Face', which is no folder"):
         prepare(tmp_path, "--unlabelled", "Face")
