@@ -40,7 +40,8 @@ demo: .venv/installed
 
 REAL := --config configs/ferplus.toml --data-dir data/ferplus --run-dir runs/ferplus$(if $(filter-out 0,$(SEED)),-$(SEED)) --seed $(SEED)
 real: .venv/installed
-	@test -e "$(FER2013)" || { echo "usage: make real FER2013=folder (see docs/ferplus.md)"; exit 2; }
+	@test -e "$(FER2013)" || \
+	  { echo "error: there is no folder '$(FER2013)'; usage: make real FER2013=folder (see docs/ferplus.md)"; exit 2; }
 	@mkdir -p data/ferplus/raw; place="$(FER2013)"; test -d "$$place" || place=$$(dirname "$$place"); \
 	  ln -sfn "$$(realpath "$$place")" data/ferplus/raw/FERPlus
 	$(PY) 01_prepare_data.py --config configs/ferplus.toml --data-dir data/ferplus
