@@ -196,7 +196,7 @@ def _ends_early(
     end_s: float,
     failure: list[str],
 ) -> str:
-    """Say by what one sees that a file was cut off, or "". end_s: of its last packet."""
+    """Return what shows that a file was cut off, or "". end_s: of its last packet."""
     if failure:
         return failure[0]
     index = stream.index_entries

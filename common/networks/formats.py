@@ -1,7 +1,7 @@
 """Files of weights as the field passes them on: read without unpickling, in timm's names.
 
-A file is read by what it holds, not by its ending. What is no file of tensors (a web page, a
-pointer of Git LFS, a pickled module, half a download) is refused in a sentence with the way out.
+The format is told by the content, not by the file name. Anything but tensors (a web page, a
+pointer of Git LFS, a pickled module, half a download) is refused in a sentence with the remedy.
 """
 
 from __future__ import annotations

@@ -65,10 +65,11 @@ def table_rows(
     """Return (line number, field by column) for the rows of a table with a header.
 
     Columns are found by name, in any case and order, with or without spaces around them. Missing
-    fields are empty; surplus ones stay in the last column, separators and all, where a reader sees
-    what it does not know: `a.jpg,happy,sad` is no image of happiness. The separator is a comma,
-    semicolon or tab. A row is a line, so a damaged row cannot swallow the next. Raises UserError at
-    once if a column is missing.
+    fields are empty. In a row with more fields than columns, the last needed column holds the rest
+    of the row, separators and all, so that its reader refuses what it does not know:
+    `a.jpg,happy,sad` is no image of happiness alone. The separator is a comma, semicolon or tab. A
+    row is a line, so a damaged row cannot swallow the next. Raises UserError at once if a column is
+    missing.
     """
     lines = placed_lines(path)  # not stripped: a first field may be empty before its tab
     header = next(lines, (1, 0, ""))[2]
@@ -85,9 +86,9 @@ def table_rows(
     def rows() -> Iterator[tuple[int, dict[str, str]]]:
         for number, _, line in lines:
             fields = split_row(line, delimiter)
-            last = len(names) - 1
-            if any(fields[last + 1 :]):
-                fields[last:] = [delimiter.join(fields[last:]).rstrip(delimiter)]
+            if any(fields[len(names) :]):
+                place = places[needed[-1]]
+                fields[place] = delimiter.join(fields[place:]).rstrip(delimiter)
             if any(fields):
                 yield number, empty | {n: fields[i] for n, i in places.items() if i < len(fields)}
 

@@ -1,4 +1,4 @@
-"""How many images a GPU trains on at once, by what the network keeps of each."""
+"""The default batch size on a GPU, from the memory that the network needs for each image."""
 
 from __future__ import annotations
 

@@ -20,10 +20,19 @@ def test_labels_beyond_the_last_column_are_read_or_refused(tmp_path):
     assert skips == [("labels.csv:3", "unknown label")]
 
 
-def test_surplus_fields_stay_in_the_last_column_of_every_table(tmp_path):
+def test_a_second_label_before_another_column_is_refused(tmp_path):
+    image(tmp_path / "Mine" / "a.jpg")
+    image(tmp_path / "Mine" / "b.jpg")
+    rows = ["image,label,subject", "a.jpg,happy,sad,p1", "b.jpg,sad,p2"]
+    text(tmp_path / "Mine" / "labels.csv", "\n".join(rows))
+    items, skips, _ = read(table, tmp_path / "Mine")
+    assert list(items) == ["Mine/b.jpg"] and skips == [("labels.csv:2", "unknown label")]
+
+
+def test_a_row_that_is_too_long_gives_its_rest_to_the_last_needed_column(tmp_path):
     text(tmp_path / "t.csv", "image;label;split\na.jpg;happy;sad;train\nb.jpg;happy;train;;\n")
     rows = [row for _, row in table_rows(tmp_path / "t.csv", ("image", "label"), ("split",))]
     assert [(row["label"], row["split"]) for row in rows] == [
-        ("happy", "sad;train"),
+        ("happy;sad;train", "sad"),
         ("happy", "train"),
     ]
