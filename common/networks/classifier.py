@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from common.emotions import ADAPTATION, BASIC
+from common.networks.convolutions import make_fast
 from common.networks.fitting import LoadingReport, Weights, fit_weights, head_names
 from common.networks.formats import refuse_other_kinds
 from common.networks.parts import ConvStem, PositionHead
@@ -100,6 +101,8 @@ def create_network(
         patch = network.patch_embed.patch_size[0]
         if image_size % patch:  # timm would leave the last pixels out
             raise UserError(f"--image-size {image_size} is not a multiple of patch_size {patch}.")
+    if not plain:
+        return make_fast(network)
     if concat and classes:
         network.head = PositionHead(network.patch_embed.num_patches, network.embed_dim, classes)
     return network

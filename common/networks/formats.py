@@ -214,6 +214,8 @@ def to_timm_names(tensors: Tensors, own: Collection[str]) -> tuple[Tensors, str]
     if clip is not None:
         prefix = clip.removesuffix("visual.class_embedding")
         return {name.removeprefix(prefix): value for name, value in tensors.items()}, "CLIP"
+    if any(name.endswith("_conv_stem.weight") for name in tensors):
+        return _from_efficientnet(tensors, own), "EfficientNet-PyTorch"
     scores = Counter(
         name[: len(name) - len(end)] for name in tensors for end in _endings(name) if end in own
     )
@@ -226,6 +228,20 @@ def to_timm_names(tensors: Tensors, own: Collection[str]) -> tuple[Tensors, str]
         name.removeprefix(prefix if name.startswith(prefix) else wrapper): value
         for name, value in tensors.items()
     }, "timm"
+
+
+def _from_efficientnet(tensors: Tensors, own: Collection[str]) -> Tensors:
+    """Return the tensors of the package EfficientNet-PyTorch (and of its lite models).
+
+    Its layers stand in timm's order, under names of their own.
+    """
+    layers = [name for name in tensors if "_fc." not in name]
+    wanted = [name for name in own if not name.startswith("classifier.")]
+    if len(layers) != len(wanted):  # another model; the names as they are will be refused
+        return tensors
+    renamed = {ours: tensors[name] for ours, name in zip(wanted, layers, strict=True)}
+    head = {name: value for name, value in tensors.items() if "_fc." in name}
+    return renamed | {f"classifier.{name.partition('_fc.')[2]}": head[name] for name in head}
 
 
 def _endings(name: str) -> list[str]:

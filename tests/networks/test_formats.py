@@ -242,6 +242,54 @@ def test_a_convolutional_network_starts_from_its_own_weights(tmp_path, model):
     assert torch.equal(other.eval().forward_features(images), expected)
 
 
+def as_efficientnet_pytorch(network):
+    """The names of the package EfficientNet-PyTorch: blocks counted through, each with its own."""
+    tensors, stage_starts, count = {}, [], 0
+    for stage in network.blocks:
+        stage_starts.append(count)
+        count += len(stage)
+    expanding = {
+        "conv_pw": "_expand_conv", "bn1": "_bn0", "conv_dw": "_depthwise_conv", "bn2": "_bn1",
+        "se.conv_reduce": "_se_reduce", "se.conv_expand": "_se_expand",
+        "conv_pwl": "_project_conv", "bn3": "_bn2",
+    }  # fmt: skip
+    first = {
+        "conv_dw": "_depthwise_conv", "bn1": "_bn1", "se.conv_reduce": "_se_reduce",
+        "se.conv_expand": "_se_expand", "conv_pw": "_project_conv", "bn2": "_bn2",
+    }  # fmt: skip
+    outside = {
+        "conv_stem": "_conv_stem",
+        "bn1": "_bn0",
+        "conv_head": "_conv_head",
+        "bn2": "_bn1",
+        "classifier": "_fc",
+    }
+    for name, value in network.state_dict().items():
+        layer, _, kind = name.rpartition(".")
+        if layer.startswith("blocks."):
+            _, stage, block, inner = layer.split(".", 3)
+            names = expanding if hasattr(network.blocks[int(stage)][int(block)], "bn3") else first
+            layer = f"_blocks.{stage_starts[int(stage)] + int(block)}.{names[inner]}"
+        else:
+            layer = outside[layer]
+        tensors[f"{layer}.{kind}"] = value
+    return tensors
+
+
+@pytest.mark.parametrize("model", ["tf_efficientnet_lite0", "tf_efficientnet_b0"])
+def test_efficientnets_come_in_the_names_of_their_package(tmp_path, model):
+    network = random_network(model, 64)
+    path = write(tmp_path / "efficientnet.pth", as_efficientnet_pytorch(network))
+    other, report = start_classifier(model, 64, {}, path)
+    own, found = network.state_dict(), other.state_dict()
+    differing = {name for name in own if not torch.equal(own[name], found[name])}
+    assert differing <= {"classifier.weight", "classifier.bias"}
+    assert report.form == "EfficientNet-PyTorch" and report.taken == len(own) - 2
+    assert sorted(report.left_out) == ["classifier.bias", "classifier.weight"]
+    with pytest.raises(UserError, match="another model"):
+        start_classifier("tf_efficientnet_lite1", 64, {}, path)
+
+
 def test_a_trained_norm_is_kept_unless_the_file_is_a_masked_autoencoders(tmp_path):
     network = random_network(*VIT[:2], {**SMALL, "fc_norm": False})
     plain = write(tmp_path / "plain.pth", network.state_dict())
