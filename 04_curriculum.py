@@ -8,8 +8,7 @@ Out: <run-dir>/curriculum/model.safetensors   of the epoch with the best validat
                          the seven compounds (the last epoch, where no compound is held out)
                          metrics.csv (with what was drawn), validation.csv and report.json,
                          confusion.png, curves.png, generated.png, run.json
-     with --folds: a folder fold-1, fold-2 … of these each, and folds/ with oof.csv, report.json,
-                         confusion.png over the out-of-fold predictions of all
+     with --folds: fold-1, fold-2 … of these each, and folds/ with the out-of-fold scores of all
 
 Examples
   python 04_curriculum.py --config configs/demo.toml
@@ -30,15 +29,10 @@ from common.script.main import run_script
 def arguments():
     parser = make_parser(__doc__, *FINETUNING, warmup_epochs=0.5, schedule="plateau")
     parser.group("data").add_argument(
-        "--validate-on",
-        nargs="+",
-        metavar="NAME",
-        help="sets whose compounds validate (default: all)",
+        "--validate-on", nargs="+", metavar="NAME", help="sets to validate on (default: all)"
     )
     add = parser.group("curriculum").add_argument
-    add(
-        "--stage-epochs", type=positive, nargs="+", default=[5, 5, 3, 3], help="epochs by sub-stage"
-    )
+    add("--stage-epochs", type=positive, nargs="+", default=[5, 5, 3, 3], help="epochs a sub-stage")
     add(
         "--compound-shares",
         type=fraction,
@@ -50,8 +44,15 @@ def arguments():
         "--compound-share-of",
         choices=("batch", "set"),
         default="batch",
-        help="share of the images shown (paper); or share of the compounds, shown beside all "
-        "singles (released code)",
+        help="of the images shown (paper); or of the compounds, beside all singles (released code)",
+    )
+    add(
+        "--order",
+        choices=("label", "none", "entropy", "second"),
+        default="label",
+        help="singles, then compounds (paper); or votes as one scale, with compounds generated "
+        "beside it: none, all images in each of K sub-stages; entropy, second: the most certain "
+        "K-th of them, two K-ths, … all, by the votes' entropy or the second expression's share",
     )
     add("--natural-share", type=fraction, default=0.5, help="natural share of the compounds")
     add("--epoch-images", type=positive, help="images an epoch; with `set`, singles (default: all)")
@@ -95,14 +96,14 @@ def main() -> None:
     from common.training import finetuning, folds, runs
 
     table = manifest.read_manifest(args.data_dir / "prepared" / "manifest.csv")
-    single = table.labels.isin(targets.names_of(args.loss)) & (table.kind == "single")
-    single &= finetuning.choose_sets(table, args.datasets, "--datasets")
+    learnt = (targets.singles if args.order == "label" else targets.taught)(table, args.loss)
+    learnt &= finetuning.choose_sets(table, args.datasets, "--datasets")
     natural = table.labels.isin(curriculum.labels_of(args.pairs)) & (table.kind == "compound")
     checked = natural
     if args.validate_on:
         checked = natural & finetuning.choose_sets(table, args.validate_on, "--validate-on")
     planned = folds.plan_compounds(args, table, checked)
-    rows = manifest.thin_out(table[single | natural], args.limit)
+    rows = manifest.thin_out(table[learnt | natural], args.limit)
     mixing = curriculum.Mixing.of(vars(args))
     for fold in planned:
         stock = curriculum.Stock.of(rows, fold.split(rows).training, vars(args))
@@ -147,13 +148,13 @@ def train(run, split) -> None:
     if run.main:
         examples.save_examples(run.folder / "generated.png", store, stock, mixing, settings)
     balanced = settings["balance"] == "sampling"
-    prior = finetuning.label_prior(settings, stock.targets[stock.single])
+    prior = finetuning.label_prior(settings, stock.targets[stock.drawn])
     drawn = {}  # by epoch: how many images of each kind and class
 
     def plan(epoch):
         random = np.random.default_rng([settings["seed"], epoch])
-        size = stages.size(epoch)
-        shown, drawn[epoch] = curriculum.draw_epoch(stock, *size, mixing, random, balanced)
+        pool, size = stock.most_certain(stages.share(epoch), random), stages.size(epoch)
+        shown, drawn[epoch] = curriculum.draw_epoch(pool, *size, mixing, random, balanced)
         return shown
 
     def validate(epoch):

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from benchmarks.timing import Line, in_turns, matmul_peak
+from benchmarks.vits import forward_flops
 from common.batches.augment import normalise
 from common.batches.images import Geometry, ImageStore
 from common.batches.loading import Plan, training_passes
@@ -56,7 +57,7 @@ def measure(quick: bool) -> list[Line]:
             theirs[name] = _their_step(images, noise, form, compiled), goal
         calls = {"ours": ours, **{name: step for name, (step, _) in theirs.items()}}
         rates = in_turns(calls, 3 if quick else 5)
-        terms = step_flops(model)
+        terms = forward_flops(model)
         total = 3 * sum(terms.values())  # the backward pass computes two products for each one
         peak = matmul_peak(TYPES[precision], device)
         facts: dict[str, float | str] = {f"{name}, GFLOP": n / 1e9 for name, n in terms.items()}
@@ -130,28 +131,6 @@ def _learn(loss: torch.Tensor, optimizer: torch.optim.Optimizer, amount: int) ->
     return amount
 
 
-def step_flops(model: MaskedAutoencoder) -> dict[str, float]:
-    """Count the operations of the forward pass's matrix products for one image, by part.
-
-    A block of width D on n tokens: 24·n·D² (query, key and value 6, projection 2, MLP 16) and
-    4·n²·D of attention; a linear layer 2 · in · out a token.
-    """
-
-    def blocks(depth: int, tokens: int, width: int) -> float:
-        return depth * (24 * tokens * width**2 + 4 * tokens**2 * width)
-
-    encoder, pixels = model.encoder, 3 * model.patch_size**2
-    width, narrow = encoder.embed_dim, model.decoder_embed.out_features
-    seen, every = model.visible + model.prefix_tokens, model.patches + model.prefix_tokens
-    return {
-        "patch embedding": 2 * model.visible * pixels * width,
-        "encoder": blocks(len(encoder.blocks), seen, width),
-        "into the decoder": 2 * seen * width * narrow,
-        "decoder": blocks(len(model.decoder_blocks), every, narrow),
-        "prediction": 2 * every * narrow * pixels,
-    }
-
-
 def loader(quick: bool) -> list[Line]:
     """Compare the loader on one core with torchvision's usual pipelines, 256 px JPEG to 224 px.
 
@@ -173,7 +152,7 @@ def loader(quick: bool) -> list[Line]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as a loader's worker has
     with tempfile.TemporaryDirectory() as folder:
-        store = ImageStore(folder, _write_photographs(Path(folder), count))
+        store = ImageStore(folder, write_photographs(Path(folder), count))
         geometry = Geometry(224, **MAE_CROP)
         plan = Plan(np.arange(count), np.zeros((count, 0), dtype=np.float32))
         passes = [np.arange(start, start + batch) for start in range(0, count, batch)]
@@ -225,7 +204,7 @@ def loader(quick: bool) -> list[Line]:
     ]
 
 
-def _write_photographs(folder: Path, count: int) -> list[str]:
+def write_photographs(folder: Path, count: int) -> list[str]:
     """Write squares of scikit-learn's two colour photographs, as 01 writes crops of videos."""
     from sklearn.datasets import load_sample_images
 

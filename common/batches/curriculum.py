@@ -115,27 +115,35 @@ class Stages:
     """The sub-stages of the curriculum.
 
     of_epoch: the sub-stage of each epoch, from 0. sizes: how many images an epoch of each sub-stage
-    shows, and how many of them are compounds.
+    shows, and how many of them are compounds (generated ones, where singles and natural compounds
+    are drawn together). shares: of the images, the most certain ones, that each draws from.
     """
 
     of_epoch: list[int]
     sizes: list[tuple[int, int]]
     global_batch: int
+    shares: list[float]
 
     @classmethod
     def of(cls, settings: dict, stock: Stock) -> Stages:
         """Return the sub-stages of 04's settings."""
-        images = settings["epoch_images"] or len(stock.single)
         natural_share = settings["natural_share"] if settings["mixes"] else 1.0
-        size, natural = EPOCH_SIZES[settings["compound_share_of"]], len(stock.natural)
-        shares, epochs = settings["compound_shares"], settings["stage_epochs"]
-        sizes = [size(share, images, natural, natural_share) for share in shares]
+        size, epochs = EPOCH_SIZES[settings["compound_share_of"]], settings["stage_epochs"]
+        images = settings["epoch_images"] or len(stock.drawn)
+        known = images, 0 if stock.one_scale else len(stock.natural), natural_share
+        sizes = [size(share, *known) for share in settings["compound_shares"]]
         of_epoch = np.repeat(np.arange(len(epochs)), epochs).tolist()
-        return cls(of_epoch, sizes, settings["global_batch"])
+        stages = np.arange(1, len(epochs) + 1)
+        shares = stages / len(epochs) if settings["order"] != "none" else stages**0.0
+        return cls(of_epoch, sizes, settings["global_batch"], shares.tolist())
 
     def size(self, epoch: int) -> tuple[int, int]:
         """Return how many images an epoch shows, and how many of them are compounds."""
         return self.sizes[self.of_epoch[epoch]]
+
+    def share(self, epoch: int) -> float:
+        """Return the share of the images, the most certain ones, that an epoch draws from."""
+        return self.shares[self.of_epoch[epoch]]
 
     @property
     def steps(self) -> list[int]:
@@ -154,17 +162,18 @@ def draw_epoch(
     """Draw one epoch of `count` images, `compounds` of them spread evenly over its batches.
 
     balanced: single images show every emotion equally often. Without natural images all compounds
-    are generated, and the other way round. Returns the plan, and how many `single`, `natural` and
+    are generated, and the other way round. Where singles and natural compounds are drawn together,
+    `compounds` are the generated ones. Returns the plan, and how many `single`, `natural` and
     `generated` images it has, also by class, as `kind:name`.
     """
-    pairs = _pairs_to_generate(stock, mixing)
-    if not len(pairs) and not len(stock.natural):
+    pairs, apart = _pairs_to_generate(stock, mixing), len(stock.natural) and not stock.one_scale
+    if not len(pairs) and not apart:
         compounds = 0
     # Position i is a compound where the running count passes a whole number: so every batch,
     # however large, has its share to within one image.
     compound = np.diff(np.arange(count + 1) * compounds // count) > 0
     natural = round(compounds * mixing.natural_share) if len(pairs) else compounds
-    natural = natural if len(stock.natural) else 0
+    natural = natural if apart else 0
 
     first = np.empty(count, dtype=np.int64)
     second = np.full(count, -1, dtype=np.int64)
@@ -176,7 +185,7 @@ def draw_epoch(
             [pool for pool in stock.by_emotion() if len(pool)], singles, random
         )
     else:
-        first[~compound] = in_turn(stock.single, singles, random)
+        first[~compound] = in_turn(stock.drawn, singles, random)
     places = random.permutation(np.flatnonzero(compound))
     first[places[:natural]] = in_turn(stock.natural, natural, random)
     if len(places) > natural:
@@ -191,7 +200,8 @@ def draw_epoch(
         targets[mixed] = (targets[mixed] + stock.targets[others]) / 2  # again a distribution
     else:
         targets[mixed] = MIXED_LABELS[mixing.label](targets[mixed], stock.targets[others], part)
-    kinds = {"single": ~compound, "natural": compound & ~mixed, "generated": mixed}
+    alone = np.isin(first, stock.single) & ~mixed
+    kinds = {"single": alone, "natural": ~alone & ~mixed, "generated": mixed}
     return Plan(first, targets, second, form, extent), _counts(union, kinds, PAIRS[mixing.pairs])
 
 
@@ -222,11 +232,13 @@ def _generate(
 
 def check_compounds(stock: Stock, mixing: Mixing, shares: Sequence[float]) -> None:
     """Raise UserError if the shares ask for compounds, and there is no way to have one."""
-    if any(shares) and not len(_pairs_to_generate(stock, mixing)) and not len(stock.natural):
+    apart = len(stock.natural) and not stock.one_scale
+    if any(shares) and not len(_pairs_to_generate(stock, mixing)) and not apart:
         why = "no two emotions that form one have images" if mixing.mixes else "--mixes is empty"
+        natural = "--order draws the natural" if stock.one_scale else "there are no natural"
         raise UserError(
-            "--compound-shares asks for compounds, but there are no natural ones, and none "
-            f"can be generated ({why})."
+            f"--compound-shares asks for compounds, but {natural} ones, and none can be "
+            f"generated ({why})."
         )
 
 

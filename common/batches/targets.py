@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 import torch
+from scipy.special import entr
 
 from common import manifest
 from common.emotions import ADAPTATION, BASIC, multi_hot
@@ -17,6 +18,11 @@ def names_of(loss: str) -> tuple[str, ...]:
     return ADAPTATION if loss == "softmax" else BASIC
 
 
+def singles(rows: pd.DataFrame, loss: str) -> pd.Series:
+    """Return the images with one of the expressions that the logits stand for, bool [n]."""
+    return (rows.kind == "single") & rows.labels.isin(names_of(loss))
+
+
 def taught(rows: pd.DataFrame, loss: str) -> pd.Series:
     """Return the images that 03 learns from with a loss, bool [n].
 
@@ -24,8 +30,7 @@ def taught(rows: pd.DataFrame, loss: str) -> pd.Series:
     expressions, and every image with votes: its label, single or compound, is only where its votes
     lie on a scale.
     """
-    single = (rows.kind == "single") & rows.labels.isin(names_of(loss))
-    return single | voted(rows) if loss == "softmax" else single
+    return singles(rows, loss) | voted(rows) if loss == "softmax" else singles(rows, loss)
 
 
 def usable(rows: pd.DataFrame, loss: str) -> pd.Series:
@@ -51,12 +56,25 @@ def targets_of(rows: pd.DataFrame, loss: str, least_votes: int) -> np.ndarray:
     (least_votes: see manifest.votes), and where there are none all on the single's expression, or
     half and half on the compound's.
     """
-    labels = labels_shown(rows, names_of(loss))
-    if loss != "softmax":
-        return labels
+    return distributions(rows, least_votes) if loss == "softmax" else labels_shown(rows, BASIC)
+
+
+def distributions(rows: pd.DataFrame, least_votes: int = 1) -> np.ndarray:
+    """Return what people saw, float32 [n, 8]: the votes, or the label where there are none."""
+    labels = labels_shown(rows, ADAPTATION)
     shares = labels / np.maximum(labels.sum(1, keepdims=True), 1)
     votes = manifest.votes(rows, least_votes)
     return np.where(np.isnan(votes), shares, votes).astype(np.float32)
+
+
+# How mixed an image is, float [n], from distributions [n, 8], by the value of 04's --order. By
+# `label` singles and compounds are apart (paper §3.4), so that no image has a place between.
+ORDERS = {
+    "label": None,
+    "none": lambda shares: np.zeros(len(shares)),
+    "entropy": lambda shares: entr(shares).sum(1),
+    "second": lambda shares: np.sort(shares, axis=1)[:, -2],
+}
 
 
 def describe(rows: pd.DataFrame) -> str:
@@ -88,23 +106,51 @@ class Stock:
     targets: float32 [rows, C], of every row of the store: see targets_of. single, natural: int64
     rows with one expression, and with a compound of `pairs`. labels: float32 [rows, C], 1 for each
     expression of the label, where targets are distributions; else they are the targets.
+    uncertainty: float [rows], of each row's votes, where singles and compounds are the ends of one
+    scale (04 --order) and drawn from it together; else they are apart.
     """
 
     targets: np.ndarray
     single: np.ndarray
     natural: np.ndarray
     labels: np.ndarray | None = None
+    uncertainty: np.ndarray | None = None
 
     @classmethod
     def of(cls, rows: pd.DataFrame, training: pd.Series, settings: dict) -> Stock:
         """Return the stock among rows of the manifest. training: bool [n], those to train on."""
-        loss = settings["loss"]
+        loss, order = settings["loss"], ORDERS[settings["order"]]
         return cls(
             targets_of(rows, loss, settings["least_votes"]),
             np.flatnonzero(training & (rows.kind == "single")),
-            np.flatnonzero(training & (rows.kind == "compound")),
+            np.flatnonzero(training & (rows.kind != "single")),
             labels_shown(rows, names_of(loss)) if loss == "softmax" else None,
+            order and order(distributions(rows)),
         )
+
+    def most_certain(self, share: float, random: np.random.Generator) -> Stock:
+        """Return the stock of a share of the images, those with the least mixed votes.
+
+        Which of equally mixed images belong to it is drawn. Without a scale, returns the whole.
+        """
+        if not self.one_scale:
+            return self
+        order = np.lexsort((random.random(len(self.drawn)), self.uncertainty[self.drawn]))
+        rows = self.drawn[order][: max(1, round(share * len(order)))]
+        single, natural = (
+            np.intersect1d(kind, rows, assume_unique=True) for kind in (self.single, self.natural)
+        )
+        return replace(self, single=single, natural=natural)
+
+    @property
+    def one_scale(self) -> bool:
+        """Whether singles and natural compounds are drawn together."""
+        return self.uncertainty is not None
+
+    @property
+    def drawn(self) -> np.ndarray:
+        """Return the rows that are drawn as they are, beside compounds: int64 [n]."""
+        return np.concatenate([self.single, self.natural]) if self.one_scale else self.single
 
     @property
     def classes(self) -> int:

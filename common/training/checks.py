@@ -43,6 +43,11 @@ def check_curriculum_settings(args: argparse.Namespace) -> None:
             f"--stage-epochs ({args.stage_epochs}) and --compound-shares ({args.compound_shares}) "
             "must name the same number of sub-stages."
         )
+    if args.order != "label" and args.balance == "sampling":
+        raise UserError(
+            f"--order {args.order} draws singles and compounds together, which --balance sampling "
+            "cannot make even; leave one of them out, or choose --balance logit-adjustment."
+        )
     latest = args.stage_epochs[-1] - 2  # the earliest end: one epoch is best, N are worse
     if args.early_stop and args.early_stop > latest:
         raise UserError(

@@ -3,6 +3,7 @@
 import runpy
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers.running import ROOT
 
@@ -16,10 +17,13 @@ from common.batches.curriculum import (
     Mixing,
     Stages,
     Stock,
+    check_compounds,
     draw_epoch,
     without_effect,
 )
-from common.emotions import BASIC, CHALLENGE_PAIRS
+from common.batches.targets import ORDERS, distributions
+from common.emotions import ADAPTATION, BASIC, CHALLENGE_PAIRS
+from common.script.files import UserError
 
 CHALLENGE7 = {frozenset(pair) for pair in CHALLENGE_PAIRS}
 SETTINGS = {
@@ -30,6 +34,7 @@ SETTINGS = {
     "global_batch": 8,
     "compound_shares": [0, 0.2, 0.4, 1],
     "stage_epochs": [5, 5, 3, 3],
+    "order": "label",
 }
 
 
@@ -213,6 +218,95 @@ def test_epochs_belong_to_the_papers_sub_stages():
     assert [stages.size(epoch)[1] for epoch in (0, 9, 12, 13)] == [0, 24, 48, 120]
 
 
+def scale(order="entropy", rows=400):
+    """A stock of votes: from a single expression's ten to five and five for a compound's two."""
+    random = np.random.default_rng(3)
+    table = []
+    for row in range(rows):
+        first, second = CHALLENGE_PAIRS[row % 7]
+        doubt = random.integers(0, 6)  # votes for the second
+        votes = np.zeros(8, dtype=int)
+        votes[first], votes[second] = 10 - doubt, doubt
+        kind = "compound" if doubt > 2 else "single"
+        names = sorted((BASIC[first], BASIC[second])) if doubt > 2 else [BASIC[first]]
+        table.append((kind, " ".join(names), " ".join(map(str, votes)), doubt))
+    table = pd.DataFrame(table, columns=["kind", "labels", "votes", "doubt"])
+    settings = {"loss": "softmax", "least_votes": 1, "order": order}
+    training = pd.Series(np.arange(rows) % 5 > 0)
+    return Stock.of(table, training, settings), table
+
+
+@pytest.mark.parametrize("order", ["entropy", "second"])
+def test_sub_stages_go_from_certain_votes_to_mixed_ones(order):
+    stock, table = scale(order)
+    doubt, seen = table.doubt.to_numpy(), []
+    stages = Stages.of({**SETTINGS, "order": order}, stock)
+    assert stages.shares == [0.25, 0.5, 0.75, 1]
+    assert stages.sizes[0] == (320, 0)  # singles and compounds together; none generated
+    for epoch in (0, 5, 10, 13):
+        random = np.random.default_rng(epoch)
+        pool = stock.most_certain(stages.share(epoch), random)
+        plan, counts = draw_epoch(pool, 320, 0, Mixing(), random)
+        drawn = np.unique(plan.first)
+        assert len(drawn) == round(320 * stages.share(epoch))
+        left = np.setdiff1d(np.flatnonzero(np.arange(400) % 5 > 0), drawn)
+        assert doubt[drawn].max() <= doubt[left].min(initial=5)
+        assert np.array_equal(plan.targets, stock.targets[plan.first])
+        compound = (table.kind == "compound").to_numpy()[plan.first]
+        assert kinds(counts) == {
+            "single": (~compound).sum(),
+            "natural": compound.sum(),
+            "generated": 0,
+        }
+        seen.append(counts["natural"])
+    assert seen[0] == 0 < seen[2] < seen[3]
+
+
+def test_which_of_equally_certain_images_come_first_is_drawn_anew():
+    stock, _ = scale()
+    pools = [stock.most_certain(0.1, np.random.default_rng(seed)).drawn for seed in (0, 0, 1)]
+    assert np.array_equal(pools[0], pools[1]) and not np.array_equal(pools[0], pools[2])
+    assert len(stock.most_certain(0.0, np.random.default_rng(0)).drawn) == 1
+    everything = stock.most_certain(1.0, np.random.default_rng(0)).drawn
+    assert set(everything) == set(stock.drawn) and len(everything) == 320
+
+
+def test_without_an_order_every_sub_stage_draws_from_all_votes():
+    stock, _ = scale("none")
+    assert Stages.of({**SETTINGS, "order": "none"}, stock).shares == [1, 1, 1, 1]
+    assert len(stock.drawn) == 320 > len(stock.single)
+    # by label the paper's sub-stages stay, with singles and compounds apart
+    stock, _ = scale("label")
+    assert stock.most_certain(0.1, None) is stock and set(stock.drawn) == set(stock.single)
+
+
+def test_compounds_are_generated_beside_the_scale_of_certain_singles():
+    stock, table = scale()
+    pool = stock.most_certain(0.5, np.random.default_rng(0))
+    plan, counts = draw_epoch(pool, 300, 120, Mixing(), np.random.default_rng(0))
+    assert counts["generated"] == 120 and counts["single"] + counts["natural"] == 180
+    mixed = plan.second >= 0
+    sources = table.iloc[np.concatenate([plan.first[mixed], plan.second[mixed]])]
+    assert (sources.kind == "single").all() and set(sources.index) <= set(pool.single)
+    mean = (stock.targets[plan.first[mixed]] + stock.targets[plan.second[mixed]]) / 2
+    assert plan.targets[mixed] == pytest.approx(mean)
+    # a scale has its compounds already: others can only be generated
+    with pytest.raises(UserError, match="--order draws the natural ones"):
+        check_compounds(stock, Mixing(mixes=()), [0.2])
+    check_compounds(stock, Mixing(mixes=()), [0.0])
+
+
+def test_uncertainty_is_that_of_the_votes_or_else_of_the_label():
+    votes = {"votes": ["0 0 0 9 0 0 1 0", "4 4 0 0 0 0 2 0", "", ""]}
+    labels = {"labels": ["Happiness", "Fear Surprise", "Anger", "Anger Sadness"]}
+    shares = distributions(pd.DataFrame({**labels, **votes}))
+    p = np.array([[0.9, 0.1, 0], [0.4, 0.4, 0.2], [1, 0, 0], [0.5, 0.5, 0]])
+    entropies = -(p * np.log(np.where(p > 0, p, 1))).sum(1)
+    assert ORDERS["entropy"](shares) == pytest.approx(entropies, abs=1e-6)
+    assert ORDERS["second"](shares) == pytest.approx([0.1, 0.4, 0, 0.5])
+    assert shares.shape == (4, len(ADAPTATION))
+
+
 @pytest.mark.parametrize(
     ("flag", "known"),
     [
@@ -221,6 +315,7 @@ def test_epochs_belong_to_the_papers_sub_stages():
         ("mixed_label", MIXED_LABELS),
         ("pairs", PAIRS),
         ("compound_share_of", EPOCH_SIZES),
+        ("order", ORDERS),
     ],
 )
 def test_the_choices_of_a_flag_are_those_that_the_curriculum_knows(flag, known):

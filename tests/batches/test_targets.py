@@ -67,7 +67,7 @@ def test_generated_compounds_mix_distributions(label):
     table = [(name, "single", words[name]) for name in words for _ in range(3)]
     rows = pd.DataFrame(table, columns=["labels", "kind", "votes"])
     everything = pd.Series(True, index=rows.index)
-    stock = Stock.of(rows, everything, {"loss": "softmax", "least_votes": 2})
+    stock = Stock.of(rows, everything, {"loss": "softmax", "least_votes": 2, "order": "label"})
     mixing = Mixing(natural_share=0.0, label=label)
     plan, counts = draw_epoch(stock, 40, 20, mixing, np.random.default_rng(0))
     assert counts["generated:Happily_Surprised"] == counts["generated"] == 20

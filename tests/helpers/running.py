@@ -87,7 +87,7 @@ def start_warm(log: Path, name: str, *arguments, **environment) -> multiprocessi
     It is the script as a user runs it, to be signalled and killed. Its output goes to `log`.
     """
     words = list(map(str, arguments))
-    process = WARM.Process(target=_be_script, args=(log, name, words, environment))
+    process = WARM.Process(target=be_script, args=(log, name, words, environment))
     process.start()
     return process
 
@@ -101,9 +101,10 @@ def start_two(log: Path, name: str, *arguments) -> list[multiprocessing.Process]
     return [start_warm(log, name, *arguments, RANK=rank, LOCAL_RANK=rank, **group) for rank in "01"]
 
 
-def _be_script(log: Path, name: str, arguments: list[str], environment: dict[str, str]) -> None:
+def be_script(log: Path, name: str, arguments: list[str], environment: dict[str, str]) -> None:
+    """Become a script, on the CPU unless the environment says otherwise."""
     os.chdir(ROOT)
-    os.environ.update(environment, ACCELERATE_USE_CPU="true")
+    os.environ.update({"ACCELERATE_USE_CPU": "true", **environment})
     os.umask(0o077 if environment.get("RANK") == "1" else 0o022)
     os.setsid()  # a group of its own
     import torch
@@ -119,10 +120,10 @@ def _be_script(log: Path, name: str, arguments: list[str], environment: dict[str
     runpy.run_path(str(ROOT / name), run_name="__main__")
 
 
-def run_warm(log: Path, name: str, *arguments) -> str:
+def run_warm(log: Path, name: str, *arguments, **environment) -> str:
     """Run a script so to its end, which must be good; return all that is in its log."""
-    process = start_warm(log, name, *arguments)
-    process.join(60)
+    process = start_warm(log, name, *arguments, **environment)
+    process.join(120)
     assert process.exitcode == 0, log.read_text()
     return log.read_text()
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import safetensors.torch
 import torch
-from helpers.running import record, run_warm, start_two, wait_for
+from helpers.running import ROOT, record, run_warm, start_two, wait_for
 from helpers.toy_world import SAVE_ALWAYS, STAGES, command, inherit
 
 
@@ -60,6 +63,34 @@ def test_one_process_goes_on_where_two_were_stopped(squares, trained, tmp_path, 
     assert text.count("Stopped by SIGTERM") == (0 in struck) and "Traceback" not in text
     assert "resuming from" in run_warm(tmp_path / "log", *arguments)
     assert_alike(tmp_path / "curriculum", trained / "curriculum")
+
+
+# What stands for SLURM's own commands where both nodes are this machine.
+SLURM = {
+    "scontrol": "echo 127.0.0.1",
+    "srun": 'for node in 0 1; do SLURM_NODEID=$node "$@" & done; wait -n && wait -n',
+}
+
+
+def test_two_nodes_under_slurm_give_what_one_process_gives(squares, trained, tmp_path):
+    for name, line in SLURM.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    job = dict(SLURM_JOB_ID=os.getpid(), SLURM_NNODES=2, SLURM_GPUS_ON_NODE=1)
+    job |= dict(SLURM_JOB_NODELIST="here[1-2]", ACCELERATE_USE_CPU="true", OMP_NUM_THREADS=1)
+    job["PATH"] = f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    words = ["bash", "configs/slurm/two_nodes.sh", *command("mae", squares, tmp_path)]
+    found = subprocess.run(
+        [*map(str, words)],
+        cwd=ROOT,
+        env={**os.environ, **{name: str(value) for name, value in job.items()}},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert found.returncode == 0, found.stderr
+    assert record(tmp_path / "mae")["processes"] == 2
+    assert_alike(tmp_path / "mae", trained / "mae")
 
 
 def test_the_seed_alone_decides(squares, trained, tmp_path):

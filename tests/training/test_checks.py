@@ -43,6 +43,7 @@ def test_an_early_stop_that_could_never_come_is_refused(world, tmp_path, capsys)
         ("04_curriculum.py", "--natural-share 1.5", "--natural-share"),
         ("04_curriculum.py", "--warmup-epochs -1", "--warmup-epochs"),
         ("03_finetune_single.py", "--loss bmc --balance logit-adjustment", "balanced by itself"),
+        ("04_curriculum.py", "--order none --balance sampling", "singles and compounds together"),
     ],
 )
 def test_settings_that_cannot_be_are_one_sentence(

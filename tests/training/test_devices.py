@@ -21,13 +21,14 @@ def float16(monkeypatch):
     """Return a function that lets runs compute in fp16 on this CPU, with a first scale.
 
     Accelerate does so on GPUs alone; the scaler, the autocast and the optimiser are those of a GPU.
+    Where there is a GPU, it is used (`pytest -m cuda`).
     """
     scale, start = [2.0**16], runs._start_accelerate
 
     def start_half(*arguments):
         accelerator = start(*arguments)
         accelerator.state._mixed_precision, accelerator.native_amp = "fp16", True
-        accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale[0])
+        accelerator.scaler = torch.amp.GradScaler(accelerator.device.type, init_scale=scale[0])
         return accelerator
 
     monkeypatch.setattr(runs, "_start_accelerate", start_half)
@@ -54,10 +55,11 @@ def watch(monkeypatch) -> list[tuple[bool, float, int]]:
     return steps
 
 
+@pytest.mark.cuda
 def test_a_step_that_overflows_is_skipped_and_counted(squares, tmp_path, float16, monkeypatch):
     float16(2.0**20)  # more than float16 holds: halved with each overflow
     steps = watch(monkeypatch)
-    run_here(*command("mae", squares, tmp_path))
+    run_here(*command("mae", squares, tmp_path), "--no-compile")
     skipped = [skip for skip, *_ in steps]
     assert skipped[:2] == [True, True] and skipped[-1] is False
     # The average takes in the steps that were taken, and the schedule counts no others.
@@ -69,6 +71,7 @@ def test_a_step_that_overflows_is_skipped_and_counted(squares, tmp_path, float16
     assert table.loss.notna().all() and table.gradient_norm.iloc[-1] > 0
 
 
+@pytest.mark.cuda
 def test_a_run_in_float16_goes_on_with_its_scale(squares, tmp_path, float16, monkeypatch):
     float16(2.0**20)
     steps = watch(monkeypatch)
@@ -79,21 +82,22 @@ def test_a_run_in_float16_goes_on_with_its_scale(squares, tmp_path, float16, mon
 
     monkeypatch.setattr(loop.journal, "report_epoch", leave_after_one)
     with pytest.raises(Stopped):
-        run_here(*command("mae", squares, tmp_path))
+        run_here(*command("mae", squares, tmp_path), "--no-compile")
     monkeypatch.setattr(loop.journal, "report_epoch", leave)
     seen = len(steps)
     AcceleratorState._reset_state(reset_partial_state=True)
-    run_here(*command("mae", squares, tmp_path))
+    run_here(*command("mae", squares, tmp_path), "--no-compile")
     before, after = steps[:seen], steps[seen:]
     assert before[0][0] and not after[0][0]  # with the first scale it would overflow again
     table = pd.read_csv(tmp_path / "mae" / "metrics.csv")
     assert table.skipped_steps.iloc[-1] == sum(skip for skip, *_ in steps)
 
 
+@pytest.mark.cuda
 def test_a_scale_that_falls_for_ever_is_named(squares, tmp_path, float16):
     float16(2.0**-20)
     with pytest.raises(UserError, match="not finite in float16"):
-        run_here(*command("mae", squares, tmp_path))
+        run_here(*command("mae", squares, tmp_path), "--no-compile")
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_small_patch16_224"])

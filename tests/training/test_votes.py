@@ -139,6 +139,21 @@ def test_04_goes_on_with_eight_logits_from_03(world, trained, tmp_path, capsys):
     assert status == 2 and "head.weight" in complaints
 
 
+def test_04_may_go_from_certain_votes_to_mixed_ones(world, trained, tmp_path, capsys):
+    folder, _ = trained(capsys)
+    flags = [*SOFTMAX[:2], "--init", folder / "single" / "model.safetensors"]
+    flags += ["--order", "entropy", "--mixes", "mixup", "--mixed-label", "soft"]
+    table = curriculum(capsys, world, tmp_path, *flags, shares=(0, 0.5))
+    # half of all, the most certain: no compound (each has votes for two); then all of them
+    assert table.natural[0] == 0 < table.natural[1] and table.generated[0] == 0
+    assert table.generated[1] == pytest.approx(
+        table.loc[1, ["single", "natural"]].sum(), abs=1
+    )
+    manifest = read_manifest(world / "prepared" / "manifest.csv")
+    everything = (manifest.split == "train") & (manifest.dataset != "AffectNet")
+    assert table.loc[0, ["single", "natural"]].sum() == everything.sum()
+
+
 def test_folds_of_03_leave_out_their_compounds_with_votes(world, tmp_path, capsys):
     flags = [*SOFTMAX, "--epochs", "1", "--folds", "3", "--fold", "2"]
     status, output, complaints = train(capsys, "03_finetune_single.py", world, tmp_path, *flags)
