@@ -34,9 +34,11 @@ def majority_of(votes: Sequence[int]) -> int | None:
 
 
 def count_labels(counts: Counter, labels: Sequence[str], rule: tuple[int, int]) -> None:
-    """Count the singles and the compounds of a data set as remarks for the user."""
+    """Count what votes make, in a data set, as remarks for the user."""
     if len(labels) == 2:
         least, together = rule
         counts[f"compounds by votes, {least} or more each and {together} or more together"] += 1
     elif labels:
         counts["singles by the majority of votes"] += 1
+    else:
+        counts["votes without a majority, which make no label"] += 1

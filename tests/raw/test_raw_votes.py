@@ -47,6 +47,7 @@ def test_ferplus_of_the_owners_script_has_singles_compounds_and_votes(tmp_path):
         "FERPlus/train/fer0000000.png.jpg": ("train", "single", "Anger"),
         "FERPlus/train/fer0000002.png.jpg": ("train", "compound", "Fear Surprise"),
         "FERPlus/train/fer0000003.png.jpg": ("train", "single", "Surprise"),
+        "FERPlus/train/fer0000004.png.jpg": ("train", "unlabelled", ""),  # no majority
         "FERPlus/val/fer0028638.png.jpg": ("val", "single", "Contempt"),
         "FERPlus/test/fer0032220.png.jpg": ("test", "compound", "Anger Sadness"),
     }
@@ -55,7 +56,6 @@ def test_ferplus_of_the_owners_script_has_singles_compounds_and_votes(tmp_path):
     assert items["FERPlus/train/fer0000003.png.jpg"].votes == (5, 2, 0, 0, 1, 0, 0, 2)
     assert skips == [
         ("label.csv:5", "not a row of 12 fields"),
-        ("fer0000004.png", "no majority"),
         ("fer0000777.png", "no votes in its list"),
         ("label.csv:6", "listed image is missing"),
         ("fer0028639.png", "the majority says unknown"),
@@ -65,10 +65,14 @@ def test_ferplus_of_the_owners_script_has_singles_compounds_and_votes(tmp_path):
     assert counts == {
         "compounds by votes, 3 or more each and 7 or more together": 2,
         "singles by the majority of votes": 3,
+        "votes without a majority, which make no label": 1,
     }
     strict = Counter()
     list(ferplus.read(place, strict, votes_rule=(4, 8)))
-    assert strict == {"singles by the majority of votes": 4}  # 7 of sadness to 3 of anger
+    assert strict == {
+        "singles by the majority of votes": 4,
+        "votes without a majority, which make no label": 2,
+    }  # 7 of sadness to 3 of anger; 4 of surprise and 3 of fear
 
 
 def test_ferplus_takes_the_newer_votes_where_they_are(tmp_path):
@@ -106,7 +110,7 @@ def test_votes_reach_the_manifest_and_a_changed_rule_relabels(tmp_path, capsys):
     noted = {r["image"].rpartition("/")[2]: r["votes"] for r in rows}
     assert noted["fer0000002.png.jpg"] == "4 3 0 0 0 0 0 0"
     given = {r["image"].rpartition("/")[2]: r["votes"] for r in rows_of(prepared / "manifest.csv")}
-    assert given == {name: noted[name] for name in given} and len(given) == 5
+    assert given == {name: noted[name] for name in given} and len(given) == 6
     prepare(tmp_path, *flags, "--votes-rule", "4", "8")
     after = {r["image"]: r["labels"] for r in rows_of(prepared / "manifest.csv")}
     assert before["images/FERPlus/test/fer0032220.png.jpg"] == "Anger Sadness"
