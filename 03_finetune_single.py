@@ -128,7 +128,7 @@ def adapt(run, split) -> str:
 
 
 def train_single(run, start: str, split) -> None:
-    """Train the emotions' logits (eq. 1), keep the best epoch, report on the held-out images."""
+    """Train the emotions' logits (eq. 1), keep an epoch's weights, report on held-out images."""
     import torch
 
     from common import emotions
@@ -145,6 +145,7 @@ def train_single(run, start: str, split) -> None:
     torch.manual_seed(settings["seed"])
     network = finetuning.make_classifier(run, start, targets.shape[1])
     prior = finetuning.label_prior(settings, targets[split.training])
+    choosing = settings["keep"] == "best"
     epochs = finetuning.fit_phase(
         run,
         network,
@@ -155,12 +156,15 @@ def train_single(run, start: str, split) -> None:
         rate=settings["lr"],
         loss=finetuning.expression_loss(settings, prior.to(run.accelerator.device)),
         score=lambda logits: evaluation.single_figures(held_out.labels, logits),
-        keep=lambda: weights.save_model(run.folder, network),
+        keep=(lambda: weights.save_model(run.folder, network)) if choosing else None,
     )
-    network.load_state_dict(formats.read_tensors(run.folder / "model.safetensors")[0])
+    if choosing:
+        network.load_state_dict(formats.read_tensors(run.folder / "model.safetensors")[0])
+    elif run.main:
+        weights.save_model(run.folder, network)
     finetuning.evaluate(run, network, held_out, emotions.BASIC)
-    if warning := evaluation.chosen_on_test(held_out):
-        run.say(f"single: {warning}")
+    if choosing and (warning := evaluation.chosen_on_test(held_out)):
+        run.say(f"single: {warning}; --keep last chooses none")
     finetuning.save_curves(run, epochs, "Single phase")
 
 

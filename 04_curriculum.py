@@ -57,7 +57,6 @@ def arguments():
     add("--natural-share", type=fraction, default=0.5, help="natural share of the compounds")
     add("--epoch-images", type=positive, help="images an epoch; with `set`, singles (default: all)")
     add("--stage-warmup-epochs", type=not_negative, default=0.0, help="warm-up epochs by sub-stage")
-    add("--keep", choices=("best", "last"), default="best", help="epoch whose weights are kept")
     add = parser.group("generated compounds").add_argument
     add("--pairs", choices=("challenge7", "raf11"), default="challenge7", help="valid compounds")
     add(

@@ -259,6 +259,12 @@ GROUPS: dict[str, dict[str, dict]] = {
             metavar="N",
             help="stop after N epochs without a better validation score (default: never)",
         ),
+        "keep": dict(
+            choices=["best", "last"],
+            default="best",
+            help="whose weights are kept: those of the epoch that validates best, or the last's, "
+            "which no held-out image chooses",
+        ),
     },
     "hardware": {
         "batch_size": dict(
@@ -293,11 +299,4 @@ GROUPS: dict[str, dict[str, dict]] = {
 COMMON = {name: options for group in GROUPS.values() for name, options in group.items()}
 
 # What 03 and 04 share.
-FINETUNING = (
-    *("data_dir", "run_dir", "seed", "save_minutes", "report_to", "datasets", "folds", "fold"),
-    *("limit", "model", "model_options", "image_size", "mean", "std", "init", "crop_area"),
-    *("jitter", "cutout", "rotation", "scale", "shift", "global_batch", "loss", "least_votes"),
-    *("optimizer", "schedule", "lr", "weight_decay", "layer_decay", "warmup_epochs", "drop_path"),
-    *("clip_grad", "label_smoothing", "balance", "freeze", "head_epochs", "ema", "early_stop"),
-    *("batch_size", "workers", "mixed_precision", "compile", "grad_checkpointing"),
-)
+FINETUNING = tuple(name for name in COMMON if name not in ("detect_sides", "epochs"))

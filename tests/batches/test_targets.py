@@ -19,6 +19,8 @@ ROWS = [
     ("Contempt", "single", ""),
     ("Fear Surprise", "compound", ""),
     ("Anger", "single", ""),
+    ("", "unlabelled", "0 0 0 0 4 2 4 0"),
+    ("", "unlabelled", ""),
 ]
 
 
@@ -42,6 +44,8 @@ def test_votes_become_distributions_without_those_of_a_single_person(rows):
         share(Contempt=1),
         share(Fear=0.5, Surprise=0.5),
         share(Anger=1),
+        share(Sadness=0.4, Anger=0.2, Neutral=0.4),
+        share(),
     ]
     assert targets.dtype == np.float32 and targets == pytest.approx(np.array(expected))
     everyone = targets_of(rows, "softmax", 1)
@@ -51,14 +55,16 @@ def test_votes_become_distributions_without_those_of_a_single_person(rows):
 def test_other_losses_see_the_labels_whatever_the_votes(rows):
     for loss in ("bce", "bmc"):
         targets = targets_of(rows, loss, 2)
-        assert targets.shape == (8, 6) and targets.sum(1).tolist() == [1, 2, 2, 1, 0, 0, 2, 1]
+        assert targets.shape == (10, 6)
+        assert targets.sum(1).tolist() == [1, 2, 2, 1, 0, 0, 2, 1, 0, 0]
 
 
-def test_softmax_learns_from_every_single_and_from_compounds_with_votes(rows):
-    assert taught(rows, "bce").tolist() == [True, False, False, True, False, False, False, True]
-    assert taught(rows, "softmax").tolist() == [True] * 6 + [False, True]
+def test_softmax_learns_from_every_single_and_from_all_images_with_votes(rows):
+    assert taught(rows, "bce").to_numpy().nonzero()[0].tolist() == [0, 3, 7]
+    found = taught(rows, "softmax").to_numpy().nonzero()[0]
+    assert found.tolist() == [0, 1, 2, 3, 4, 5, 7, 8]
     plain = rows.drop(columns="votes")
-    assert taught(plain, "softmax").tolist() == [True, False, False, True, True, True, False, True]
+    assert taught(plain, "softmax").to_numpy().nonzero()[0].tolist() == [0, 3, 4, 5, 7]
 
 
 @pytest.mark.parametrize("label", ["union", "soft"])

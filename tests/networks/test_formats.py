@@ -248,15 +248,11 @@ def as_efficientnet_pytorch(network):
     for stage in network.blocks:
         stage_starts.append(count)
         count += len(stage)
-    expanding = {
-        "conv_pw": "_expand_conv", "bn1": "_bn0", "conv_dw": "_depthwise_conv", "bn2": "_bn1",
-        "se.conv_reduce": "_se_reduce", "se.conv_expand": "_se_expand",
-        "conv_pwl": "_project_conv", "bn3": "_bn2",
-    }  # fmt: skip
-    first = {
-        "conv_dw": "_depthwise_conv", "bn1": "_bn1", "se.conv_reduce": "_se_reduce",
-        "se.conv_expand": "_se_expand", "conv_pw": "_project_conv", "bn2": "_bn2",
-    }  # fmt: skip
+    shared = {"conv_dw": "_depthwise_conv"}
+    shared |= {"se.conv_reduce": "_se_reduce", "se.conv_expand": "_se_expand"}
+    first = {**shared, "bn1": "_bn1", "conv_pw": "_project_conv", "bn2": "_bn2"}
+    expanding = {**shared, "conv_pw": "_expand_conv", "bn1": "_bn0", "bn2": "_bn1"}
+    expanding |= {"conv_pwl": "_project_conv", "bn3": "_bn2"}
     outside = {
         "conv_stem": "_conv_stem",
         "bn1": "_bn0",

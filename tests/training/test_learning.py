@@ -1,5 +1,7 @@
 """03 and 04 learn what the images show, and nothing where the labels are shuffled."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -39,3 +41,19 @@ def test_a_stage_learns_what_the_images_show_and_nothing_else(
     assert status == 0, complaints
     # By chance, a sixth of the emotions and a seventh of the compounds are right.
     assert lowest <= pd.read_csv(tmp_path / stage / "metrics.csv").val_macro_f1.max() <= highest
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_epoch_is_chosen_by_validation_or_by_nothing(tmp_path, capsys, keep):
+    world = make_prepared(tmp_path, singles=100, compounds=5)
+    arguments = [*SCRIPTS["single"], "--data-dir", world, "--run-dir", tmp_path, *LEARNING]
+    # At a rate as high as this the last epoch is worse than the first.
+    status, output, complaints = call(capsys)(
+        *arguments, "--lr", "0.3", "--epochs", "3", "--keep", keep
+    )
+    assert status == 0, complaints
+    scores = pd.read_csv(tmp_path / "single" / "metrics.csv").val_macro_f1
+    assert scores.max() > scores.iloc[-1]
+    report = json.loads((tmp_path / "single" / "report.json").read_text())
+    wanted = scores.max() if keep == "best" else scores.iloc[-1]
+    assert report["macro_f1"] == pytest.approx(wanted)
