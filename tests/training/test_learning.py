@@ -48,7 +48,7 @@ def test_the_epoch_is_chosen_by_validation_or_by_nothing(tmp_path, capsys, keep)
     world = make_prepared(tmp_path, singles=100, compounds=5)
     arguments = [*SCRIPTS["single"], "--data-dir", world, "--run-dir", tmp_path, *LEARNING]
     # At a rate as high as this the last epoch is worse than the first.
-    status, output, complaints = call(capsys)(
+    status, _, complaints = call(capsys)(
         *arguments, "--lr", "0.3", "--epochs", "3", "--keep", keep
     )
     assert status == 0, complaints
