@@ -146,9 +146,7 @@ def test_04_may_go_from_certain_votes_to_mixed_ones(world, trained, tmp_path, ca
     table = curriculum(capsys, world, tmp_path, *flags, shares=(0, 0.5))
     # half of all, the most certain: no compound (each has votes for two); then all of them
     assert table.natural[0] == 0 < table.natural[1] and table.generated[0] == 0
-    assert table.generated[1] == pytest.approx(
-        table.loc[1, ["single", "natural"]].sum(), abs=1
-    )
+    assert table.generated[1] == pytest.approx(table.loc[1, ["single", "natural"]].sum(), abs=1)
     manifest = read_manifest(world / "prepared" / "manifest.csv")
     everything = (manifest.split == "train") & (manifest.dataset != "AffectNet")
     assert table.loc[0, ["single", "natural"]].sum() == everything.sum()
