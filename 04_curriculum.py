@@ -12,12 +12,14 @@ Out: <run-dir>/curriculum/model.safetensors   of the epoch with the best validat
 
 Examples
   python 04_curriculum.py --config configs/demo.toml
-  accelerate launch 04_curriculum.py --run-dir runs/vit_b --folds 5
   python 04_curriculum.py --stage-epochs 5 5 5 --compound-shares 0 0.5 1     (table 2, row 3)
   python 04_curriculum.py --mixes cutmix --cutmix facs --natural-share 0     (after action units)
+  accelerate launch 04_curriculum.py --challenge-labels labels.csv --folds 5 --keep last
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from common.script.config import make_parser, parse_arguments
 from common.script.flags import FINETUNING, fraction, not_negative, positive, positive_float
@@ -28,18 +30,14 @@ from common.script.main import run_script
 
 def arguments():
     parser = make_parser(__doc__, *FINETUNING, warmup_epochs=0.5, schedule="plateau")
-    parser.group("data").add_argument(
-        "--validate-on", nargs="+", metavar="NAME", help="sets to validate on (default: all)"
-    )
+    add = parser.group("data").add_argument
+    add("--validate-on", nargs="+", metavar="NAME", help="sets whose compounds validate (all)")
+    add("--challenge-labels", type=Path, metavar="PATH", help="train on the challenge's videos too")
+    add("--videos", type=Path, metavar="DIR", help="videos whose times --challenge-labels gives")
     add = parser.group("curriculum").add_argument
     add("--stage-epochs", type=positive, nargs="+", default=[5, 5, 3, 3], help="epochs a sub-stage")
-    add(
-        "--compound-shares",
-        type=fraction,
-        nargs="+",
-        default=[0.0, 0.2, 0.4, 1.0],
-        help="share of compound images in each sub-stage",
-    )
+    shares = [0.0, 0.2, 0.4, 1.0]
+    add("--compound-shares", type=fraction, nargs="+", default=shares, help="shares of compounds")
     add(
         "--compound-share-of",
         choices=("batch", "set"),
@@ -92,9 +90,9 @@ def main() -> None:
     checks.check_curriculum_settings(args)
     from common import manifest
     from common.batches import curriculum, targets
-    from common.training import finetuning, folds, runs
+    from common.training import challenge, finetuning, folds, runs
 
-    table = manifest.read_manifest(args.data_dir / "prepared" / "manifest.csv")
+    table = challenge.read_rows(args)
     learnt = (targets.singles if args.order == "label" else targets.taught)(table, args.loss)
     learnt &= finetuning.choose_sets(table, args.datasets, "--datasets")
     natural = table.labels.isin(curriculum.labels_of(args.pairs)) & (table.kind == "compound")

@@ -145,7 +145,9 @@ def predict(args: argparse.Namespace) -> None:
         scoring.write_probabilities(folder / "probabilities.csv", table)
 
         # The truth is opened only now: nothing above can depend on it.
-        known, score, complaint = scoring.score(args.truth, source.videos, table, args.seed)
+        known, score, complaint = scoring.score(
+            args.truth, source.videos, table, args.seed, inputs.seen
+        )
         record |= scoring.summary_of(table, undecoded, warnings, time.time() - started)
         report.write_report(
             folder / "report.html",
@@ -158,7 +160,7 @@ def predict(args: argparse.Namespace) -> None:
         )
         files.write_json(folder / "run.json", record)
         if score:
-            files.write_json(folder / "score.json", score)
+            files.write_json(folder / "score.json", {"track": record["track"], **score})
 
     print(scoring.summary_text(table, record, sources.unseen_videos(source, observed), kept))
     if complaint:
@@ -175,7 +177,7 @@ def tune(args: argparse.Namespace) -> None:
     folder = args.run_dir / "submission"
     truth.check_truth(args.tune, args.videos)
     inputs = sources.open_inputs(args, flip=True)
-    inputs.source, labels = sources.labelled_part(inputs.source, args.tune)
+    inputs.source, labels = sources.labelled_part(inputs.source, args.tune, inputs.seen)
     given, members = decision.among(vars(args)), inputs.members
 
     with files.only_process(folder):

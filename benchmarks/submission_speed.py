@@ -57,8 +57,8 @@ def measure(quick: bool) -> list[Line]:
         return [_line(name, videos, Path(folder), quick) for name in MODELS]
 
 
-def clips(folder: Path) -> dict[str, Path]:
-    """Return the clips by name; draws seven where there are none."""
+def clips(folder: Path, count: int = 7) -> dict[str, Path]:
+    """Return the clips by name; draws `count` where there are none."""
     named = os.environ.get("CLIPS")
     if named:
         if videos := find_videos(Path(named)) if Path(named).is_dir() else {}:
@@ -67,7 +67,7 @@ def clips(folder: Path) -> dict[str, Path]:
     from common.demo.settings import Settings
     from common.demo.videos import plan_videos, write_video
 
-    drawn = plan_videos(Settings(seed=0))[:7]
+    drawn = plan_videos(Settings(seed=0))[:count]
     for video in drawn:
         write_video(Settings(seed=0), folder / f"{video.name}.mp4", video)
     return find_videos(folder)

@@ -6,7 +6,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -101,16 +101,17 @@ def machine() -> dict[str, str]:
     return found
 
 
-def matmul_peak(dtype, device: str = "cpu") -> float:
+def matmul_peak(dtype, device: str = "cpu", sides: Sequence[int] = ()) -> float:
     """Measure the machine's best FLOP/s in square matrix products of a type, on all its cores.
 
-    2·n³ floating-point operations each; the best of three sides n and of many repetitions of a
-    tenth of a second, because a peak is what the machine can do, not what it does on average.
+    2·n³ floating-point operations each; the best of several sides n (`sides`, else ones that suit
+    the device) and of many repetitions of a tenth of a second, because a peak is what the machine
+    can do, not what it does on average.
     """
     import torch
 
     best = 0.0
-    for side in (1024, 2048, 4096) if device == "cpu" else (4096, 8192):
+    for side in sides or ((1024, 2048, 4096) if device == "cpu" else (4096, 8192)):
         a = torch.randn(side, side, device=device).to(dtype)
         b = torch.randn(side, side, device=device).to(dtype)
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from common.batches.augment import normalise
-from common.batches.batch import RANDOMS, Batch
+from common.batches.batch import BOX, MIXUP, RANDOMS, Batch
 from common.emotions import BASIC
 from common.networks.classifier import create_classifier, create_encoder
 from common.networks.mae import MaskedAutoencoder
@@ -50,10 +50,15 @@ def peak_flops(card: str) -> float | None:
     return None
 
 
-def make(stage: str, model: str, side: int = 224, options: dict | None = None) -> nn.Module:
-    """Return the network that a stage trains: `02` an autoencoder, `04` a classifier of six."""
+def make(
+    stage: str, model: str, side: int = 224, options: dict | None = None, **decoder: int
+) -> nn.Module:
+    """Return the network that a stage trains: `02` an autoencoder, `04` a classifier of six.
+
+    decoder: sizes of the autoencoder's decoder, where it is not the published one.
+    """
     if stage == "02":
-        return MaskedAutoencoder(create_encoder(model, side, options))
+        return MaskedAutoencoder(create_encoder(model, side, options), **decoder)
     return create_classifier(model, side, options)
 
 
@@ -74,6 +79,26 @@ def randoms_of(stage: str, network: nn.Module) -> int:
 def classes_of(stage: str) -> int:
     """Return the number of columns of the targets."""
     return len(BASIC) if stage == "04" else 0
+
+
+def mixed_batch(count: int, side: int, randoms: int, classes: int) -> Batch:
+    """Return random images; with classes, as 04 shows them where all are mixed."""
+    mixed = count if classes else 0
+    pixels = torch.randint(0, 256, (2, count, 3, side, side), dtype=torch.uint8)
+    targets = torch.eye(max(1, classes))[torch.arange(count) % max(1, classes)][:, :classes]
+    return Batch(
+        images=pixels[0],
+        partners=pixels[1, :mixed],
+        partner_rows=torch.arange(mixed),
+        form=torch.tensor([MIXUP, BOX], dtype=torch.uint8).repeat(count)[:count] * bool(mixed),
+        extent=torch.full((count,), 0.5),
+        window=torch.tensor([0.0, 1.0]).repeat(count, 1),
+        targets=targets,
+        uniform=torch.rand(count, randoms),
+        valid=torch.ones(count, dtype=torch.bool),
+        any_facs=False,
+        step_targets=targets,
+    )
 
 
 def forward_flops(network: nn.Module) -> dict[str, float]:

@@ -233,6 +233,7 @@ def load_classifier(
         wanted = len(ADAPTATION if settings.get("loss") == "softmax" else BASIC)
         if not len(settings["mean"]) == len(settings["std"]) == 3:
             raise ValueError
+        set(settings.get("challenge_videos", ()))  # names, where there are some
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
             f"{checkpoint} needs the run.json of its run beside it, which holds the model's sizes "

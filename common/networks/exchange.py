@@ -35,6 +35,7 @@ HSEMOTION = {
     ],
     "activation": "softmax",
 }
+SEEN = "challenge_videos"  # may stand beside: the videos on whose labels it was trained
 NO_CLASS = ("valence", "arousal")  # outputs that a model may have beside its expressions
 ACTIVATIONS = ("softmax", "sigmoid", "none")
 _LONGEST_CARD = 2**16  # bytes
@@ -109,7 +110,7 @@ def load_onnx(path: Path) -> tuple[OnnxClassifier, dict]:
         )
     network = OnnxClassifier(session, columns, card["activation"])
     _try_out(network, card, path)
-    return network, {key: card[key] for key in ("image_size", "mean", "std")}
+    return network, {key: card[key] for key in ("image_size", "mean", "std", SEEN) if key in card}
 
 
 def _read_card(path: Path, model: Path) -> tuple[dict, list[int | None]]:
@@ -120,7 +121,7 @@ def _read_card(path: Path, model: Path) -> tuple[dict, list[int | None]]:
         if len(text) > _LONGEST_CARD:
             raise ValueError("it is longer than any card")
         card = json.loads(text)
-        if not isinstance(card, dict) or set(card) != set(HSEMOTION):
+        if not isinstance(card, dict) or set(card) - {SEEN} != set(HSEMOTION):
             raise ValueError(f"it must hold {', '.join(HSEMOTION)}")
         if type(card["image_size"]) is not int or not 8 <= card["image_size"] <= _LARGEST_PX:
             raise ValueError(f"image_size is no whole number from 8 to {_LARGEST_PX}")
@@ -130,6 +131,9 @@ def _read_card(path: Path, model: Path) -> tuple[dict, list[int | None]]:
                 raise ValueError(f"{key} is not three numbers")
             if not all(type(x) in (int, float) and 0 <= x <= 1 for x in values):
                 raise ValueError(f"{key} is not three numbers from 0 to 1")
+        names = card.get(SEEN, [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"{SEEN} is no list of names")
         if 0 in card["std"]:
             raise ValueError("std holds a 0")
         if card["activation"] not in ACTIVATIONS:
@@ -228,6 +232,7 @@ def export_onnx(path: Path, network: nn.Module, settings: dict) -> float:
         "std": list(settings["std"]),
         "classes": list(ADAPTATION if exclusive else BASIC),
         "activation": "softmax" if exclusive else "sigmoid",
+        **{key: settings[key] for key in (SEEN,) if key in settings},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:

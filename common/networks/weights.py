@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors.torch
@@ -115,6 +116,27 @@ def save_weights(path: str | Path, network: nn.Module) -> None:
     }
     with whole_file(path) as file:
         file.write(safetensors.torch.save(tensors))
+
+
+# Whoever compares figures must say on which side they stand: the challenge hands out no labels.
+TRACKS = ("without labels of the challenge's videos", "with labels of the challenge's videos")
+
+
+def track_of(settings: Mapping) -> str:
+    """Return the track of a run, by its settings: of TRACKS."""
+    labelled = settings.get("challenge_labels") or settings.get("challenge_videos")
+    return TRACKS[bool(labelled)]
+
+
+def labelled_videos(init: str) -> set[str]:
+    """Return the challenge's videos on whose labels weights were trained, by their run's record.
+
+    init: as in load_weights, or `none`. What came from elsewhere has no record.
+    """
+    if init == "none" or init.startswith("timm:"):
+        return set()
+    record = read_record(Path(split_entry(init)[0]).parent) or {"settings": {}}
+    return set(map(str, record["settings"].get("challenge_videos") or ()))
 
 
 def read_record(folder: Path) -> dict | None:

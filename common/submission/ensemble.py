@@ -16,7 +16,7 @@ from common.emotions import BASIC
 from common.hardware import best_device, default_precision, provenance
 from common.networks.classifier import expression_probabilities, load_classifier
 from common.networks.exchange import card_path, export_onnx, load_onnx
-from common.networks.weights import refuse_unfinished
+from common.networks.weights import TRACKS, refuse_unfinished, track_of
 from common.script.files import UserError, file_digest
 
 PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -40,6 +40,16 @@ class Ensemble:
     def sizes(self) -> list[int]:
         """The sides of the networks' inputs, in pixels."""
         return sorted({settings["image_size"] for _, settings in self.networks})
+
+    @property
+    def labelled(self) -> list[set[str]]:
+        """The challenge's videos on whose labels each network was trained."""
+        return [set(settings.get("challenge_videos", ())) for _, settings in self.networks]
+
+    @property
+    def track(self) -> str:
+        """Whether any network was trained with such labels: of TRACKS."""
+        return max((track_of(settings) for _, settings in self.networks), key=TRACKS.index)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

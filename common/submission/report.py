@@ -61,7 +61,8 @@ def write_report(
     content = {
         "title": title,
         "subtitle": f"{len(table):,} frames of {len(by_video):,} video"
-        f"{'s' if len(by_video) != 1 else ''}, each given one of seven compound expressions.",
+        f"{'s' if len(by_video) != 1 else ''}, each given one of seven compound expressions"
+        + (f", {record['track']}." if "track" in record else "."),
         "cards": [
             {"name": "Frames", "value": f"{len(table):,}", "note": f"{len(by_video):,} videos"},
             {

@@ -12,25 +12,31 @@ from common.emotions import CHALLENGE
 from common.metrics import divergence, summarise
 from common.script.files import UserError, write_csv
 from common.submission.decision import PUBLISHED, Timelines
+from common.submission.tracks import leave_out
 from common.submission.truth import read_truth
 
 NAMES = tuple(name.replace("_", " ") for name in CHALLENGE)
 
 
 def score(
-    path: Path | None, videos: dict[str, Path] | None, table: pd.DataFrame, seed: int
+    path: Path | None,
+    videos: dict[str, Path] | None,
+    table: pd.DataFrame,
+    seed: int,
+    seen: set[str],
 ) -> tuple[np.ndarray | None, dict | None, str]:
     """Score the frames whose truth is known.
 
     path: of the truth, or None. videos: as of `read_truth`. table: of `decision.decide`,
-    N rows. Returns the truth, int [N], class or -1; the score as `metrics.summarise` gives it,
-    with not_test, the number of frames marked train or val, on which settings may have been tuned;
-    and the reason why there is no score although a truth was named, or "".
+    N rows. seen: videos that are not scored, see `tracks`. Returns the truth, int [N], class or
+    -1; the score as `metrics.summarise` gives it, with not_test, the number of frames marked train
+    or val, on which settings may have been tuned; and the reason why there is no score although a
+    truth was named, or "".
     """
     if path is None:
         return None, None, ""
     try:
-        known = read_truth(path, videos)
+        known = leave_out(read_truth(path, videos), seen, path)
     except UserError as error:
         return None, None, str(error)
     locations = table["image_location"]

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from common.hardware import default_batch_size, default_workers
+from common.networks.weights import TRACKS
 from common.raw.challenge import find_frame_list, find_videos
 from common.raw.matching import nearest_name
 from common.script.config import settings_of
@@ -34,6 +35,7 @@ from common.submission.files import (
 )
 from common.submission.fusion import Table, describe, read_table, weight_matrix
 from common.submission.inference import Observed, check_faces, predict_crops, predict_videos
+from common.submission.tracks import judge_by_unseen, leave_out, track_and_seen
 from common.submission.truth import read_truth, tuning_frames
 
 _COLUMNS = {"video": str, "frame": "int64", "image": str, "decoded": "int64"}  # of frames.csv
@@ -78,7 +80,8 @@ class Source:
 class Inputs:
     """What is fused: frames, networks and tables; members names the latter two, in their order.
 
-    weights: float64 [M, 6] of `fusion.weight_matrix`. record: what run.json notes.
+    weights: float64 [M, 6] of `fusion.weight_matrix`. record: what run.json notes. seen: videos
+    that nobody may judge, see `tracks`.
     """
 
     source: Source
@@ -87,11 +90,14 @@ class Inputs:
     members: list[Path]
     weights: np.ndarray
     record: dict
+    seen: set[str]
 
     def observe(self, folder: Path, args: argparse.Namespace) -> Observed:
         """Find every face and its probabilities, as 05's arguments say: see `observe`."""
         how = args.batch_size, args.workers, args.faces, args.detect_sides
-        return observe(self.source, self.ensemble, folder, *how)
+        observed = observe(self.source, self.ensemble, folder, *how)
+        judge_by_unseen(observed, self.ensemble.labelled)
+        return observed
 
 
 def open_inputs(args: argparse.Namespace, flip: bool) -> Inputs:
@@ -108,7 +114,11 @@ def open_inputs(args: argparse.Namespace, flip: bool) -> Inputs:
     ensemble = load_ensemble(checkpoints, args.mixed_precision, flip, args.shifts)
     record = record_of(ensemble, checkpoints, source.list_path, settings_of(args))
     record["tables_sha256"] = {str(path): file_digest(path) for path in args.fuse or []}
-    return Inputs(source, ensemble, tables, members, weights, record)
+    record["track"], seen = track_and_seen(ensemble, args.fuse or [], source.names)
+    record["seen_videos"] = sorted(seen)
+    if record["track"] == TRACKS[1]:
+        print(f"track      {TRACKS[1]}; a network does not judge those that it was trained on")
+    return Inputs(source, ensemble, tables, members, weights, record, seen)
 
 
 def print_tables(tables: Sequence[Table], locations: Sequence[str]) -> None:
@@ -156,13 +166,14 @@ def open_source(prepared: Path, videos: Path | None, frame_list: Path | None) ->
     return source.only(set(listed))
 
 
-def labelled_part(source: Source, path: Path) -> tuple[Source, dict[str, int]]:
+def labelled_part(source: Source, path: Path, seen: set[str]) -> tuple[Source, dict[str, int]]:
     """Return the part of the source that can be tuned on, and the class 0..6 of its frames.
 
-    path: of the truth. Prints a warning for each labelled video that is not there: it would
-    count as one without a face, wrong under every setting. Raises UserError as `tuning_frames`.
+    path: of the truth. seen: videos to leave out, see `Inputs`. Prints a warning for each labelled
+    video that is not there: it would count as one without a face, wrong under every setting. Raises
+    UserError as `tuning_frames`.
     """
-    truth = read_truth(path, source.videos)
+    truth = leave_out(read_truth(path, source.videos), seen, path)
     absent = source.absent(list(truth))
     for name in absent:
         print(

@@ -278,6 +278,7 @@ def write_tuned(path: str | Path, tuned: Tuned, on: str, record: dict) -> None:
     comments = [
         f"Tuned on {on}, no video with a frame marked test.",
         f"Members, in the order of weights: {'; '.join(members)}.",
+        f"Track: {record['track']}.",
         f"Macro-F1 {best.held_out_f1:.4f} on held-out videos, {tuned.given_f1:.4f} untuned;",
         f"{best.best_f1:.4f} is the maximum of {best.settings} settings, too high because it "
         "was chosen on the same frames.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ from common.metrics import (
     single_emotion_f1,
     summarise,
 )
+from common.networks.weights import track_of
 from common.pictures import save_confusion
 from common.script import signals
 from common.script.files import UserError, write_csv, write_json
@@ -208,16 +209,16 @@ def save_validation(
     names: Sequence[str],
     *,
     threshold: float,
-    seed: int,
+    settings: Mapping,
     say: Callable[[str], None],
 ) -> None:
     """Write predictions to `path`, with report.json and confusion.png beside it; print the score.
 
-    names, threshold: as for score_predictions. seed: of the confidence interval.
+    names, threshold: as for score_predictions. settings: of the run, for seed and track.
     """
-    score = score_predictions(predictions, names, threshold, seed)
+    score = score_predictions(predictions, names, threshold, settings["seed"])
     write_csv(path, predictions, "%.6f")
-    write_json(path.with_name("report.json"), score)
+    write_json(path.with_name("report.json"), {"track": track_of(settings), **score})
     confusion = np.array(score["confusion"])
     save_confusion(path.with_name("confusion.png"), confusion, names, "Validation")
     say_score(score, say)

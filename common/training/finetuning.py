@@ -94,7 +94,7 @@ def evaluate(run: Run, network: nn.Module, held_out: pd.DataFrame, names: Sequen
             prediction_table(held_out, logits),
             names,
             threshold=LOSSES[run.settings["loss"]].threshold,
-            seed=run.settings["seed"],
+            settings=run.settings,
             say=run.say,
         )
 

@@ -20,6 +20,7 @@ from common.batches.targets import usable
 from common.emotions import CHALLENGE, challenge_class
 from common.manifest import SPLITS, folds, groups, hold_out, training_rows
 from common.script.files import UserError, file_digest
+from common.training import challenge
 from common.training.evaluation import save_validation
 from common.training.runs import FREE_SETTINGS, init_facts
 
@@ -57,11 +58,14 @@ def number_folds(manifest: pd.DataFrame, count: int) -> pd.Series:
     """Return the fold, 1..count, in which each row is judged, int64 [n]; 0 for none.
 
     The labelled compounds outside test splits are divided by person or video, in the same way for
-    every seed and setting, so that runs can be compared and averaged. (The seed is not that of
-    hold_out, or a fold would be what that holds out.) Raises UserError where there is none, or
-    fewer persons than folds.
+    every seed and setting, so that runs can be compared and averaged. Where frames of the
+    challenge's videos are among them, these alone are divided, as the other track's compounds all
+    train. (The seed is not that of hold_out, or a fold would be what that holds out.) Raises
+    UserError where there is none, or fewer persons than folds.
     """
     divided = (manifest.kind == "compound") & (manifest.split != "test")
+    if (manifest.dataset == challenge.DATASET).any():
+        divided &= manifest.dataset == challenge.DATASET
     if not divided.any():
         raise UserError(
             "--folds divides the labelled compounds, but none are outside test splits; leave "
@@ -135,7 +139,8 @@ def plan_compounds(
         init = named or str(single / "model.safetensors")
         held_out = hold_out(manifest)
         training = training_rows(manifest, held_out)
-        return [Fold(None, _facts(digest, init), training, held_out & judged)]
+        facts = _facts(digest, init) | challenge.facts_of(args, manifest, training, held_out, init)
+        return [Fold(None, facts, training, held_out & judged)]
     fold_of = number_folds(manifest, args.folds)
     for number in _asked_for(args):
         if not (judged & (fold_of == number)).any():
@@ -145,7 +150,8 @@ def plan_compounds(
             )
     if named and Path(named).is_dir():  # of another run: the same start for many seeds
         single, named = Path(named), None
-    starts = {} if named else _starts(args, single, digest)
+    # Folds of 03 divide other compounds than the challenge's frames, which 03 does not see.
+    starts = {} if named or args.challenge_labels else _starts(args, single, digest)
     usual = named or str(single / "model.safetensors")
     if not starts and Path(usual).is_file():
         _warn_of_seen_persons(manifest, fold_of, args.loss)
@@ -158,6 +164,7 @@ def plan_compounds(
         if starts:
             facts["start_of_fold"] = True
         training = training_rows(manifest, held_out)
+        facts |= challenge.facts_of(args, manifest, training, held_out, init)
         planned.append(Fold(number, facts, training, held_out & judged))
     return planned
 
@@ -222,7 +229,7 @@ def gather_folds(args: argparse.Namespace, threshold: float) -> None:
     paths = [folder / f"fold-{fold}" / "validation.csv" for fold in range(1, args.folds + 1)]
     if not PartialState().is_main_process or not all(path.is_file() for path in paths):
         return
-    _refuse_other_settings(paths)
+    settings = _refuse_other_settings(paths)
     tables = [pd.read_csv(path, keep_default_na=False) for path in paths]
     together = pd.concat(tables, keys=range(1, args.folds + 1), names=["fold", None])
     print(
@@ -236,16 +243,16 @@ def gather_folds(args: argparse.Namespace, threshold: float) -> None:
         together.reset_index("fold"),
         CHALLENGE,
         threshold=threshold,
-        seed=args.seed,
+        settings=settings,
         say=print,
     )
 
 
-def _refuse_other_settings(paths: list[Path]) -> None:
-    """Raise UserError where the folds were trained with different settings."""
+def _refuse_other_settings(paths: list[Path]) -> dict:
+    """Return the folds' settings. Raises UserError where they differ."""
     records = [json.loads(path.with_name("run.json").read_text())["settings"] for path in paths]
     for settings in records:
-        settings["fold"] = None
+        settings["fold"] = settings["challenge_videos"] = None  # each fold's own
         if "init_sha256" in settings:  # a file may be moved
             settings["init"] = None
         if settings.get("start_of_fold"):  # then the first weights differ as they must
@@ -258,3 +265,4 @@ def _refuse_other_settings(paths: list[Path]) -> None:
                 f"{paths[0].parent}, so their predictions are not scored together; delete the "
                 "folds that have other settings."
             )
+    return records[0]

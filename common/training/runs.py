@@ -20,7 +20,13 @@ from tqdm import tqdm
 from common import hardware
 from common.batches.images import ImageStore
 from common.networks.formats import refuse_other_kinds, split_entry
-from common.networks.weights import colours_of, read_record, refuse_unfinished
+from common.networks.weights import (
+    colours_of,
+    labelled_videos,
+    read_record,
+    refuse_unfinished,
+    track_of,
+)
 from common.script.config import settings_of
 from common.script.files import UserError, file_digest, only_process, write_json
 from common.script.workers import ON_CPUS, refuse_lone_process
@@ -41,6 +47,8 @@ FREE_SETTINGS = (
     "grad_checkpointing",
     "probe",
     "picture_every",
+    "challenge_labels",  # their digest must agree
+    "videos",
 )
 
 
@@ -128,6 +136,8 @@ def start_run(args: argparse.Namespace, stage: str, facts: dict) -> Run | None:
     """
     folder, settings = args.run_dir / stage, {**settings_of(args), **facts}
     settings["mixed_precision"] = settings["mixed_precision"] or hardware.default_precision()
+    if seen := labelled_videos(settings["init"]) | set(facts.get("challenge_videos", ())):
+        settings["challenge_videos"] = sorted(seen)  # what starts from such weights has seen them
     (mean, std), whose = colours_of(settings["init"])
     settings["mean"], settings["std"] = settings["mean"] or [*mean], settings["std"] or [*std]
     accelerator = _start_accelerate(folder, settings)
@@ -238,14 +248,15 @@ def _change(key: str, before: dict, now: dict) -> str:
     """Say how a setting differs; of a digest, what it is the digest of."""
     if key == "manifest_sha256":
         return "the prepared manifest was another"
-    name = "init" if key == "init_sha256" else key
-    if name != key and before.get("init") == now.get("init"):
-        return f"{now['init']} had other weights"
+    name = key.removesuffix("_sha256")
+    if name != key and before.get(name) == now.get(name):
+        return f"{now[name]} had other {'weights' if name == 'init' else 'labels'}"
     return f"{name} was {before.get(name)!r}, now {now.get(name)!r}"
 
 
 def _write_record(run: Run, finished: bool) -> None:
     record = {
+        "track": track_of(run.settings),
         "settings": run.settings,
         "finished": finished,
         "processes": run.accelerator.num_processes,

@@ -1,4 +1,4 @@
-"""The arithmetic of sizes: operations as torch counts them, and a page that says what is computed."""
+"""The arithmetic of sizes: operations as torch counts them, a page that says what is computed."""
 
 from __future__ import annotations
 
