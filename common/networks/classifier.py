@@ -15,6 +15,7 @@ from common.networks.convolutions import make_fast
 from common.networks.fitting import LoadingReport, Weights, fit_weights, head_names
 from common.networks.formats import refuse_other_kinds
 from common.networks.parts import ConvStem, PositionHead
+from common.networks.recognition import face_resnet  # noqa: F401 (timm knows it once imported)
 from common.networks.small import cnn_small  # noqa: F401 (timm knows it once it is imported)
 from common.networks.weights import load_weights
 from common.script.config import nearest

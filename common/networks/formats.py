@@ -20,6 +20,7 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
+from common.networks.recognition import is_recognition, read_recognition
 from common.script.files import UserError
 
 Tensors = dict[str, torch.Tensor]
@@ -83,6 +84,8 @@ def read_tensors(path: str | Path, entry: str | None = None) -> tuple[Tensors, s
     """
     path = Path(path)
     refuse_other_kinds(path)
+    if is_recognition(path):
+        return read_recognition(path), ""
     try:
         if _is_safetensors(path):
             found = safetensors.torch.load_file(path)
@@ -210,6 +213,8 @@ def to_timm_names(tensors: Tensors, own: Collection[str]) -> tuple[Tensors, str]
         return _from_hugging_face(
             tensors, anchor.removesuffix(_HUGGING_FACE_ANCHOR)
         ), "Hugging Face"
+    if "dlib_embedding" in tensors:
+        return tensors, "dlib"
     clip = next((name for name in tensors if name.endswith("visual.class_embedding")), None)
     if clip is not None:
         prefix = clip.removesuffix("visual.class_embedding")

@@ -48,9 +48,7 @@ def test_the_epoch_is_chosen_by_validation_or_by_nothing(tmp_path, capsys, keep)
     world = make_prepared(tmp_path, singles=100, compounds=5)
     arguments = [*SCRIPTS["single"], "--data-dir", world, "--run-dir", tmp_path, *LEARNING]
     # At a rate as high as this the last epoch is worse than the first.
-    status, _, complaints = call(capsys)(
-        *arguments, "--lr", "0.3", "--epochs", "3", "--keep", keep
-    )
+    status, _, complaints = call(capsys)(*arguments, "--lr", "0.3", "--epochs", "3", "--keep", keep)
     assert status == 0, complaints
     scores = pd.read_csv(tmp_path / "single" / "metrics.csv").val_macro_f1
     assert scores.max() > scores.iloc[-1]
