@@ -54,6 +54,13 @@ class ImageStore:
         except (RuntimeError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             return None
 
+    def sample(self, rows: np.ndarray, image_size: int, count: int = 256) -> torch.Tensor:
+        """Read some images, evenly spaced among `rows`: uint8 [≤ count, 3, S, S]."""
+        chosen = rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(np.int64)]
+        images = [image for image in map(self.read, chosen) if image is not None]
+        views = [resize(image, image_size) for image in images]
+        return torch.stack(views) if views else torch.empty((0, 3, image_size, image_size))
+
 
 # How many random numbers Geometry.apply takes.
 VIEW = 5

@@ -31,13 +31,17 @@ class _Block(nn.Module):
 
     def __init__(self, channels: int, width: int, stride: int, drop_path: float):
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, width, 3, stride, 1 if stride == 1 else 0)
-        self.conv2 = nn.Conv2d(width, width, 3, 1, 1)
+        padding = 1 if stride == 1 else 0
+        self.conv1 = nn.Conv2d(channels, width, 3, stride, padding, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
         self.drop_path = DropPath(drop_path)
         self.stride, self.added = stride, width - channels
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.drop_path(self.conv2(functional.relu(self.conv1(x), inplace=True)))
+        y = functional.relu(self.bn1(self.conv1(x)), inplace=True)
+        y = self.drop_path(self.bn2(self.conv2(y)))
         if self.stride > 1:
             x = functional.avg_pool2d(x, 2)
             y = functional.pad(y, (0, x.shape[3] - y.shape[3], 0, x.shape[2] - y.shape[2]))
@@ -49,11 +53,11 @@ class _Block(nn.Module):
 class FaceResNet(nn.Module):
     """dlib's network up to its last halving, and the mean over places: [B, 3, S, S] → [B, classes].
 
-    4.4 million parameters, for images of 80 pixels or more. dlib scales each channel after each
-    convolution by a fixed number; here that is part of the filters, and there is no other
-    normalisation. Each image is brought to one mean and deviation first, so that light and contrast
-    do not count, nor do --mean and --std. drop_rate: dropout before the head. drop_path_rate: of
-    the last block; it rises from 0 at the first.
+    4.4 million parameters, for images of 80 pixels or more. After each convolution dlib scales and
+    shifts each channel by fixed numbers; here that is a batch normalisation, see settle. Each image
+    is brought to one mean and deviation first, so that light and contrast do not count, nor do
+    --mean and --std. drop_rate: dropout before the head. drop_path_rate: of the last block; it
+    rises from 0 at the first.
     """
 
     def __init__(
@@ -63,7 +67,8 @@ class FaceResNet(nn.Module):
         self.num_classes, self.num_features = num_classes, STAGES[-1][0]
         self.pretrained_cfg = {"classifier": "head"}
         self.grad_checkpointing = False
-        self.stem = nn.Conv2d(3, STAGES[0][0], 7, 2)
+        self.conv = nn.Conv2d(3, STAGES[0][0], 7, 2, bias=False)
+        self.bn = nn.BatchNorm2d(STAGES[0][0])
         self.blocks, channels = nn.ModuleList(), STAGES[0][0]
         strides = _strides()
         for number, (width, stride) in enumerate(strides):
@@ -75,9 +80,8 @@ class FaceResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(module.bias)
             if isinstance(module, _Block):  # each block starts as its shortcut (Goyal et al. 2017)
-                nn.init.zeros_(module.conv2.weight)
+                nn.init.zeros_(module.bn2.weight)
 
     def get_classifier(self) -> nn.Module:
         """Return the head, as timm's networks do."""
@@ -85,7 +89,7 @@ class FaceResNet(nn.Module):
 
     def group_matcher(self, coarse: bool = False) -> dict:
         """Return the layers for --layer-decay and --freeze, as timm's networks do."""
-        return {"stem": r"^stem\.", "blocks": r"^blocks\.(\d+)"}
+        return {"stem": r"^(?:conv|bn)\.", "blocks": r"^blocks\.(\d+)"}
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute each block in the backward pass."""
@@ -94,7 +98,8 @@ class FaceResNet(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         deviation, mean = torch.std_mean(images, (1, 2, 3), keepdim=True)
         images = (images - mean) * (_SCALE / (deviation + 0.1))  # a flat picture stays flat
-        x = functional.max_pool2d(functional.relu(self.stem(images), inplace=True), 3, 2)
+        x = functional.relu(self.bn(self.conv(images)), inplace=True)
+        x = functional.max_pool2d(x, 3, 2)
         for block in self.blocks:
             again = self.grad_checkpointing and self.training
             x = checkpoint(block, x, use_reentrant=False) if again else block(x)
@@ -116,6 +121,43 @@ def _strides() -> list[tuple[int, int]]:
         for place, (width, count) in enumerate(STAGES)
         for number in range(count)
     ]
+
+
+def has_fixed_scales(network: nn.Module) -> bool:
+    """Tell whether batch normalisations hold the fixed scales of read_recognition, untrained."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    return bool(norms) and all((norm.running_var.cpu() == _fixed(norm)).all() for norm in norms)
+
+
+@torch.no_grad()
+def settle(network: nn.Module, images: torch.Tensor) -> None:
+    """Give batch normalisations with fixed scales the statistics of images.
+
+    They have none, and in training those of a batch would change what the network answers. So they
+    get those of some images, and scales and shifts that leave the answer as it is. images: float
+    [B, 3, S, S], normalised.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+
+    def take_over(norm: nn.BatchNorm2d, given: tuple[torch.Tensor]) -> None:
+        variance, mean = torch.var_mean(given[0], (0, 2, 3))
+        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+        norm.bias += scale * (mean - norm.running_mean)
+        norm.weight.copy_(scale * (variance + norm.eps).sqrt())
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(variance)
+
+    hooks = [norm.register_forward_pre_hook(take_over) for norm in norms]
+    training = network.training
+    network.eval()(images)
+    network.train(training)
+    for hook in hooks:
+        hook.remove()
+
+
+def _fixed(norm: nn.BatchNorm2d) -> torch.Tensor:
+    """Return the variance that divides by 1, with what is added to it for safety."""
+    return torch.full((norm.num_features,), 1 - norm.eps)
 
 
 def is_recognition(path: str | Path) -> bool:
@@ -146,18 +188,22 @@ def read_recognition(path: str | Path) -> dict[str, torch.Tensor]:
         return np.frombuffer(content, "<f4", count, start)
 
     tensors = {}
-    layers = [("stem", 3, STAGES[0][0], 7)]
+    layers = [("conv", "bn", 3, STAGES[0][0], 7)]
     blocks = [(f"blocks.{number}", width) for number, (width, _) in enumerate(_strides())]
     channels = STAGES[0][0]
     for name, width in [*blocks, ("dlib_last", STAGES[-1][0])]:
-        layers += [(f"{name}.conv1", channels, width, 3), (f"{name}.conv2", width, width, 3)]
+        layers.append((f"{name}.conv1", f"{name}.bn1", channels, width, 3))
+        layers.append((f"{name}.conv2", f"{name}.bn2", width, width, 3))
         channels = width
-    for name, channels, width, side in layers:
-        filters = numbers(width * (channels * side**2 + 1))  # and a bias for each filter
-        scale, shift = numbers(2 * width).reshape(2, width)
-        weight = filters[:-width].reshape(width, channels, side, side)
-        tensors[f"{name}.weight"] = torch.from_numpy(weight * scale[:, None, None, None])
-        tensors[f"{name}.bias"] = torch.from_numpy(filters[-width:] * scale + shift)
+    for conv, norm, channels, width, side in layers:
+        filters = torch.from_numpy(numbers(width * (channels * side**2 + 1)).copy())
+        filters, bias = filters[:-width], filters[-width:]
+        scale, shift = torch.from_numpy(numbers(2 * width).copy()).view(2, width)
+        tensors[f"{conv}.weight"] = filters.view(width, channels, side, side)
+        tensors[f"{norm}.weight"], tensors[f"{norm}.bias"] = scale, shift + scale * bias
+        tensors[f"{norm}.running_mean"] = torch.zeros(width)
+        tensors[f"{norm}.running_var"] = _fixed(nn.BatchNorm2d(width))
+        tensors[f"{norm}.num_batches_tracked"] = torch.tensor(0)
     embedding = numbers(STAGES[-1][0], EMBEDDING)
     tensors["dlib_embedding"] = torch.from_numpy(embedding.reshape(-1, EMBEDDING).copy())
     return tensors

@@ -21,6 +21,7 @@ from common.batches.targets import prior_logits
 from common.emotions import ADAPTATION_SETS, BASIC
 from common.networks.classifier import start_classifier
 from common.networks.fitting import head_names
+from common.networks.recognition import has_fixed_scales, settle
 from common.script.config import nearest
 from common.script.files import UserError
 from common.training.evaluation import predict, prediction_table, save_validation
@@ -254,6 +255,10 @@ def fit_phase(
         f"{name}: {len(training):,} images on {run.hardware} ({len(checked):,} held out for "
         "validation)"
     )
+    if has_fixed_scales(network):
+        some = store.sample(training, settings["image_size"]).to(run.accelerator.device)
+        settle(network, normalise(some, settings["mean"], settings["std"]))
+        run.say(f"{name}: batch normalisation starts with the statistics of {len(some)} images")
     classes = targets[training].argmax(1)
     steps = -(-len(training) // settings["global_batch"])  # an epoch
 

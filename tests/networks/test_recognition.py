@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from helpers.running import call
+from helpers.toy_world import TINY, make_prepared
 from torch.nn import functional
 
-from common.networks.classifier import create_classifier, start_classifier
-from common.networks.recognition import FaceResNet
+from common.networks.classifier import create_classifier, load_classifier, start_classifier
+from common.networks.recognition import FaceResNet, has_fixed_scales, settle
 from common.script.files import UserError
 from common.training.optimization import freeze, make_optimizer
 
@@ -71,14 +73,28 @@ def as_dlib_computes(layers, images):
 def test_dlibs_file_gives_dlibs_features(tmp_path):
     layers = dlib_file(tmp_path / "net.dat")
     network, report = start_classifier("face_resnet", 112, {}, str(tmp_path / "net.dat"))
-    assert sorted(report.new) == ["head.bias", "head.weight"] and report.taken == 54
+    assert sorted(report.new) == ["head.bias", "head.weight"] and report.taken == 162
     assert {name.partition(".")[0] for name in report.left_out} == {"dlib_last", "dlib_embedding"}
     network.head = torch.nn.Identity()
     images = torch.randn(2, 3, 112, 112)
     deviation, mean = torch.std_mean(images, (1, 2, 3), keepdim=True)
     expected = as_dlib_computes(layers, (images - mean) / (deviation + 0.1) * 0.22)
-    found = network.eval()(images)
-    assert torch.allclose(found, expected, atol=1e-4 * float(expected.abs().max()))
+    near = {"atol": 1e-4 * float(expected.abs().max())}
+    assert torch.allclose(network.eval()(images), expected, **near)
+    # With the statistics of images the answer is the same, also of these images as a batch.
+    images = torch.randn(4, 3, 112, 112)
+    before = network(images)
+    assert has_fixed_scales(network)
+    settle(network, images)
+    near = {"atol": 1e-3 * float(before.abs().max())}
+    assert torch.allclose(network(images), before, **near)
+    assert torch.allclose(network.train()(images), before, **near)
+    assert not has_fixed_scales(network)
+
+
+@pytest.mark.parametrize("model", ["face_resnet", "cnn_small", "vit_tiny_patch16_224"])
+def test_other_networks_have_statistics_or_no_batch_normalisation(model):
+    assert not has_fixed_scales(create_classifier(model, 112 if model == "face_resnet" else 48))
 
 
 def test_a_part_of_dlibs_file_is_refused(tmp_path):
@@ -117,3 +133,16 @@ def test_recomputed_blocks_give_the_same_gradient():
         network(images).square().sum().backward()
         gradients.append(network.blocks[0].conv2.weight.grad.clone())
     assert torch.allclose(*gradients)
+
+
+def test_03_starts_from_dlibs_file_with_the_statistics_of_its_images(tmp_path, capsys):
+    dlib_file(tmp_path / "net.dat")
+    world = make_prepared(tmp_path, singles=24, compounds=3)
+    arguments = ["03_finetune_single.py", *TINY, "--data-dir", world, "--run-dir", tmp_path / "run"]
+    arguments += ["--adapt-epochs", 0, "--epochs", 1, "--model", "face_resnet", "--model-options"]
+    arguments += ["drop_rate=0", "--image-size", 80, "--init", tmp_path / "net.dat"]
+    status, output, complaints = call(capsys)(*arguments)
+    assert status == 0, complaints
+    assert "batch normalisation starts with the statistics of" in output
+    network, _ = load_classifier(tmp_path / "run" / "single" / "model.safetensors")
+    assert not has_fixed_scales(network) and network.bn.running_mean.any()
