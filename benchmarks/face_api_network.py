@@ -1,7 +1,7 @@
 """The expression network of face-api.js (MIT), a peer that many web pages use, without a browser.
 
-Separable convolutions with dense blocks, 0.3 million parameters, seven expressions. Its files lie in
-the npm package @vladmandic/face-api and its repository, in the folder `model`:
+Separable convolutions with dense blocks, 0.3 million parameters, seven expressions. Its files lie
+in the npm package @vladmandic/face-api and its repository, in the folder `model`:
 
     npm pack @vladmandic/face-api && tar xzf vladmandic-face-api-*.tgz      # → package/model
 """

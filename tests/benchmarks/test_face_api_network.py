@@ -12,7 +12,7 @@ from common.script.files import UserError
 
 
 def write_package(folder):
-    """Random numbers in the form of the package: kernels as bytes with a scale, biases as they are."""
+    """Random numbers in the form of the package: kernels as bytes with a scale, biases as is."""
     random, entries, content, width = np.random.default_rng(0), [], b"", 3
     shapes = {}
     for block, out in enumerate((32, 64, 128, 256)):
