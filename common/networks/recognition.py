@@ -15,15 +15,14 @@ from timm.layers import DropPath
 from timm.models import register_model
 from torch import nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
+from common.networks.small import ResidualNet, options_of, rising
 from common.script.files import UserError
 
 STAGES = ((32, 3), (64, 4), (128, 3), (256, 3))  # channels, blocks; all but the first halve
 EMBEDDING = 128  # length of the vector that tells people apart
 
 _MAGIC = b"\x01\x01\x01\x0dloss_metric_2"
-_SCALE = 0.22  # typical deviation of a face's pixels, in 0..1, as the weights are used to
 
 
 class _Block(nn.Module):
@@ -50,68 +49,36 @@ class _Block(nn.Module):
         return functional.relu(x + y, inplace=True)
 
 
-class FaceResNet(nn.Module):
-    """dlib's network up to its last halving, and the mean over places: [B, 3, S, S] → [B, classes].
+class FaceResNet(ResidualNet):
+    """dlib's network up to its last halving: 4.4 million parameters, images of 80 pixels or more.
 
-    4.4 million parameters, for images of 80 pixels or more. After each convolution dlib scales and
-    shifts each channel by fixed numbers; here that is a batch normalisation, see settle. Each image
-    is brought to one mean and deviation first, so that light and contrast do not count, nor do
-    --mean and --std. drop_rate: dropout before the head. drop_path_rate: of the last block; it
-    rises from 0 at the first.
+    After each convolution dlib scales and shifts each channel by fixed numbers; here that is a
+    batch normalisation, see settle. drop_path_rate: of the last block; it rises from 0 at the
+    first.
     """
+
+    deviation = 0.22  # typical of a face's pixels, in 0..1, as the weights are used to
 
     def __init__(
         self, num_classes: int = 1000, drop_rate: float = 0.0, drop_path_rate: float = 0.0
     ):
-        super().__init__()
-        self.num_classes, self.num_features = num_classes, STAGES[-1][0]
-        self.pretrained_cfg = {"classifier": "head"}
-        self.grad_checkpointing = False
-        self.conv = nn.Conv2d(3, STAGES[0][0], 7, 2, bias=False)
-        self.bn = nn.BatchNorm2d(STAGES[0][0])
-        self.blocks, channels = nn.ModuleList(), STAGES[0][0]
+        conv, blocks, channels = nn.Conv2d(3, STAGES[0][0], 7, 2, bias=False), [], STAGES[0][0]
         strides = _strides()
         for number, (width, stride) in enumerate(strides):
-            rate = drop_path_rate * number / (len(strides) - 1)
-            self.blocks.append(_Block(channels, width, stride, rate))
+            rate = rising(drop_path_rate, number, len(strides))
+            blocks.append(_Block(channels, width, stride, rate))
             channels = width
-        self.drop = nn.Dropout(drop_rate)
-        self.head = nn.Linear(channels, num_classes) if num_classes else nn.Identity()
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            if isinstance(module, _Block):  # each block starts as its shortcut (Goyal et al. 2017)
-                nn.init.zeros_(module.bn2.weight)
+        super().__init__(conv, blocks, channels, num_classes, drop_rate)
 
-    def get_classifier(self) -> nn.Module:
-        """Return the head, as timm's networks do."""
-        return self.head
-
-    def group_matcher(self, coarse: bool = False) -> dict:
-        """Return the layers for --layer-decay and --freeze, as timm's networks do."""
-        return {"stem": r"^(?:conv|bn)\.", "blocks": r"^blocks\.(\d+)"}
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each block in the backward pass."""
-        self.grad_checkpointing = enable
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        deviation, mean = torch.std_mean(images, (1, 2, 3), keepdim=True)
-        images = (images - mean) * (_SCALE / (deviation + 0.1))  # a flat picture stays flat
-        x = functional.relu(self.bn(self.conv(images)), inplace=True)
-        x = functional.max_pool2d(x, 3, 2)
-        for block in self.blocks:
-            again = self.grad_checkpointing and self.training
-            x = checkpoint(block, x, use_reentrant=False) if again else block(x)
-        return self.head(self.drop(x.mean((2, 3))))
+    def stem(self, images: torch.Tensor) -> torch.Tensor:
+        """Return what the blocks start from."""
+        return functional.max_pool2d(super().stem(images), 3, 2)
 
 
 @register_model
 def face_resnet(pretrained: bool = False, **options) -> FaceResNet:
     """Return a FaceResNet, for timm.create_model; its weights are those of read_recognition."""
-    return FaceResNet(
-        **{name: options[name] for name in options if "cfg" not in name and name != "cache_dir"}
-    )
+    return FaceResNet(**options_of(options))
 
 
 def _strides() -> list[tuple[int, int]]:

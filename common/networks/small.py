@@ -39,39 +39,37 @@ class _Block(nn.Module):
         return functional.relu(y + self.shortcut(x), inplace=True)
 
 
-class SmallCNN(nn.Module):
-    """Four stages of one residual block, and the mean over places: [B, 3, S, S] → [B, classes].
+class ResidualNet(nn.Module):
+    """A convolution, residual blocks and the mean over places: [B, 3, S, S] → [B, classes].
 
-    1.2 million parameters. Each image is brought to a mean of 0 and a deviation of 1 first, so that
-    light and contrast do not count, nor do --mean and --std. drop_rate: dropout before the head.
-    drop_path_rate: of the last block; it rises from 0 at the first.
+    Each image is brought to a mean of 0 and to `deviation` first, so that light and contrast do not
+    count, nor do --mean and --std. drop_rate: dropout before the head. conv, blocks: of a subclass;
+    blocks end in `bn2`, before what they add is added.
     """
+
+    deviation = 1.0
 
     def __init__(
         self,
-        num_classes: int = 1000,
-        drop_rate: float = 0.0,
-        drop_path_rate: float = 0.0,
-        stem_stride: int = 2,
+        conv: nn.Conv2d,
+        blocks: list[nn.Module],
+        width: int,
+        num_classes: int,
+        drop_rate: float,
     ):
         super().__init__()
-        self.num_classes, self.num_features = num_classes, WIDTHS[-1]
+        self.num_classes, self.num_features = num_classes, width
         self.pretrained_cfg = {"classifier": "head"}
         self.grad_checkpointing = False
-        self.conv = nn.Conv2d(3, WIDTHS[0], 3, stem_stride, 1, bias=False)
-        self.bn = nn.BatchNorm2d(WIDTHS[0])
-        self.blocks, channels = nn.ModuleList(), WIDTHS[0]
-        for number, width in enumerate(WIDTHS):
-            rate = drop_path_rate * number / (len(WIDTHS) - 1)
-            self.blocks.append(_Block(channels, width, 2 if number else 1, rate))
-            channels = width
+        self.conv, self.bn = conv, nn.BatchNorm2d(conv.out_channels)
+        self.blocks = nn.ModuleList(blocks)
         self.drop = nn.Dropout(drop_rate)
-        self.head = nn.Linear(WIDTHS[-1], num_classes) if num_classes else nn.Identity()
+        self.head = nn.Linear(width, num_classes) if num_classes else nn.Identity()
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            if isinstance(module, _Block):  # each block starts as its shortcut (Goyal et al. 2017)
-                nn.init.zeros_(module.bn2.weight)
+        for block in self.blocks:  # each starts as its shortcut (Goyal et al. 2017)
+            nn.init.zeros_(block.bn2.weight)
 
     def get_classifier(self) -> nn.Module:
         """Return the head, as timm's networks do."""
@@ -85,21 +83,57 @@ class SmallCNN(nn.Module):
         """Recompute each block in the backward pass."""
         self.grad_checkpointing = enable
 
+    def stem(self, images: torch.Tensor) -> torch.Tensor:
+        """Return what the blocks start from."""
+        return functional.relu(self.bn(self.conv(images)), inplace=True)
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         deviation, mean = torch.std_mean(images, (1, 2, 3), keepdim=True)
-        images = (images - mean) / (deviation + 0.1)  # a flat picture stays flat
+        images = (images - mean) / (deviation + 0.1) * self.deviation  # a flat picture stays flat
         # On CPUs a third faster with a pixel's channels side by side.
-        x = self.conv(images.contiguous(memory_format=torch.channels_last))
-        x = functional.relu(self.bn(x), inplace=True)
+        x = self.stem(images.contiguous(memory_format=torch.channels_last))
         for block in self.blocks:
             again = self.grad_checkpointing and self.training
             x = checkpoint(block, x, use_reentrant=False) if again else block(x)
         return self.head(self.drop(x.mean((2, 3))))
 
 
+def rising(rate: float, number: int, count: int) -> float:
+    """Return the rate of stochastic depth of block `number`: 0 at the first, `rate` at the last."""
+    return rate * number / (count - 1)
+
+
+class SmallCNN(ResidualNet):
+    """Four stages of one residual block, with 1.2 million parameters, for images of 48 pixels.
+
+    drop_path_rate: of the last block; it rises from 0 at the first.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 1000,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        stem_stride: int = 2,
+    ):
+        conv, blocks, channels = (
+            nn.Conv2d(3, WIDTHS[0], 3, stem_stride, 1, bias=False),
+            [],
+            WIDTHS[0],
+        )
+        for number, width in enumerate(WIDTHS):
+            rate = rising(drop_path_rate, number, len(WIDTHS))
+            blocks.append(_Block(channels, width, 2 if number else 1, rate))
+            channels = width
+        super().__init__(conv, blocks, channels, num_classes, drop_rate)
+
+
+def options_of(given: dict) -> dict:
+    """Return the arguments of timm.create_model that a network of our own takes."""
+    return {name: given[name] for name in given if "cfg" not in name and name != "cache_dir"}
+
+
 @register_model
 def cnn_small(pretrained: bool = False, **options) -> SmallCNN:
     """Return a SmallCNN, for timm.create_model; there are no pretrained weights."""
-    return SmallCNN(
-        **{name: options[name] for name in options if "cfg" not in name and name != "cache_dir"}
-    )
+    return SmallCNN(**options_of(options))
