@@ -99,7 +99,7 @@ def adapt(run, split) -> str:
     labels = np.array([emotions.ADAPTATION.index(label) for label in split.rows.labels])
     targets = np.eye(classes, dtype=np.float32)[labels]
     network = finetuning.make_classifier(run, settings["init"], classes)
-    prior = finetuning.prior_logits(settings["balance"], targets[split.training], exclusive=True)
+    prior = finetuning.label_prior(settings, targets[split.training], exclusive=True)
     prior = prior.to(run.accelerator.device)
 
     def loss(network, batch):

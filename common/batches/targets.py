@@ -86,17 +86,16 @@ def describe(rows: pd.DataFrame) -> str:
     )
 
 
-def prior_logits(balance: str, targets: np.ndarray, exclusive: bool = False) -> torch.Tensor:
-    """Return what logit adjustment adds to the logits in training, float32 [C]; else zeros.
+def prior_logits(targets: np.ndarray, exclusive: bool, strength: float = 1.0) -> torch.Tensor:
+    """Return what logit adjustment adds to the logits in training, float32 [C].
 
     Class frequencies are added during training only, so predictions are free of the prior (Menon et
     al. 2021): the logarithm of a class's frequency where classes are exclusive, that of its odds
-    where each has its own sigmoid. targets: [n, C], labels of the training images.
+    where each has its own sigmoid. targets: [n, C], labels of the training images. strength: their
+    tau, by which it is multiplied.
     """
     frequency = torch.from_numpy(targets.mean(0)).float().clamp(1e-6, 1 - 1e-6)
-    if balance != "logit-adjustment":
-        return torch.zeros_like(frequency)
-    return frequency.log() if exclusive else frequency.logit()
+    return strength * (frequency.log() if exclusive else frequency.logit())
 
 
 @dataclass(frozen=True)

@@ -235,6 +235,13 @@ GROUPS: dict[str, dict[str, dict]] = {
             help="how rare single emotions are treated: like all others; drawn as often as all "
             "others; or class frequencies are added during training only (Menon et al. 2021)",
         ),
+        "balance_strength": dict(
+            type=not_negative,
+            default=1.0,
+            metavar="TAU",
+            help="of logit-adjustment: 1 makes all classes equal, 0 none; between, accuracy falls "
+            "less and rare classes gain less",
+        ),
         "freeze": dict(
             type=_freeze,
             default=0,

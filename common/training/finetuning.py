@@ -192,9 +192,14 @@ def expression_loss(
     return loss
 
 
-def label_prior(settings: dict, targets: np.ndarray) -> torch.Tensor:
-    """Return the prior_logits of a run's settings. targets: [n, C], of the training images."""
-    return prior_logits(settings["balance"], targets, exclusive=settings["loss"] == "softmax")
+def label_prior(settings: dict, targets: np.ndarray, exclusive: bool | None = None) -> torch.Tensor:
+    """Return the prior_logits of a run's settings, zeros without logit adjustment: float32 [C].
+
+    targets: [n, C], of the training images. exclusive: by the loss, if None.
+    """
+    exclusive = settings["loss"] == "softmax" if exclusive is None else exclusive
+    adjusted = settings["balance"] == "logit-adjustment"
+    return prior_logits(targets, exclusive, settings["balance_strength"] if adjusted else 0.0)
 
 
 def draw_order(

@@ -22,6 +22,7 @@ from common.training.finetuning import (
     choose_sets,
     draw_order,
     expression_loss,
+    label_prior,
     no_better_for,
     prior_logits,
 )
@@ -65,8 +66,10 @@ def test_balanced_mse_is_the_published_cross_entropy_over_a_multivariate_normal(
     assert torch.allclose(balanced_mse(logits, labels, labels, 1.0), 2 * published, atol=1e-5)
 
 
-@pytest.mark.parametrize("balance", ["none", "logit-adjustment"])
-def test_cross_entropy_is_equation_one_beside_the_prior(balance):
+@pytest.mark.parametrize(
+    ("balance", "strength"), [("none", 1.0), ("logit-adjustment", 1.0), ("logit-adjustment", 0.2)]
+)
+def test_cross_entropy_is_equation_one_beside_the_prior(balance, strength):
     class Fixed(torch.nn.Module):
         def forward(self, images):
             return torch.linspace(-2, 2, 12).view(2, 6)
@@ -85,13 +88,13 @@ def test_cross_entropy_is_equation_one_beside_the_prior(balance):
         any_facs=False,
     )
     seen = np.eye(6)[[0] * 5 + [1] * 2 + [2, 3, 4]]  # Surprise half of all, Anger never
-    settings = dict(loss="bce", **SETTINGS)
-    found = expression_loss(settings, prior_logits(balance, seen))(Fixed(), batch)
+    settings = dict(loss="bce", balance=balance, balance_strength=strength, **SETTINGS)
+    found = expression_loss(settings, label_prior(settings, seen))(Fixed(), batch)
     for row, emotion in enumerate((1, 4)):
         total = 0.0
         for k, z in enumerate(np.linspace(-2, 2, 12)[6 * row : 6 * row + 6]):
             share = min(max(seen[:, k].mean(), 1e-6), 1 - 1e-6)
-            z = z + math.log(share / (1 - share)) * (balance != "none")
+            z = z + math.log(share / (1 - share)) * (balance != "none") * strength
             probability = 1 / (1 + math.exp(-z))
             total -= math.log(probability if k == emotion else 1 - probability)
         assert found[row].item() == pytest.approx(total, rel=1e-4)
@@ -107,7 +110,7 @@ def test_the_help_of_03_names_the_sets_it_adapts_on(capsys):
 
 
 def test_a_prior_of_exclusive_classes_is_their_logarithm():
-    prior = prior_logits("logit-adjustment", np.eye(2)[[0, 0, 0, 1]], exclusive=True)
+    prior = prior_logits(np.eye(2)[[0, 0, 0, 1]], exclusive=True)
     assert prior.tolist() == pytest.approx([math.log(0.75), math.log(0.25)])
 
 

@@ -72,7 +72,7 @@ def test_cross_entropy_with_votes_is_its_formula():
 
 
 def test_the_prior_of_a_softmax_is_that_of_exclusive_classes():
-    settings = {"balance": "logit-adjustment", "loss": "softmax"}
+    settings = {"balance": "logit-adjustment", "balance_strength": 1.0, "loss": "softmax"}
     prior = label_prior(settings, np.array([[0.5, 0.5], [1.0, 0.0]]))
     assert prior.exp().tolist() == pytest.approx([0.75, 0.25])
 
