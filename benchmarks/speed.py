@@ -35,6 +35,7 @@ from common.script.main import prepare_process, run_script
 GROUPS = {
     "encoder": ("encoder_speed", "measure"),
     "loader": ("encoder_speed", "loader"),
+    "convolutions": ("convolution_speed", "measure"),
     "curriculum": ("curriculum_speed", "measure"),
     "submission": ("submission_speed", "measure"),
     "prepare": ("prepare_speed", "measure"),
