@@ -38,7 +38,7 @@ from common.script.main import run_script
 
 
 def parse() -> argparse.Namespace:
-    parser = config.make_parser(__doc__, "data_dir", "detect_sides", "seed")
+    parser = config.make_parser(__doc__, "data_dir", "detect_sides")
     add = parser.group("what is read").add_argument
     add("--list", action="store_true", help="print what there is below raw/, and prepare nothing")
     add(

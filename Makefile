@@ -16,8 +16,8 @@ NAME := demo$(if $(filter-out 0,$(SEED)),-$(SEED))
 DATA := data/$(NAME)
 RUN := runs/$(NAME)
 PY := .venv/bin/python
-INPUT := --config configs/demo.toml --data-dir $(DATA) --seed $(SEED)
-STAGE := $(INPUT) --run-dir $(RUN)
+INPUT := --config configs/demo.toml --data-dir $(DATA)
+STAGE := $(INPUT) --run-dir $(RUN) --seed $(SEED)
 
 .PHONY: demo real test predict lint clean-demo help
 help:
