@@ -9,7 +9,7 @@ import pandas as pd
 from PIL import Image
 
 from common.emotions import ADAPTATION_SETS, BASIC, CHALLENGE, CHALLENGE_PAIRS, label_of
-from common.manifest import folds, hold_out, read_manifest, training_rows, write_manifest
+from common.manifest import VOTES, folds, hold_out, read_manifest, training_rows, write_manifest
 from common.submission.files import locate
 
 # Of the frames decided for a class, the share whose decision is taken for a label: those with the
@@ -48,6 +48,12 @@ def keep_part(folder: Path, data: Path, parts: int, seed: int) -> None:
     open_ = (split == "") & (manifest.kind != "unlabelled")
     split[open_] = np.where(held[open_], "val", "train")
     write_derived(folder, data, manifest.assign(split=split.astype("category"))[~left_out])
+
+
+def drop_votes(folder: Path, data: Path) -> None:
+    """Write `folder`/prepared with the labels that 01 made of votes, but without the votes."""
+    manifest = read_manifest(data / "prepared" / "manifest.csv")
+    write_derived(folder, data, manifest.drop(columns=VOTES, errors="ignore"))
 
 
 def add_pseudo_labels(folder: Path, data: Path, predictions: Path) -> None:

@@ -3,8 +3,8 @@
 
 Without folds a model is judged by PublicTest (`val`), which has also chosen its epoch. A folder
 with folds (`fold-1`, `fold-2`, …, of `--folds`) is judged out of fold: each compound of train and
-PublicTest by the model that has not seen it. PrivateTest (`--split test`) is for one last figure,
-never for a choice.
+PublicTest by the model that has not seen it, the singles of PublicTest dealt out to all of them.
+PrivateTest (`--split test`) is for one last figure, never for a choice.
 
 Examples:
     python benchmarks/ferplus.py --data-dir data/ferplus runs/ferplus/single runs/ferplus/curriculum
@@ -34,7 +34,7 @@ from common.emotions import ADAPTATION, RULES
 from common.manifest import read_manifest
 from common.networks.classifier import load_classifier
 from common.networks.weights import refuse_unfinished
-from common.script.files import UserError, whole_file
+from common.script.files import UserError, whole_file, write_json
 from common.script.main import run_script
 from common.submission.ensemble import variants
 from common.training.evaluation import expression_scores
@@ -66,6 +66,7 @@ def main() -> None:
     add("--face-api", type=Path, metavar="DIR", help="also face-api.js's network, of this folder")
     add("--flip", action=argparse.BooleanOptionalAction, default=True, help="mirrored views too")
     add("--out", type=Path, help="Markdown file to write the table to")
+    add("--scores", type=Path, help="JSON file to write the scores of each line to")
     args = parser.parse_args()
     manifest = read_manifest(args.data_dir / "prepared" / "manifest.csv")
     rows = manifest[(manifest.dataset == DATASET) & (manifest.split == args.split)]
@@ -84,7 +85,8 @@ def main() -> None:
         folds = sorted(run.glob("fold-*/model.safetensors"), key=lambda path: path.parent.name)
         if folds and args.split == "val":
             judged, found = out_of_fold(root, manifest, folds, args.flip)
-            lines.append(line(f"{run}, out of fold", judged, found, singles=False))
+            name = f"{run}, out of fold"
+            lines.append(line(name, judged, found, singles=not np.isnan(found).any()))
         else:
             files = folds or [run / "model.safetensors"]
             found = np.mean([predict_run(root, rows, file, args.flip) for file in files], axis=0)
@@ -95,6 +97,8 @@ def main() -> None:
     if args.out:
         with whole_file(args.out, "w") as file:
             file.write(text)
+    if args.scores:
+        write_json(args.scores, [figures_of(one) for one in lines])
 
 
 def predict(
@@ -135,14 +139,17 @@ def predict_run(root: Path, rows: pd.DataFrame, file: Path, flip: bool) -> np.nd
 def out_of_fold(
     root: Path, manifest: pd.DataFrame, files: list[Path], flip: bool
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    """Return the compounds of FER+ outside the test split, each with its own fold's answer.
+    """Return the images that folds judge, each with the answer of a model that has not seen it.
 
-    Raises UserError where folds are missing.
+    These are the compounds of FER+ outside the test split, and the singles of PublicTest, which no
+    fold trains on: each is judged by one of them, in turn. Raises UserError where folds lack.
     """
     _, settings = load_classifier(files[0])
     if len(files) != settings.get("folds"):
         raise UserError(f"{files[0].parent.parent} has {len(files)} of {settings['folds']} folds.")
     fold_of = number_folds(manifest, settings["folds"])
+    held = manifest.index[(manifest.split == "val") & (manifest.kind == "single")]
+    fold_of[held] = 1 + np.arange(len(held)) % settings["folds"]
     parts, found = [], []
     for file in files:
         number = int(file.parent.name.removeprefix("fold-"))
@@ -154,7 +161,7 @@ def out_of_fold(
 def line(name: str, rows: pd.DataFrame, found: np.ndarray, singles: bool = True) -> dict:
     """Return a row of the table: the figures, their standard errors, the numbers of images.
 
-    singles: False where the answers cannot tell Neutral and Contempt, or there are no singles.
+    singles: False where the answers cannot tell Neutral and Contempt.
     """
     labels, random = rows.labels.astype(str).to_numpy(), np.random.default_rng(0)
 
@@ -170,6 +177,12 @@ def line(name: str, rows: pd.DataFrame, found: np.ndarray, singles: bool = True)
     if not scores["basic"]:
         values[1] = np.nan
     return {"name": name, "values": values, "errors": errors, "scores": scores}
+
+
+def figures_of(one: dict) -> dict:
+    """Return a row's name and figures as plain JSON values, None for what it does not have."""
+    values = (None if np.isnan(value) else float(value) for value in one["values"])
+    return {"name": one["name"], **dict(zip(FIGURES, values, strict=True))}
 
 
 def mean_line(lines: list[dict]) -> dict:
