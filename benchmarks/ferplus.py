@@ -25,7 +25,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import face_api_network, fer_network
+from benchmarks import face_api_network, fer_network, ferplus_page
 from benchmarks.comparison import standard_error
 from common.batches.augment import normalise
 from common.batches.images import ImageStore
@@ -66,13 +66,16 @@ def main() -> None:
     add("--face-api", type=Path, metavar="DIR", help="also face-api.js's network, of this folder")
     add("--flip", action=argparse.BooleanOptionalAction, default=True, help="mirrored views too")
     add("--out", type=Path, help="Markdown file to write the table to")
+    add("--page", type=Path, help="HTML page to write: the table, and pictures of the last run")
     add("--scores", type=Path, help="JSON file to write the scores of each line to")
     args = parser.parse_args()
+    if args.page and not args.runs:
+        raise UserError("--page shows what a run answers; name one, such as runs/ferplus/single.")
     manifest = read_manifest(args.data_dir / "prepared" / "manifest.csv")
     rows = manifest[(manifest.dataset == DATASET) & (manifest.split == args.split)]
     if not len(rows):
         raise UserError(f"{args.data_dir} has no image of {DATASET} in the split {args.split}.")
-    root, lines, apart = args.data_dir / "prepared", [], []
+    root, lines, apart, last = args.data_dir / "prepared", [], [], None
     if args.peer:
         weights = fer_network.read_weights(fer_network.fer_file())
         found = predict(root, rows, 48, lambda x: fer_network.probabilities(weights, x), args.flip)
@@ -84,21 +87,30 @@ def main() -> None:
     for run in args.runs:
         folds = sorted(run.glob("fold-*/model.safetensors"), key=lambda path: path.parent.name)
         if folds and args.split == "val":
-            judged, found = out_of_fold(root, manifest, folds, args.flip)
+            files, (judged, found) = folds, out_of_fold(root, manifest, folds, args.flip)
             name = f"{run}, out of fold"
             lines.append(line(name, judged, found, singles=not np.isnan(found).any()))
         else:
-            files = folds or [run / "model.safetensors"]
+            files, judged = folds or [run / "model.safetensors"], rows
             found = np.mean([predict_run(root, rows, file, args.flip) for file in files], axis=0)
             lines.append(line(str(run), rows, found, singles=not np.isnan(found).any()))
             apart.append(lines[-1])
-    text = table([*lines, *([mean_line(apart)] if len(apart) > 1 else [])])
+        last = files[0], lines[-1]["name"], judged, found
+    lines += [mean_line(apart)] if len(apart) > 1 else []
+    text = table(lines)
     print(text)
     if args.out:
         with whole_file(args.out, "w") as file:
             file.write(text)
     if args.scores:
         write_json(args.scores, [figures_of(one) for one in lines])
+    if last and args.page:
+        file, *shown = last
+        settings = load_classifier(file)[1]
+        ferplus_page.write_page(
+            args.page, cells(lines), notes(lines), *shown, manifest, settings, root
+        )
+        print(f"page: {args.page}")
 
 
 def predict(
@@ -199,18 +211,28 @@ def mean_line(lines: list[dict]) -> dict:
 
 def table(lines: list[dict]) -> str:
     """Return the rows as Markdown, with the numbers of images below."""
-    cells = [["", *FIGURES]]
+    header, *rest = cells(lines)
+    rows = [header, ["---"] * len(header), *rest]
+    return "\n".join(["| " + " | ".join(row) + " |" for row in rows] + ["", *notes(lines)]) + "\n"
+
+
+def cells(lines: list[dict]) -> list[list[str]]:
+    """Return the cells of the table, the titles of its columns first."""
+    rows = [["", *FIGURES]]
     for one in lines:
         pairs = zip(one["values"], one["errors"], strict=True)
         shown = ["–" if np.isnan(value) else f"{value:.3f} ± {error:.3f}" for value, error in pairs]
-        cells.append([one["name"], *shown])
-    cells.insert(1, ["---"] * len(cells[0]))
-    notes = [
+        rows.append([one["name"], *shown])
+    return rows
+
+
+def notes(lines: list[dict]) -> list[str]:
+    """Return a line on the numbers of images of each row."""
+    return [
         f"{one['name']}: n = {one['scores']['singles']:,} (accuracy), {one['scores']['basic']:,} "
         f"(six), {one['scores']['compounds']:,} compounds: {one['scores']['support']}"
         for one in lines
     ]
-    return "\n".join(["| " + " | ".join(row) + " |" for row in cells] + ["", *notes]) + "\n"
 
 
 if __name__ == "__main__":
