@@ -133,8 +133,17 @@ def predict(
     return found
 
 
-def predict_run(root: Path, rows: pd.DataFrame, file: Path, flip: bool) -> np.ndarray:
-    """Return a model's probabilities, float [n, 8]; of six logits the last two are NaN."""
+def predict_run(
+    root: Path,
+    rows: pd.DataFrame,
+    file: Path,
+    flip: bool,
+    change: Callable[[Callable], Callable] = lambda answer: answer,
+) -> np.ndarray:
+    """Return a model's probabilities, float [n, 8]; of six logits the last two are NaN.
+
+    change: makes of its answer to images, uint8 [b, 3, S, S] → [b, 8], another.
+    """
     refuse_unfinished(file)
     network, settings = load_classifier(file)
 
@@ -145,7 +154,7 @@ def predict_run(root: Path, rows: pd.DataFrame, file: Path, flip: bool) -> np.nd
             return logits.softmax(1).numpy()
         return np.pad(logits.sigmoid().numpy(), ((0, 0), (0, 2)), constant_values=np.nan)
 
-    return predict(root, rows, settings["image_size"], answer, flip)
+    return predict(root, rows, settings["image_size"], change(answer), flip)
 
 
 def out_of_fold(
