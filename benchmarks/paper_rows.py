@@ -10,6 +10,7 @@ from benchmarks.comparison import Section
 STAGES = "--stage-epochs {} --compound-shares {}".format
 # The demo's network with another stem, and another way to make one vector of its tokens.
 NETWORK = "--model-options patch_size=8 embed_dim=128 depth=6 num_heads=4 stem={} {}".format
+LABELS = "--challenge-labels {truth} --folds 5"  # of the world's challenge videos
 FACS = "--natural-share 0 --mixes cutmix --cutmix facs"
 # The paper's sub-stages (§3.4), whatever the recipe's are; with none; and, for votes as one scale,
 # with as many compounds in the last as in the one before, so that singles stay to the end.
@@ -29,7 +30,8 @@ class Variant(NamedTuple):
     on: its predictions of challenge frames are learnt from too, or, with a decision (flags of 05),
     nothing is trained and its network decides. votes: False where only the labels are seen, not the
     votes behind them. start: run of the same world and seed, 03 alone, that 04 starts from where
-    the world has no classifier, or one that has seen the votes.
+    the world has no classifier, or one that has seen the votes. team: a module of benchmarks.teams,
+    or module.function, that has the row's commands.
     """
 
     flags: str | None = ""
@@ -39,6 +41,7 @@ class Variant(NamedTuple):
     decision: str = ""
     votes: bool = True
     start: str = "03"
+    team: str = ""
 
 
 def _network(stem: str, pooling: str) -> Variant:
@@ -104,6 +107,17 @@ RUNS = {
     "linear stem, positions": _network("linear", "global_pool=concat"),
     "conv stem, average": _network("conv", "global_pool=avg class_token=False"),
     "conv stem, attention": _network("conv", "global_pool=map class_token=False"),
+    "frames": Variant(team="frames"),
+    "AIPL-BME-SEU": Variant(team="aipl_bme_seu", other="frames"),
+    "HFUT-MAC2": Variant(team="hfut_mac2", other="frames"),
+    "ETS-LIVIA": Variant(team="ets_livia", other="frames"),
+    "AVCER": Variant(team="avcer", other="frames"),
+    "AVCER, rule 2": Variant(team="avcer.weighted", other="AVCER"),
+    "HSEmotion": Variant(team="hsemotion", other="frames"),
+    "Netease": Variant(team="netease"),
+    "Netease, with": Variant(LABELS, team="netease"),
+    "Netease, shared": Variant(team="netease.on_shared", other="frames"),
+    "Netease, shared, with": Variant(LABELS, team="netease.on_shared", other="frames"),
 }
 
 # A table: its title and its rows, each a label, the run of RUNS, and the paper's value. Differences
@@ -198,6 +212,23 @@ SECTIONS = {
         ("without 02: conv stem, average pooling", "conv stem, average", None),
         ("without 02: conv stem, attention pooling", "conv stem, attention", None),
     ]),
+    "teams": Section("Table 3: the teams' systems, without labels of the challenge's videos", [
+        ("the frame network that they share, sum rule", "frames", None),
+        ("AIPL-BME-SEU: three sequences, Transformer", "AIPL-BME-SEU", 0.1644),
+        ("HFUT-MAC2: three networks", "HFUT-MAC2", 0.2281),
+        ("ETS-LIVIA: temporal convolutions", "ETS-LIVIA", 0.2591),
+        ("SUN/AVCER: LSTM, weights by emotion, rule 1", "AVCER", None),
+        ("SUN/AVCER, rule 2", "AVCER, rule 2", None),
+        ("HSEmotion: means of single expressions, smoothed", "HSEmotion", 0.3243),
+        ("Netease: curriculum, from the shared network", "Netease, shared", None),
+        ("Netease: curriculum, from its own", "Netease", 0.6063),
+    ]),
+    "tracks": Section("Netease: without and with labels of the challenge's videos", [
+        ("from the shared network: without", "Netease, shared", None),
+        ("from the shared network: with, five folds by video", "Netease, shared, with", None),
+        ("from its own: without", "Netease", None),
+        ("from its own: with, five folds by video", "Netease, with", None),
+    ], pairs=True),
 }  # fmt: skip
 DEFAULT = ("table1", "table2", "controls", "facs")
 # Where each seed has a 03 of its own. Other rows need an encoder, or the demo.

@@ -12,8 +12,10 @@ import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks import teams
 from benchmarks.derived_data import add_pseudo_labels, drop_votes, keep_part, training_singles
 from benchmarks.paper_rows import PAPER, RUNS
+from benchmarks.timing import processor_seconds
 from common.manifest import read_manifest
 from common.script.files import UserError, file_digest, write_json
 
@@ -46,6 +48,9 @@ class Row(NamedTuple):
 def commands_of(row: Row) -> tuple[list[list[str]], Path]:
     """Return the commands that train and score a row, and the file that then holds its scores."""
     folder, config, variant = row.folder, row.config, RUNS[row.name]
+    if variant.team:
+        commands = teams.commands_of(row, variant.team, variant.flags)
+        return commands, folder / "submission" / "score.json"
     data_dir, _, run_dir = row.world.partition(":")
     derived = row.other or variant.parts > 1 or not variant.votes
     own_data = str(folder) if derived else data_dir
@@ -115,14 +120,16 @@ def run_row(row: Row, threads: int) -> tuple[dict[str, float | None], float]:
     if before and "scores" in before and before["commands"] == commands and same:
         return before["scores"], before["seconds"]
     started = time.monotonic()
-    if row.other and not variant.decision:
+    if row.other and not (variant.decision or variant.team):
         add_pseudo_labels(folder, Path(data_dir), row.other / "submission" / "probabilities.csv")
     elif variant.parts > 1:
         keep_part(folder, Path(data_dir), variant.parts, row.seed)
     elif not variant.votes:
         drop_votes(folder, Path(data_dir))
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+    steps = []  # of each command, seconds of processor; with --jobs other rows' are among them
     for command in commands:
+        used = processor_seconds()
         ended = subprocess.run(
             [sys.executable, str(ROOT / command[0]), *command[1:]],
             env=environment,
@@ -132,9 +139,10 @@ def run_row(row: Row, threads: int) -> tuple[dict[str, float | None], float]:
         )
         if ended.returncode:
             raise UserError(f"{shlex.join(command)} failed:\n{ended.stdout.strip()}")
+        steps.append(round(processor_seconds() - used, 1))
     scores, seconds = scores_in(result), time.monotonic() - started
     made = {"commands": commands, "inputs": inputs, "scores": scores, "seconds": seconds}
-    write_json(record, made)
+    write_json(record, made | {"processor_s": steps})
     return scores, seconds
 
 

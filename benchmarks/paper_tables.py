@@ -18,6 +18,7 @@ Examples
   python benchmarks/paper_tables.py --worlds data/demo:runs/demo data/demo-1:runs/demo-1 --seeds 0 1
   python benchmarks/paper_tables.py --data RAF-CE --worlds data:runs/paper --jobs 2
   python benchmarks/paper_tables.py --rows table2 controls -- --mixed-label soft
+  python benchmarks/paper_tables.py --rows teams tracks            table 3: benchmarks/teams
   python benchmarks/paper_tables.py --data FERPlus --quick --rows order votes --seeds 0 1 2
   python benchmarks/paper_tables.py --data FERPlus --folds 5 --rows facs
 """
@@ -122,7 +123,9 @@ def main() -> None:
     args.out = args.out or Path(
         "runs", "paper_tables" + "-ferplus" * (known == FERPLUS) + "-quick" * args.quick
     )
-    for name in {"beyond", "start"}.intersection(() if known == "demo" else chosen):
+    for name in {"beyond", "start", "teams", "tracks"}.intersection(
+        () if known == "demo" else chosen
+    ):
         raise UserError(f"--rows {name} needs the demo: its videos, or a network of its size.")
     if args.folds and known != FERPLUS:
         raise UserError("--folds is for --data FERPlus, whose protocol it belongs to.")
