@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tables 1 and 2 of the paper, row by row, with the controls that the paper lacks.
+"""Tables 1 to 3 of the paper, row by row, with the controls that the paper lacks.
 
 Each row is 04_curriculum.py with other settings, from one classifier of single expressions (03),
 under several seeds; then its score. A row is its network after the last epoch: no compound's label

@@ -26,7 +26,7 @@ def case(tmp_path):
 
 
 def test_a_difference_and_its_interval_are_those_of_the_same_drawn_videos(case):
-    folder, places, truth, answers = case
+    folder, _, truth, answers = case
     both, difference, low, high = compare(cells_of(*(folder / n for n in ("truth.csv", "a", "b"))))
     single = [f1_score(truth, one, average="macro", labels=range(7)) for one in answers]
     assert both == pytest.approx(single) and difference == pytest.approx(single[1] - single[0])
