@@ -74,10 +74,11 @@ def test_each_script_accepts_the_settings_it_is_given(tmp_path, monkeypatch):
     create_classifier(*networks["cnn"])
 
 
-def test_the_outside_model_learns_the_training_images_and_sees_every_frame(folder):
+def test_the_outside_model_has_a_row_for_every_frame_of_a_video_with_faces(folder):
     seen = pd.read_csv(folder / "outside.csv")
     assert [place[:2] for place in seen.image_location] == ["01"] * 5 + ["10"] * 4  # 02: no face
     before, gap, after = seen[list(BASIC)].to_numpy()[1:4]
+    assert abs(before - after).max() > 1e-3
     np.testing.assert_allclose(gap, (before + after) / 2, rtol=1e-4)
     assert seen[list(BASIC)].to_numpy().min() > 0 and seen[list(BASIC)].to_numpy().max() < 1
 
