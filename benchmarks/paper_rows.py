@@ -10,23 +10,38 @@ from benchmarks.comparison import Section
 STAGES = "--stage-epochs {} --compound-shares {}".format
 # The demo's network with another stem, and another way to make one vector of its tokens.
 NETWORK = "--model-options patch_size=8 embed_dim=128 depth=6 num_heads=4 stem={} {}".format
+LABELS = "--challenge-labels {truth} --folds 5"  # of the world's challenge videos
 FACS = "--natural-share 0 --mixes cutmix --cutmix facs"
+# The paper's sub-stages (§3.4), whatever the recipe's are; with none; and, for votes as one scale,
+# with as many compounds in the last as in the one before, so that singles stay to the end.
+PAPER = STAGES("5 5 3 3", "0 0.2 0.4 1")
+NO_COMPOUNDS = STAGES("5 5 3 3", "0 0 0 0")
+BESIDE = STAGES("5 5 3 3", "0 0.2 0.4 0.4")
+# Mixup with its share of the image as its share of the label (Zhang et al. 2018).
+MIXUP = "--mixes mixup --mixup-beta 1 --mixed-label soft"
 
 
 class Variant(NamedTuple):
     """How a run differs from the recipe.
 
-    flags: of 04. single: flags of a 03 of its own; else 04 starts from the world's classifier.
-    parts: 03 and 04 see one of so many parts of the single expressions, in as many steps. other:
-    run of the same world and seed that this one builds on: its predictions of challenge frames are
-    learnt from too, or, with a decision (flags of 05), nothing is trained and its network decides.
+    flags: of 04, beside the paper's sub-stages; None: 03 alone. single: flags of a 03 of its own;
+    else 04 starts from the world's classifier. parts: 03 and 04 see one of so many parts of the
+    single expressions, in as many steps. other: run of the same world and seed that this one builds
+    on: its predictions of challenge frames are learnt from too, or, with a decision (flags of 05),
+    nothing is trained and its network decides. votes: False where only the labels are seen, not the
+    votes behind them. start: run of the same world and seed, 03 alone, that 04 starts from where
+    the world has no classifier, or one that has seen the votes. team: a module of benchmarks.teams,
+    or module.function, that has the row's commands.
     """
 
-    flags: str = ""
+    flags: str | None = ""
     single: str | None = None
     parts: int = 1
     other: str | None = None
     decision: str = ""
+    votes: bool = True
+    start: str = "03"
+    team: str = ""
 
 
 def _network(stem: str, pooling: str) -> Variant:
@@ -59,7 +74,7 @@ RUNS = {
     "facs, half": Variant(FACS, single="", parts=2),
     "singles, quarter": Variant(STAGES("16", "0"), single="", parts=4),
     "facs, quarter": Variant(FACS, single="", parts=4),
-    "bmc": Variant("--loss bmc"),
+    "bmc": Variant("--loss bmc --balance none", start="03, bmc"),
     "soft": Variant("--mixed-label soft"),
     "set": Variant("--compound-share-of set"),
     "beta": Variant("--mixup-beta 1"),
@@ -72,10 +87,37 @@ RUNS = {
     "self-training": Variant(other="curriculum"),
     "prior": Variant(other="curriculum", decision="--prior-correction 1"),
     "half prior": Variant(other="curriculum", decision="--prior-correction 0.5"),
+    "03": Variant(None),
+    "03, labels": Variant(None, votes=False),
+    "03, bce": Variant(None, single="--loss bce"),
+    "03, bmc": Variant(None, single="--loss bmc --balance none"),
+    "curriculum, labels": Variant(start="03, labels", votes=False),
+    "curriculum, bce": Variant("--loss bce", start="03, bce"),
+    "natural, labels": Variant("--natural-share 1", start="03, labels", votes=False),
+    "no order": Variant(f"--order none {NO_COMPOUNDS}"),
+    "entropy": Variant(f"--order entropy {NO_COMPOUNDS}"),
+    "second": Variant(f"--order second {NO_COMPOUNDS}"),
+    "no order, mixup": Variant(f"--order none {BESIDE} {MIXUP}"),
+    "entropy, mixup": Variant(f"--order entropy {BESIDE} {MIXUP}"),
+    "no order, facs": Variant(f"--order none {BESIDE} --mixes cutmix --cutmix facs"),
+    "entropy, facs": Variant(f"--order entropy {BESIDE} --mixes cutmix --cutmix facs"),
+    "natural, singles too": Variant(f"--natural-share 1 {BESIDE}"),
+    "curriculum, singles too": Variant(BESIDE),
     "conv stem, positions": _network("conv", "global_pool=concat"),
     "linear stem, positions": _network("linear", "global_pool=concat"),
     "conv stem, average": _network("conv", "global_pool=avg class_token=False"),
     "conv stem, attention": _network("conv", "global_pool=map class_token=False"),
+    "frames": Variant(team="frames"),
+    "AIPL-BME-SEU": Variant(team="aipl_bme_seu", other="frames"),
+    "HFUT-MAC2": Variant(team="hfut_mac2", other="frames"),
+    "ETS-LIVIA": Variant(team="ets_livia", other="frames"),
+    "AVCER": Variant(team="avcer", other="frames"),
+    "AVCER, rule 2": Variant(team="avcer.weighted", other="AVCER"),
+    "HSEmotion": Variant(team="hsemotion", other="frames"),
+    "Netease": Variant(team="netease"),
+    "Netease, with": Variant(LABELS, team="netease"),
+    "Netease, shared": Variant(team="netease.on_shared", other="frames"),
+    "Netease, shared, with": Variant(LABELS, team="netease.on_shared", other="frames"),
 }
 
 # A table: its title and its rows, each a label, the run of RUNS, and the paper's value. Differences
@@ -130,6 +172,30 @@ SECTIONS = {
         ("decided so that classes are as frequent as published", "prior", None),
         ("half-way to that (--prior-correction 0.5)", "half prior", None),
     ]),
+    "order": Section("From certain to mixed votes", [
+        ("all votes at once, none generated", "no order", None),
+        ("from certain to mixed, by entropy", "entropy", None),
+        ("from certain to mixed, by the second expression's share", "second", None),
+        ("all votes at once, and Mixup of distributions", "no order, mixup", None),
+        ("by entropy, and Mixup of distributions", "entropy, mixup", None),
+        ("all votes at once, and upper over lower face", "no order, facs", None),
+        ("by entropy, and upper over lower face", "entropy, facs", None),
+        ("the paper's sub-stages: × [0, 0.2, 0.4, 1]", "curriculum", None),
+        ("the same, natural compounds only", "natural", None),
+        ("the same, singles to the end: × [0, 0.2, 0.4, 0.4]", "curriculum, singles too", None),
+        ("singles to the end, natural compounds only", "natural, singles too", None),
+        ("the classifier they start from (03)", "03", None),
+    ]),
+    "votes": Section("Votes as soft labels, or hard labels", [
+        ("03 on the distributions of votes", "03", None),
+        ("03 on the labels of singles", "03, labels", None),
+        ("03 and the paper's sub-stages on votes", "curriculum", None),
+        ("03 and the paper's sub-stages on labels", "curriculum, labels", None),
+        ("votes, natural compounds only", "natural", None),
+        ("labels, natural compounds only", "natural, labels", None),
+        ("labels, softmax over eight expressions", "curriculum, labels", None),
+        ("labels, six sigmoid logits (the paper's)", "curriculum, bce", None),
+    ], pairs=True),
     "sizes": Section("Generation after action units, by how many single expressions there are", [
         ("all: singles only", "singles, own 03", None),
         ("all: generated after action units", "facs, own 03", None),
@@ -146,10 +212,24 @@ SECTIONS = {
         ("without 02: conv stem, average pooling", "conv stem, average", None),
         ("without 02: conv stem, attention pooling", "conv stem, attention", None),
     ]),
+    "teams": Section("Table 3: the teams' systems, without labels of the challenge's videos", [
+        ("the frame network that they share, sum rule", "frames", None),
+        ("AIPL-BME-SEU: three sequences, Transformer", "AIPL-BME-SEU", 0.1644),
+        ("HFUT-MAC2: three networks", "HFUT-MAC2", 0.2281),
+        ("ETS-LIVIA: temporal convolutions", "ETS-LIVIA", 0.2591),
+        ("SUN/AVCER: LSTM, weights by emotion, rule 1", "AVCER", None),
+        ("SUN/AVCER, rule 2", "AVCER, rule 2", None),
+        ("HSEmotion: means of single expressions, smoothed", "HSEmotion", 0.3243),
+        ("Netease: curriculum, from the shared network", "Netease, shared", None),
+        ("Netease: curriculum, from its own", "Netease", 0.6063),
+    ]),
+    "tracks": Section("Netease: without and with labels of the challenge's videos", [
+        ("from the shared network: without", "Netease, shared", None),
+        ("from the shared network: with, five folds by video", "Netease, shared, with", None),
+        ("from its own: without", "Netease", None),
+        ("from its own: with, five folds by video", "Netease, with", None),
+    ], pairs=True),
 }  # fmt: skip
 DEFAULT = ("table1", "table2", "controls", "facs")
-
-
-def start_of(name: str) -> str:
-    """Return the stage whose weights a row starts from: `single`, or `mae` with a 03 of its own."""
-    return "single" if RUNS[name].single is None else "mae"
+# Where each seed has a 03 of its own. Other rows need an encoder, or the demo.
+WITH_VOTES = (*DEFAULT, "order", "votes")

@@ -3,19 +3,27 @@
 
 The scripts are run as a user runs them, on a prepared folder; a fold and a seed at a time. Sets
 without splits of their own are divided into folds by person, so that every person is judged once,
-by a model that has not seen them. A score is that of the last epoch: none is chosen by the images
-that it is judged on. What is finished is kept; the same command goes on.
+by a model that has not seen them; sets with splits are judged by theirs, under several seeds. A
+score is that of the last epoch: none is chosen by the images that it is judged on. What is finished
+is kept; the same command goes on.
 
-Writes OUT/gain.md and OUT/gain.csv, and prints the table after each fold.
+With --label-shares the same of fewer labels: 02 sees all faces, 03 the labels of a share of the
+persons, in as many steps (--most-epochs at most). With --same-time 03 from random weights trains as
+long as 02 and 03 did together, by the seconds that they took: read it on a quiet machine.
+
+Writes OUT/gain.md, gain.csv and, of several shares, gain.png, and prints the table after each fold.
 
 Examples:
     python benchmarks/pretraining_gain.py --data-dir data/demo
     python benchmarks/pretraining_gain.py --data-dir data-own --longer-epochs 18 --balance
+    python benchmarks/pretraining_gain.py --data-dir data/demo --same-time \\
+        --label-shares 0.02 0.05 0.1 0.25 1
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -24,11 +32,12 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.comparison import Section, markdown
-from benchmarks.derived_data import write_derived
+from benchmarks.comparison import Section, markdown, standard_error
+from benchmarks.derived_data import keep_labels, training_singles, write_derived
 from common.manifest import folds, read_manifest
+from common.pictures import RULE, new_figure, save_figure
 from common.script.files import UserError, whole_file, write_csv
-from common.script.flags import positive
+from common.script.flags import fraction, positive
 from common.script.main import run_script
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,39 +59,80 @@ def main() -> None:
     parser.add_argument(
         "--balance", action="store_true", help="also compare 03's answers to rare emotions"
     )
+    parser.add_argument(
+        "--label-shares", type=fraction, nargs="+", default=[1.0], help="1, 1/2, 1/3, … of persons"
+    )
+    parser.add_argument(
+        "--most-epochs", type=positive, default=100, help="of 03, where there are few labels"
+    )
+    parser.add_argument(
+        "--same-time", action="store_true", help="also 03 alone for as long as 02 and 03 together"
+    )
     arguments = parser.parse_args()
+    for share in arguments.label_shares:
+        if not share or abs(1 / share - round(1 / share)) > 1e-3 / share:
+            raise UserError(f"--label-shares {share:g} is none of 1, 1/2, 1/3, 1/4, 0.1, 0.02, ….")
+    rows, sections = [], {}
+    for fold in range(arguments.folds):
+        folder = arguments.out / f"fold-{fold}"
+        write_fold(arguments.data_dir, folder, fold, arguments.folds)
+        for share in arguments.label_shares:
+            made = run_share(arguments, folder, fold, share)
+            rows += made
+            title = f"Single expressions, macro-F1 over six, {made[0]['epochs']} epochs of 03"
+            title += f", labels of {share:.0%} of the persons" if share < 1 else ""
+            arms = [(row["arm"], row["row"], None) for row in made]
+            sections.setdefault(share, Section(title, arms))
+        table = pd.DataFrame(rows)
+        text = "\n".join(markdown(section, table) for section in sections.values())
+        print(f"{text}\n({fold + 1} of {arguments.folds} folds)\n", flush=True)
+        write_csv(arguments.out / "gain.csv", table, float_format=None)
+        with whole_file(arguments.out / "gain.md", "w") as file:
+            file.write(text)
+        if len(sections) > 1:
+            save_curve(arguments.out / "gain.png", table)
+
+
+def run_share(arguments: argparse.Namespace, folder: Path, fold: int, share: float) -> list[dict]:
+    """Run every arm on one fold with a share of the labels; return a row of results for each."""
+    data = folder / f"labels-{share:g}" if share < 1 else folder
+    if share < 1:
+        keep_labels(data, folder, share, seed=fold)
+    images = int(training_singles(read_manifest(data / "prepared" / "manifest.csv")).sum())
+    epochs = min(round(arguments.epochs / share), max(arguments.most_epochs, arguments.epochs))
     # Of each arm: first weights, epochs, and other flags of 03.
     arms = {
-        "from random weights": ("none", arguments.epochs),
-        "from the masked autoencoder": ("mae", arguments.epochs),
+        "from random weights": ("none", epochs),
+        "from the masked autoencoder": ("mae", epochs),
     }
     if arguments.longer_epochs:
         title = f"from random weights, {arguments.longer_epochs} epochs"
         arms[title] = ("none", arguments.longer_epochs)
     for form in ("sampling", "logit-adjustment") if arguments.balance else ():
         title = f"from random weights, --balance {form}"
-        arms[title] = ("none", arguments.epochs, "--balance", form)
-    title = f"Single expressions, macro-F1 over six, {arguments.epochs} epochs of 03"
-    section = Section(title, [(arm, arm, None) for arm in arms])
-    rows = []
-    for fold in range(arguments.folds):
-        folder = arguments.out / f"fold-{fold}"
-        write_fold(arguments.data_dir, folder, fold, arguments.folds)
-        for arm, settings in arms.items():
-            rows.append(
-                {
-                    "row": arm,
-                    "world": str(arguments.data_dir),
-                    "seed": fold,
-                    "score": score(arguments.config, folder, fold, *settings),
-                }
-            )
-        table = pd.DataFrame(rows)
-        text = markdown(section, table)
-        print(f"{text}\n({fold + 1} of {arguments.folds} folds)\n", flush=True)
-        write_csv(arguments.out / "gain.csv", table, float_format=None)
-        with whole_file(arguments.out / "gain.md", "w") as file:
-            file.write(text)
+        arms[title] = ("none", epochs, "--balance", form)
+    found = {arm: score(arguments.config, folder, data, fold, *a) for arm, a in arms.items()}
+    if arguments.same_time:
+        pretraining = seconds_of(folder / "mae", "mae")
+        longer = round(epochs * (1 + pretraining / found["from the masked autoencoder"][1]))
+        arms["from random weights, for the time of both"] = ("none", longer)
+        found["from random weights, for the time of both"] = score(
+            arguments.config, folder, data, fold, "none", longer
+        )
+    return [
+        {
+            "row": f"{share:g}: {arm}",
+            "world": str(arguments.data_dir),
+            "seed": fold,
+            "score": found[arm][0],
+            "arm": arm,
+            "share": share,
+            "images": images,
+            "epochs": settings[1],
+            "seconds": found[arm][1],
+        }
+        for arm, settings in arms.items()
+    ]
 
 
 def write_fold(data: Path, folder: Path, fold: int, count: int) -> None:
@@ -98,29 +148,48 @@ def write_fold(data: Path, folder: Path, fold: int, count: int) -> None:
     write_derived(folder, data, manifest.assign(split=split.astype("category")))
 
 
-def score(config: Path, folder: Path, seed: int, init: str, epochs: int, *flags: str) -> float:
-    """Run 03 on a fold, after 02 where it starts from it; return the last epoch's macro-F1."""
-    shared = ["--config", config, "--data-dir", folder, "--seed", seed]
+def score(
+    config: Path, folder: Path, data: Path, seed: int, init: str, epochs: int, *flags: str
+) -> tuple[float, float]:
+    """Run 03 on `data`, after 02 on the fold where it starts from it.
+
+    Returns the last epoch's macro-F1 and the seconds of 03.
+    """
+    shared = ["--config", config, "--seed", seed]
     weights = "none"
     if init == "mae":
-        execute("02_pretrain_mae.py", *shared, "--run-dir", folder)
+        execute("02_pretrain_mae.py", *shared, "--data-dir", folder, "--run-dir", folder)
         weights = folder / "mae" / "model.safetensors"
-    run = folder / "-".join([init, str(epochs), *flags[1:]])
-    execute(
-        "03_finetune_single.py",
-        *shared,
-        "--run-dir",
-        run,
-        "--init",
-        weights,
-        "--epochs",
-        epochs,
-        "--adapt-epochs",
-        0,
-        *flags,
-    )
+    run = data / "-".join([init, str(epochs), *flags[1:]])
+    settings = ["--run-dir", run, "--init", weights, "--epochs", epochs, "--adapt-epochs", 0]
+    execute("03_finetune_single.py", *shared, "--data-dir", data, *settings, *flags)
     table = pd.read_csv(run / "single" / "metrics.csv")
-    return float(table[table.phase == "single"].val_macro_f1.iloc[-1])
+    figure = float(table[table.phase == "single"].val_macro_f1.iloc[-1])
+    return figure, seconds_of(run / "single", "single")
+
+
+def seconds_of(folder: Path, phase: str) -> float:
+    """Return how long a phase of a run took, seconds."""
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    return record["phases"][phase]["seconds"]
+
+
+def save_curve(path: Path, table: pd.DataFrame) -> None:
+    """Draw the mean and standard error of each arm by the share of the labels."""
+    figure, axes = new_figure(6.4, 4.2, 1)
+    for (arm, rows), marker in zip(table.groupby("arm", sort=False), "os^Dv", strict=False):
+        scores = rows.groupby("share")["score"]
+        errors = scores.apply(lambda values: standard_error(values.to_numpy()))
+        axes[0].errorbar(scores.mean().index, scores.mean(), errors, marker=marker, label=arm)
+    axes[0].set_xscale("log")
+    shares = sorted(set(table.share))
+    axes[0].set_xticks(shares, [f"{share:.0%}" for share in shares], minor=False)
+    axes[0].minorticks_off()
+    axes[0].set_xlabel("share of the labels")
+    axes[0].set_title("macro-F1 over six emotions", loc="left", fontsize=10, fontweight="bold")
+    axes[0].grid(color=RULE, linewidth=0.6)
+    axes[0].legend(fontsize=8, frameon=False)
+    save_figure(figure, path)
 
 
 def execute(script: str, *arguments) -> None:

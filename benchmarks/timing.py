@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -58,6 +59,12 @@ def in_turns(
             if repetition >= 0:
                 rates[name].append(amount / (time.perf_counter() - start))
     return rates
+
+
+def processor_seconds() -> float:
+    """Return the seconds of processor that the ended children of this process have taken."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def spread(values: list[float]) -> str:

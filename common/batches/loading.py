@@ -11,46 +11,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from common.batches.batch import ALIGNED, FACS, Batch
-from common.batches.images import VIEW, Geometry, ImageStore, resize
+from common.batches.batch import Batch
+from common.batches.images import Geometry, ImageStore, resize
+from common.batches.passes import Pass, Passes, Plan
 from common.script import signals
-
-# How many other rows are tried in place of one that cannot be read.
-REPLACEMENTS = 5
-
-
-@dataclass
-class Plan:
-    """What one epoch shows, in order: n rows, each of one or two images of a store.
-
-    first, second: int64 [n], second is -1 where the row is one image. form: uint8 [n], of batch.py.
-    extent: float32 [n], how much of the mixed image is the first one, by form: its weight in the
-    blend (table 1: 0.1·a + 0.9·b), its area beside the box, the width or height of its half, or
-    how far down its whole face the seam lies. targets: float32 [n, C].
-    """
-
-    first: np.ndarray
-    targets: np.ndarray
-    second: np.ndarray = field(default=None)
-    form: np.ndarray = field(default=None)
-    extent: np.ndarray = field(default=None)
-
-    def __post_init__(self):
-        if self.second is None:
-            self.second = np.full(len(self.first), -1, dtype=np.int64)
-        if self.form is None:
-            self.form = np.zeros(len(self.first), dtype=np.uint8)
-        if self.extent is None:
-            self.extent = np.ones(len(self.first), dtype=np.float32)
-
-    def __len__(self) -> int:
-        return len(self.first)
 
 
 def in_turn(rows: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
@@ -86,86 +55,79 @@ def split_batches(
     return steps
 
 
-class _Passes(Dataset):
-    """The forward passes of an epoch; one worker makes a whole pass."""
+class _Asked:
+    """The passes of an epoch, each cut out of the plan when it is asked for; see Loader.passes."""
 
-    def __init__(self, store, plan, passes, geometry, randoms, seed, epoch):
-        self.store, self.plan, self.passes, self.geometry = store, plan, passes, geometry
-        self.randoms, self.seed, self.epoch = randoms, seed, epoch
+    def __init__(self, plan: Plan, passes: Sequence[np.ndarray], epoch: int):
+        self.plan, self.passes, self.epoch = plan, passes, epoch
 
     def __len__(self) -> int:
         return len(self.passes)
 
-    def __getitem__(self, number: int) -> Batch:
-        positions = self.passes[number]
-        count, side = len(positions), self.geometry.image_size
+    def __getitem__(self, number: int) -> Pass:
+        positions, plan = self.passes[number], self.plan
         # A pass without rows still needs one image for the network, which is not valid.
-        shape = (max(1, count), 3, side, side)
-        images = (torch.empty if count else torch.zeros)(shape, dtype=torch.uint8)
-        # Arrays, because setting one number of a tensor takes ten times as long.
-        form, extent = np.zeros(shape[0], dtype=np.uint8), np.ones(shape[0], dtype=np.float32)
-        uniform = np.zeros((shape[0], self.randoms), dtype=np.float32)
-        valid = np.zeros(shape[0], dtype=bool)
-        window = np.tile(np.float32([0.0, 1.0]), (shape[0], 1))
-        partner_rows, partners, unreadable = [], [], []
-        for row, position in enumerate(positions):
-            random = np.random.Generator(
-                np.random.Philox(key=[self.seed, self.epoch * 2**32 + position])
-            )
-            uniform[row] = random.random(self.randoms, dtype=np.float32)
-            source, read = self._read(position, unreadable)
-            if source is None:
-                images[row] = 0
-                continue
-            view = random.random(VIEW)
-            images[row], rows = self.geometry.apply(read[0], view)
-            valid[row], window[row] = True, rows
-            form[row], extent[row] = self.plan.form[source], self.plan.extent[source]
-            if len(read) > 1:
-                if form[row] not in ALIGNED:
-                    view = random.random(VIEW)
-                partner_rows.append(row)
-                partners.append(self.geometry.apply(read[1], view)[0])
-        chosen = positions if count else np.zeros(1, dtype=np.int64)
-        return Batch(
-            images=images,
-            partners=torch.stack(partners) if partners else images[:0].clone(),
-            partner_rows=torch.tensor(partner_rows, dtype=torch.int64),
-            form=torch.from_numpy(form),
-            extent=torch.from_numpy(extent),
-            window=torch.from_numpy(window),
-            targets=torch.from_numpy(self.plan.targets[chosen]),
-            uniform=torch.from_numpy(uniform),
-            valid=torch.from_numpy(valid),
-            any_facs=bool((form == FACS).any()),
-            unreadable=tuple(unreadable),
-        )
+        chosen = positions if len(positions) else np.zeros(1, dtype=np.int64)
+        columns = plan.first, plan.targets, plan.second, plan.form, plan.extent
+        return Pass(self.epoch, positions, Plan(*(column[chosen] for column in columns)))
 
-    def _read(self, position: int, unreadable: list[int]):
-        """Return (row, its one or two images) for a position of the plan.
 
-        The row is the position's own. If one of its images cannot be read (01 has read every file,
-        but disks fail), it is another row of the same target, with its own partner and form, so
-        that the label stays right; the position alone decides which. (None, None) if a few others
-        cannot be read either. Adds the indices of bad images to `unreadable`.
+class Loader:
+    """Makes the passes of one epoch after the other, by workers that are kept between them.
+
+    A worker forked from a process that holds 4 GiB takes 0.1 s of a core, which is much for an
+    epoch of seconds. Workers are sent their rows of each plan. What needs the whole of it, to
+    replace images that cannot be read, the main process does itself.
+
+    randoms: how many random numbers an image gets for the device.
+    """
+
+    def __init__(
+        self, store: ImageStore, geometry: Geometry, *, randoms: int, seed: int, workers: int
+    ):
+        self._data = Passes(store, geometry, randoms, seed)
+        self._workers, self._asked, self._loader = workers, [], None
+
+    def passes(self, plan: Plan, passes: Sequence[np.ndarray], epoch: int) -> Iterator[Batch]:
+        """Return the forward passes of an epoch, in order, after all of the epoch before.
+
+        passes: int64 [b] each, positions in the plan.
         """
-        plan, row, random = self.plan, position, None
-        for _ in range(REPLACEMENTS + 1):
-            indices = [index for index in (plan.first[row], plan.second[row]) if index >= 0]
-            images = [self.store.read(index) for index in indices]
-            bad = [int(i) for i, image in zip(indices, images, strict=True) if image is None]
-            if not bad:
-                return row, images
-            unreadable += bad
-            if random is None:
-                random = np.random.default_rng([self.seed, self.epoch, int(position)])
-                same = (plan.targets == plan.targets[position]).all(1)
-                same[position] = False
-                same = np.flatnonzero(same)
-            if not len(same):
-                break
-            row = random.choice(same)
-        return None, None
+        asked = _Asked(plan, passes, epoch)
+        self._asked[:] = [asked]
+        self._loader = self._loader or _make_loader(self._data, self._workers, _Last(self._asked))
+        return _Made(_begin(self._loader), self._data, asked)
+
+
+class _Last(Sampler):
+    """Yields the passes of the epoch that a Loader was asked for last."""
+
+    def __init__(self, asked: list[_Asked]):
+        self.asked = asked
+
+    def __iter__(self) -> Iterator[Pass]:
+        return (self.asked[0][number] for number in range(len(self.asked[0])))
+
+    def __len__(self) -> int:
+        return len(self.asked[0])
+
+
+class _Made:
+    """The passes of an epoch, those made that workers could not. (A generator would end with the
+    first exception that a signal raises in it.)"""
+
+    def __init__(self, made: Iterator[Batch | None], data: Passes, asked: _Asked):
+        self._made, self._data, self._asked, self._number = made, data, asked, 0
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        batch = next(self._made)
+        if batch is None:
+            batch = self._data.make(self._asked[self._number], self._asked.plan)
+        self._number += 1
+        return batch
 
 
 def training_passes(
@@ -179,13 +141,11 @@ def training_passes(
     epoch: int,
     workers: int,
 ) -> Iterator[Batch]:
-    """Yield the forward passes of an epoch in order.
-
-    passes: int64 [b] each, positions in the plan. randoms: how many random numbers an image gets
-    for the device.
-    """
-    data = _Passes(store, plan, passes, geometry, randoms, seed, epoch)
-    return _loader(data, workers)
+    """Return the forward passes of one epoch in order; see Loader."""
+    workers = min(workers, len(passes))
+    return Loader(store, geometry, randoms=randoms, seed=seed, workers=workers).passes(
+        plan, passes, epoch
+    )
 
 
 class _Views(Dataset):
@@ -222,22 +182,27 @@ def evaluation_batches(
     """
     indices = np.arange(len(store)) if indices is None else np.asarray(indices, dtype=np.int64)
     passes = [indices[i : i + batch_size] for i in range(0, len(indices), batch_size)]
-    return _loader(_Views(store, passes, image_size), workers)
+    return _begin(_make_loader(_Views(store, passes, image_size), min(workers, len(passes))))
 
 
-def _loader(data: Dataset, workers: int) -> Iterator:
+def _make_loader(data: Dataset, workers: int, asked: Sampler | None = None) -> DataLoader:
+    """Return torch's loader of what a sampler asks of data; its workers are kept."""
     # A worker makes whole passes (batch_size=None): nothing is collated twice, and one tensor
     # passes between processes instead of one an image.
-    workers = min(workers, len(data))
-    loader = DataLoader(
+    return DataLoader(
         data,
         batch_size=None,
+        sampler=asked,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
+        persistent_workers=bool(workers and asked),
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_start_worker,
         multiprocessing_context="fork" if workers and hasattr(os, "fork") else None,
     )
+
+
+def _begin(loader: DataLoader) -> Iterator:
     # Deferred as well: another thread may get a signal, and torch fails on a half-made iterator.
     with signals.deferred(), signals.blocked():
         return iter(loader)

@@ -112,25 +112,22 @@ def tune(
 
     timelines: of N frames. truth: N classes 0..6, or -1. members: names of M networks and tables.
     by: member, for weights of members, or class, also for those of members and classes. Weights are
-    chosen with the given settings, the other settings then with these weights. Folds hold whole
-    videos, stratified by their most frequent class.
+    chosen with the given settings, and judged so; then the other settings with these weights. Folds
+    hold whole videos, stratified by their most frequent class.
     """
     member = np.unique(timelines.listed["video"], return_inverse=True)[1]  # [N], of videos
     truth = np.asarray(truth)
     flips = [False, True][: observed.probabilities.shape[2]]
-    searches: dict[str, list] = {"other settings": [given.weights]}
+    searches: dict[str, list] = {}
     if len(members) > 1:
-        searches["weights of members, and other settings"] = simplex(len(members))
+        searches["weights of members"] = simplex(len(members))
         if by == "class":
-            name = "weights of members by emotion, and other settings"
-            searches[name] = dirichlet(len(members), seed)
+            searches["weights of members by emotion"] = dirichlet(len(members), seed)
     settings = len(list(grid(flips)))
-    # For each search its weights; then the grid, for those that are best on some videos.
-    most = (
-        1
-        + len(members)
-        + sum(len(weights) + settings * (1 + FOLDS) for weights in searches.values())
-    )
+    # The given settings, each member, the weights; then the grid, for those of the weights that are
+    # best on some videos.
+    most = 1 + len(members) + sum(map(len, searches.values()))
+    most += (1 + len(searches) * (1 + FOLDS)) * settings
     bar = progress_bar("tune", "setting", most)
 
     def confusions(trial: Sequence[Decision]) -> np.ndarray:
@@ -153,34 +150,33 @@ def tune(
         cells = confusions([replace(given, weights=one) for one in single])
         alone = dict(zip(map(str, members), _f1(cells).tolist(), strict=True))
     fold_of = _folds(plain.sum(axis=2), seed)  # [videos], by rows of truth
-    trials = []
-    for what, weights in searches.items():
-        of_weights = None
-        if len(weights) > 1:
-            of_weights = confusions([replace(given, weights=one) for one in weights])
 
-        def choose(videos, weights=weights, of_weights=of_weights):
-            """Return the grid with the weights that are best on some videos, and the best in it."""
-            best = 0 if of_weights is None else _f1(of_weights[:, videos]).argmax()
-            trial, cells = of_grid(weights[best])
-            return trial, cells, _f1(cells[:, videos])
+    def judge(what: str, weighted: list[Decision], cells: np.ndarray, further: bool) -> Trial:
+        """Choose weights, and further settings with them, on all videos and on all but a fold's."""
+
+        def choose(videos):
+            """Return the settings of the last choice, their confusions, and F1 on some videos."""
+            tried, of_tried = weighted, cells
+            if further:
+                tried, of_tried = of_grid(weighted[_f1(cells[:, videos]).argmax()].weights)
+            return tried, of_tried, _f1(of_tried[:, videos])
 
         pooled = np.zeros(plain.shape[1:], dtype=np.int64)
         for fold in range(fold_of.max() + 1):
-            _, cells, f1 = choose(fold_of != fold)
-            pooled += cells[f1.argmax(), fold_of == fold].sum(axis=0)
-        trial, _, f1 = choose(fold_of >= 0)
+            _, of_tried, f1 = choose(fold_of != fold)
+            pooled += of_tried[f1.argmax(), fold_of == fold].sum(axis=0)
+        tried, _, f1 = choose(fold_of >= 0)
         order = np.argsort(-f1, kind="stable")[:5]
-        trials.append(
-            Trial(
-                what,
-                trial[order[0]],
-                float(f1[order[0]]),
-                _macro(pooled),
-                settings + (len(weights) if of_weights is not None else 0),
-                [(trial[i], float(f1[i])) for i in order],
-            )
-        )
+        count = (len(weighted) if len(weighted) > 1 else 0) + settings * further
+        ranking = [(tried[i], float(f1[i])) for i in order]
+        return Trial(what, *ranking[0], _macro(pooled), count, ranking)
+
+    trials = [judge("other settings", [given], plain[None], True)]
+    for what, weights in searches.items():
+        weighted = [replace(given, weights=one) for one in weights]
+        cells = confusions(weighted)
+        trials.append(judge(what, weighted, cells, False))
+        trials.append(judge(f"{what}, and other settings", weighted, cells, True))
     bar.close()
     return Tuned(given, _macro(plain.sum(axis=0)), int(fold_of.max()) + 1, trials, alone)
 

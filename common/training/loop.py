@@ -15,7 +15,7 @@ from torch import nn
 
 from common.batches.batch import Batch
 from common.batches.images import Geometry, ImageStore
-from common.batches.loading import Plan, split_batches, training_passes
+from common.batches.loading import Loader, Plan, split_batches
 from common.script import signals
 from common.script.main import batch_is
 from common.script.progress import progress_bar
@@ -71,6 +71,7 @@ class _Training:
     optimizer: torch.optim.Optimizer
     average: Average | None
     states: States
+    loader: Loader
     progress: dict  # how far it is: see States.load
 
 
@@ -154,7 +155,10 @@ def _begin(run: Run, network: nn.Module, store: ImageStore, experiment: Experime
     # After prepare, which has moved the weights to the device.
     average = Average(network, run.settings["ema"]) if run.settings["ema"] else None
     states = States(run, experiment.name, network, optimizer, average)
-    return _Training(run, experiment, store, network, optimizer, average, states, states.load())
+    numbers = dict(randoms=experiment.randoms, seed=run.settings["seed"], workers=run.workers)
+    loader = Loader(store, experiment.geometry, **numbers)
+    prepared = network, optimizer, average, states, loader, states.load()
+    return _Training(run, experiment, store, *prepared)
 
 
 def _train_epoch(training: _Training, number: int) -> dict:
@@ -164,16 +168,8 @@ def _train_epoch(training: _Training, number: int) -> dict:
     shown, first = experiment.plan(number), progress["step"]
     rank, processes = accelerator.process_index, accelerator.num_processes
     steps = split_batches(len(shown), size, run.batch_size, rank, processes)
-    passes = training_passes(
-        training.store,
-        shown,
-        [positions for step in steps[first:] for positions in step],
-        experiment.geometry,
-        randoms=experiment.randoms,
-        seed=run.settings["seed"],
-        epoch=number,
-        workers=run.workers,
-    )
+    left = [positions for step in steps[first:] for positions in step]
+    passes = training.loader.passes(shown, left, number)
     begun = time.monotonic()
     device, compiled = accelerator.device, {max(1, len(positions)) for positions in steps[0]}
     targets = torch.from_numpy(shown.targets).to(device)  # at once: a copy waits for the GPU

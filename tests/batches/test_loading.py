@@ -1,12 +1,15 @@
 """Batches depend on plan and seed alone: not on workers, processes, or where one resumes."""
 
+from dataclasses import fields, replace
+from multiprocessing import active_children
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from common.batches.images import Geometry, ImageStore
-from common.batches.loading import Plan, evaluation_batches, split_batches
+from common.batches.loading import Loader, Plan, evaluation_batches, split_batches
 from common.batches.loading import training_passes as passes_of
 
 GEOMETRY = Geometry(24)
@@ -95,6 +98,25 @@ def test_an_image_that_vanished_is_replaced_by_one_of_its_label(store, plan, tmp
     assert torch.equal(after.images[[0, 1, 2, 3, 5]], expected[[0, 1, 2, 3, 5]])
     again = load(store, plan, [np.arange(3), np.arange(3, 6)], workers=2)
     assert torch.equal(rows(again, "images"), after.images)
+
+
+def test_workers_that_are_kept_make_of_each_epoch_what_new_ones_would(store, plan, tmp_path):
+    others, passes, kept = set(active_children()), [np.arange(5), np.arange(5, 10)], []
+    loader = Loader(store, GEOMETRY, randoms=4, seed=0, workers=2)
+    for epoch in range(3):
+        if epoch == 2:  # row 7 has its label
+            (tmp_path / "set/person é1.jpg").unlink()
+        shown = replace(plan, first=np.roll(plan.first, epoch))
+        found = list(loader.passes(shown, passes, epoch))
+        kept.append({worker.pid for worker in set(active_children()) - others})
+        for one, other in zip(found, load(store, shown, passes, epoch=epoch), strict=True):
+            for field in fields(one):
+                a, b = getattr(one, field.name), getattr(other, field.name)
+                assert torch.equal(a, b) if torch.is_tensor(a) else a == b, (epoch, field.name)
+    assert found[0].unreadable == (1,) and found[0].valid.all()
+    assert kept[0] == kept[1] == kept[2] and len(kept[0]) == 2
+    del loader, found
+    assert set(active_children()) == others
 
 
 def test_a_process_without_rows_gets_one_image_of_no_weight(store, plan):

@@ -3,29 +3,27 @@
 import json
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from helpers.finetuned import train
 from helpers.running import ROOT, call
-from helpers.toy_world import make_prepared
+from helpers.toy_world import make_ferplus
 
 from benchmarks.fer_network import CLASSES, fer_file, probabilities, read_weights
+from benchmarks.ferplus import predict_run
 from common.emotions import ADAPTATION, parse_labels
+from common.manifest import read_manifest
 from common.script.files import UserError
+from common.training.evaluation import expression_scores
 
 BENCHMARK = "benchmarks/ferplus.py"
+FILE = "model.safetensors"
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """The toy world under the name of FERPlus."""
-    folder = make_prepared(tmp_path_factory.mktemp("ferplus"), compounds=42)
-    path = folder / "prepared" / "manifest.csv"
-    table = pd.read_csv(path, keep_default_na=False, dtype=str)
-    table["dataset"] = table.dataset.replace(["Toy", "Toy-compound"], "FERPlus")
-    table.to_csv(path, index=False)
-    return folder
+    return make_ferplus(tmp_path_factory.mktemp("ferplus"))
 
 
 def cells(line):
@@ -59,11 +57,26 @@ def test_folds_are_judged_by_the_model_that_has_not_seen_them(world, tmp_path, c
     status, output, complaints = train(capsys, "04_curriculum.py", world, tmp_path, *more)
     assert status == 0, complaints
     report = json.loads((tmp_path / "curriculum" / "folds" / "report.json").read_text())
-    common = [tmp_path / "curriculum", "--data-dir", world, "--no-flip"]
+    scores = tmp_path / "scores.json"
+    common = [tmp_path / "curriculum", "--data-dir", world, "--no-flip", "--scores", scores]
     status, output, complaints = call(capsys)(BENCHMARK, *common)
     assert status == 0, complaints
     row = next(cells(line) for line in output.splitlines() if "out of fold" in line)
-    assert row[1:3] == ["–", "–"]
+    assert row[1] == "–"  # six logits
+    figures = json.loads(scores.read_text())[0]
+    assert (figures["accuracy"], figures["seven"]) == (None, pytest.approx(report["macro_f1"]))
+    # each single of PublicTest by one of the folds' models, none of which trains on it
+    manifest = read_manifest(world / "prepared" / "manifest.csv")
+    manifest = manifest[manifest.dataset == "FERPlus"]
+    singles = manifest[(manifest.split == "val") & (manifest.kind == "single")]
+    emotions = singles.labels.astype(str).to_numpy()
+    answers = [
+        predict_run(world / "prepared", singles, tmp_path / "curriculum" / fold / FILE, False)
+        for fold in ("fold-1", "fold-2")
+    ]
+    dealt = np.where(np.arange(len(singles))[:, None] % 2, answers[1], answers[0])
+    six = expression_scores(emotions, dealt)["six"]
+    assert figures["six"] == pytest.approx(six) and row[2].startswith(f"{six:.3f}")
     assert float(row[3].split()[0]) == pytest.approx(report["macro_f1"], abs=6e-4)
     assert f"{report['frames']} compounds" in output
     (tmp_path / "curriculum" / "fold-2" / "model.safetensors").unlink()
@@ -132,9 +145,10 @@ def test_the_recipe_leads_from_03_to_the_table(world, tmp_path, capsys):
     common = ["--config", ROOT / "configs/ferplus.toml", "--data-dir", world]
     common += ["--run-dir", tmp_path, "--workers", "0", "--mixed-precision", "no"]
     common += ["--batch-size", "32", "--global-batch", "32"]
+    common += ["--model", "cnn_small", "--image-size", "48"]
     for script, *length in (
-        ("03_finetune_single.py", "--epochs", "1"),
-        ("04_curriculum.py", "--stage-epochs", "1", "1", "1", "1"),
+        ("03_finetune_single.py", "--init", "none", "--epochs", "1"),
+        ("04_curriculum.py", "--stage-epochs", "1", "1", "1"),
     ):
         status, _, complaints = call(capsys)(script, *common, *length)
         assert status == 0, complaints

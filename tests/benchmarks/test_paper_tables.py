@@ -11,13 +11,22 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.running import ROOT, record
-from helpers.toy_world import TINY, make_prepared
+from helpers.toy_world import TINY, make_ferplus, make_prepared
 from scipy.stats import ttest_rel
 
-from benchmarks.comparison import Section, difference, markdown, save_plot, scores_of
+from benchmarks.comparison import (
+    Section,
+    difference,
+    differences,
+    markdown,
+    means,
+    save_plot,
+    scores_of,
+)
 from benchmarks.derived_data import add_pseudo_labels, keep_part
-from benchmarks.paper_rows import RUNS, SECTIONS
-from benchmarks.paper_tables import Row, check_world, commands_of, main, run_row
+from benchmarks.paper_rows import PAPER, RUNS, SECTIONS
+from benchmarks.paper_runs import MEASURES, Row, commands_of, run_row
+from benchmarks.paper_tables import check_world, main
 from common.emotions import CHALLENGE
 from common.manifest import hold_out, read_manifest
 from common.networks.classifier import create_classifier, create_encoder
@@ -68,9 +77,29 @@ def test_a_table_shows_the_papers_values_and_marks_what_is_beyond_chance(table, 
     assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_tables_of_several_scores_have_a_mean_and_a_difference_for_each(table):
+    table = table.assign(five=table.score + 0.1 * (table["row"] == "better"), accuracy=None)
+    rows = [("plain", "plain", 0.66), ("better", "better", None), ("same", "same", None)]
+    measures = ("score", "five", "accuracy")
+    lines = means(Section("A table", rows), table, measures).splitlines()
+    five = table.five[table["row"] == "better"]
+    expected = f"| {five.mean():.3f} ± {five.std() / np.sqrt(6):.3f} | – |"
+    assert lines[2].endswith("| score | five | accuracy |") and lines[5].endswith(expected)
+    assert lines[5].startswith("| better | 6 | ")
+    lines = differences(Section("A table", rows), table, measures).splitlines()
+    mean, half, _ = difference(scores_of(table, "better"), scores_of(table, "plain"))
+    cells = lines[4].split(" | ")
+    assert cells[:2] == ["| better", "6"] and cells[-1] == "– |"
+    assert cells[2] == f"**{mean:+.3f} ({mean - half:+.3f} to {mean + half:+.3f})**"
+    assert cells[3].startswith(f"**{mean + 0.1:+.3f}")
+    assert len(lines) == 6  # none of the first row to itself
+    paired = differences(Section("A table", [*rows[:2], rows[0], rows[2]], True), table, measures)
+    assert [line.split(" | ")[0] for line in paired.splitlines()[4:]] == ["| better", "| same"]
+
+
 def test_every_row_is_a_run_whose_settings_04_accepts(monkeypatch):
     named = {run for section in SECTIONS.values() for _, run, _ in section.rows}
-    assert named == set(RUNS)
+    assert named | {variant.start for variant in RUNS.values()} == set(RUNS)
     before = runpy.run_path(str(ROOT / "03_finetune_single.py"))
     script = runpy.run_path(str(ROOT / "04_curriculum.py"))
     shown = []
@@ -78,9 +107,16 @@ def test_every_row_is_a_run_whose_settings_04_accepts(monkeypatch):
         monkeypatch.setattr(
             sys, "argv", ["03_finetune_single.py", *shlex.split(variant.single or "")]
         )
-        network = before["arguments"]().model_options
-        monkeypatch.setattr(sys, "argv", ["04_curriculum.py", *shlex.split(variant.flags)])
+        single = before["arguments"]()
+        network = single.model_options
+        if variant.flags is None:
+            continue
+        flags = [*shlex.split(PAPER), *shlex.split(variant.flags)]
+        monkeypatch.setattr(sys, "argv", ["04_curriculum.py", *flags])
         args = script["arguments"]()
+        if variant.start != "03, labels":  # of the same loss as the 03 that it starts from
+            own = shlex.split(RUNS[variant.start].single or "")
+            assert args.loss == (own[own.index("--loss") + 1] if own else "bce")
         check_curriculum_settings(args)
         assert args.model_options == network  # 04 starts from the network of 03
         steps = zip(args.stage_epochs, args.compound_shares, strict=True)
@@ -129,9 +165,9 @@ def test_a_row_is_run_once_and_read_from_then_on(tmp_path):
         data="own",
         extra=[*TINY, "--epoch-images", "12"],
     )
-    score, seconds = run_row(row, threads=1)
+    scores, seconds = run_row(row, threads=1)
     report = json.loads((tmp_path / "row" / "curriculum" / "report.json").read_text())
-    assert score == report["macro_f1"] and seconds > 0
+    assert scores == {"score": report["macro_f1"]} and seconds > 0
     settings = record(tmp_path / "row" / "curriculum")["settings"]
     assert (settings["keep"], settings["seed"], settings["cutmix"]) == ("last", 3, "facs")
     # it is not taken for the row of another recipe
@@ -143,13 +179,77 @@ def test_a_row_is_run_once_and_read_from_then_on(tmp_path):
     # what is there is not run again: what it started from need not be there
     start = tmp_path / "run" / "single" / "model.safetensors"
     start.unlink()
-    assert run_row(row, threads=1) == (score, seconds)
+    assert run_row(row, threads=1) == (scores, seconds)
     # but it is not taken for the row of another classifier
     save_model(start.parent, create_classifier(TINY[1], 16, options))
     with pytest.raises(UserError, match="had other weights"):
         run_row(row, threads=1)
     with pytest.raises(UserError, match=r"04_curriculum.py .* failed"):
         run_row(row._replace(extra=["--no-such-flag"]), threads=1)
+
+
+def test_a_row_on_ferplus_starts_from_a_03_of_its_seed_and_has_the_protocols_scores(tmp_path):
+    world = make_ferplus(tmp_path / "data")
+    recipe = tmp_path / "recipe.toml"
+    network = "patch_size = 4\nembed_dim = 16\ndepth = 1\nnum_heads = 2"
+    recipe.write_text(
+        "[common]\nloss = 'softmax'\nmodel = 'vit_tiny_patch16_224'\nimage_size = 16\n"
+        f"workers = 0\n[common.model_options]\n{network}\n"
+        "[finetune_single]\ninit = 'none'\nadapt_epochs = 0\n"
+    )
+    start = Row(tmp_path / "start", str(world), 3, "03, labels", recipe, "FERPlus", [])
+    start = start._replace(single=("--epochs", "2", "--lr", "3e-3"))
+    scores, _ = run_row(start, threads=1)
+    assert set(scores) == {"score", *MEASURES} and scores["score"] == scores["seven"]
+    assert record(tmp_path / "start" / "single")["settings"]["epochs"] == 2
+    extra = ["--epoch-images", "12"]
+    row = Row(tmp_path / "row", str(world), 3, "curriculum, labels", recipe, "FERPlus", extra)
+    row = row._replace(start=tmp_path / "start")
+    scores, _ = run_row(row, threads=1)
+    report = json.loads((tmp_path / "row" / "curriculum" / "report.json").read_text())
+    settings = record(tmp_path / "row" / "curriculum")["settings"]
+    assert settings["init"] == str(tmp_path / "start" / "single" / "model.safetensors")
+    assert (settings["stage_epochs"], settings["keep"]) == ([5, 5, 3, 3], "last")
+    assert 0 < scores["accuracy"] < 1 and report["frames"] > 0
+    # neither has seen a vote; the images, labels and splits are the same
+    seen = read_manifest(tmp_path / "row" / "prepared" / "manifest.csv")
+    whole = read_manifest(world / "prepared" / "manifest.csv")
+    assert "votes" in whole and seen.equals(whole.drop(columns="votes"))
+    # with folds, each fold of 04 starts from that fold's 03
+    commands, _ = commands_of(row._replace(folds=5))
+    assert f"--init {tmp_path}/start/single --folds 5" in shlex.join(commands[0])
+    assert commands_of(start._replace(folds=5))[0][0][-2:] == ["--folds", "5"]
+
+
+def test_a_world_without_a_run_trains_a_03_for_each_seed(tmp_path, monkeypatch):
+    world, rows = make_ferplus(tmp_path / "data"), []
+
+    def note(row, threads):
+        rows.append(row)
+        return {"score": 0.5, **dict.fromkeys(MEASURES, 0.5)}, 1.0
+
+    monkeypatch.setattr("benchmarks.paper_tables.run_row", note)
+    monkeypatch.chdir(tmp_path)
+    flags = ["--data", "FERPlus", "--worlds", str(world), "--seeds", "0", "1", "--quick"]
+    flags += ["--rows", "votes", "--folds", "2"]
+    monkeypatch.setattr(sys, "argv", ["paper_tables.py", *flags])
+    main()
+    made = {(row.name, row.seed): row for row in rows}
+    for (name, seed), row in made.items():
+        variant = RUNS[name]
+        expected = None if variant.flags is None else made[variant.start, seed].folder
+        assert row.start == expected and row.folds == 2 and row.config.name == "ferplus.toml"
+        assert "--epochs" in row.single and "--epoch-images" in row.extra
+    text = (tmp_path / "runs" / "paper_tables-ferplus-quick" / "paper_tables.md").read_text()
+    assert "out of fold (2 folds)" in text and "| accuracy | six | seven | five |" in text
+    for flags, message in (
+        (["--data", "own", "--worlds", str(world)], "name its run too"),
+        (["--data", "FERPlus", "--worlds", str(world), "--rows", "sizes"], "needs a run"),
+        (["--data", "own", "--worlds", f"{world}:x", "--folds", "2"], "--folds is for"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["paper_tables.py", *flags])
+        with pytest.raises(UserError, match=message):
+            main()
 
 
 def test_a_row_may_train_its_own_classifier_on_a_part_of_the_persons(tmp_path):
@@ -170,8 +270,9 @@ def test_a_row_may_train_its_own_classifier_on_a_part_of_the_persons(tmp_path):
         data="own",
         extra=["--epoch-images", "12"],
     )
-    score, _ = run_row(row, threads=1)
-    assert score == json.loads((row.folder / "curriculum" / "report.json").read_text())["macro_f1"]
+    scores, _ = run_row(row, threads=1)
+    report = json.loads((row.folder / "curriculum" / "report.json").read_text())
+    assert scores == {"score": report["macro_f1"]}
     # half the persons, twice the epochs; what validates, and what 03 adapts on, is all there
     settings = record(row.folder / "single")["settings"]
     assert settings["epochs"] == 6
@@ -244,7 +345,9 @@ def test_what_a_world_lacks_is_told_before_anything_is_trained(tmp_path, monkeyp
     with pytest.raises(UserError, match=r"no held-out compound .* in it; it has some of Toy-comp"):
         check_world(world, "MAFW", {"single"})
     # a short look and the whole have folders of their own
-    monkeypatch.setattr("benchmarks.paper_tables.run_row", lambda row, threads: (0.5, 1.0))
+    monkeypatch.setattr(
+        "benchmarks.paper_tables.run_row", lambda row, threads: ({"score": 0.5}, 1.0)
+    )
     monkeypatch.chdir(tmp_path)
     for more in (["--quick"], ["--rows", "table1"]):
         flags = ["--data", "own", "--worlds", world, "--seeds", "1", "1", *more]
@@ -268,7 +371,7 @@ def test_rows_that_end_at_the_same_time_are_all_in_the_results(tmp_path, monkeyp
             folder = out / run / "data" / str(seed)
             folder.mkdir(parents=True)
             commands, _ = commands_of(Row(folder, world, seed, run, ROOT / "own.toml", "own", []))
-            row = {"commands": commands, "macro_f1": seed / 100, "seconds": 1.0}
+            row = {"commands": commands, "scores": {"score": seed / 100}, "seconds": 1.0}
             (folder / "row.json").write_text(json.dumps(row))
     flags = ["--data", "own", "--worlds", world, "--config", ROOT / "own.toml", "--out", out]
     flags += ["--rows", "table1", "--jobs", 8, "--seeds", *seeds]

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from common.emotions import BASIC, CHALLENGE_PAIRS, label_of
+from common.emotions import ADAPTATION, BASIC, CHALLENGE_PAIRS, label_of
 
 TINY = [
     *("--model", "vit_tiny_patch16_224", "--image-size", "16", "--global-batch", "12"),
@@ -55,6 +55,26 @@ def make_prepared(folder: Path, singles: int = 46, compounds: int = 21) -> Path:
         rows.append((image, dataset, split, kind, labels, f"s{number}", 20, 20, f"{number:016x}"))
     columns = ["image", "dataset", "split", "kind", "labels", "subject", "width", "height", "hash"]
     pd.DataFrame(rows, columns=columns).to_csv(folder / "prepared" / "manifest.csv", index=False)
+    return folder
+
+
+def make_ferplus(folder: Path, compounds: int = 42) -> Path:
+    """Write the toy world as FERPlus: under its name, some singles Neutral or Contempt, votes."""
+    path = make_prepared(folder, compounds=compounds) / "prepared" / "manifest.csv"
+    table = pd.read_csv(path, keep_default_na=False, dtype=str)
+    table["dataset"] = table.dataset.replace(["Toy", "Toy-compound"], "FERPlus")
+    alone = table.index[(table.dataset == "FERPlus") & (table.kind == "single")][::6]
+    table.loc[alone, "labels"] = [("Neutral", "Contempt")[n % 2] for n in range(len(alone))]
+    ballots = []
+    for number, labels in enumerate(table.labels):
+        share = 10 - number % 4 if len(labels.split()) == 1 else 5
+        votes = {"Neutral": number % 4 * (share > 5)} | dict.fromkeys(labels.split(), share)
+        ballots.append(" ".join(str(votes.get(name, 0)) for name in ADAPTATION))
+    table["votes"] = [
+        text if dataset == "FERPlus" else ""
+        for text, dataset in zip(ballots, table.dataset, strict=True)
+    ]
+    table.to_csv(path, index=False)
     return folder
 
 

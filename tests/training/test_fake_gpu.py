@@ -77,8 +77,10 @@ def fake_gpu(monkeypatch, without_values):
             average = optimization.Average(network, 0.9)
             states = States(run, experiment.name, network, optimizer, average)
             progress = {"step": 0, "steps_done": 0, "skipped": 0, "sums": [0.0] * 3, "rows": []}
+            numbers = dict(randoms=experiment.randoms, seed=0, workers=0)
+            loader = loop.Loader(store, experiment.geometry, **numbers)
             training = loop._Training(
-                run, experiment, store, network, optimizer, average, states, progress
+                run, experiment, store, network, optimizer, average, states, loader, progress
             )
             loop._train_epoch(training, 0)
             assert progress["steps_done"] > 1
@@ -92,7 +94,7 @@ def fake_gpu(monkeypatch, without_values):
 
         return outside
 
-    monkeypatch.setattr(loop, "training_passes", read(loop.training_passes))
+    monkeypatch.setattr(loop.Loader, "passes", read(loop.Loader.passes))
     monkeypatch.setattr(evaluation, "evaluation_batches", read(evaluation.evaluation_batches))
     monkeypatch.setattr(loop, "fit", fit)
     monkeypatch.setattr("common.training.finetuning.fit", fit)
