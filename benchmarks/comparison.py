@@ -36,6 +36,11 @@ def standard_error(values: np.ndarray) -> float:
     return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
 
 
+def interval_95(values: np.ndarray) -> float:
+    """Return half the 95 % interval of the mean (Student's), NaN for fewer than two values."""
+    return float(student.ppf(0.975, len(values) - 1)) * standard_error(values)
+
+
 def difference(scores: pd.Series, reference: pd.Series) -> tuple[float, float, int]:
     """Return the mean difference, half its 95 % interval, and the number of pairs.
 

@@ -52,14 +52,29 @@ def save_curves(
 ) -> None:
     """Write curves by epoch as PNG, one panel a column; gaps where a value is missing.
 
-    table: has `epoch` and these columns. Rows of several phases follow one another.
+    table: has `epoch` and these columns. Rows of several phases follow one another. Where it has
+    `stage`, the sub-stage from 1, and counts of `single`, `natural` and `generated` images, lines
+    part the sub-stages, and steps show the share of compounds behind the scores.
     """
     figure, axes = new_figure(4.2 * max(1, len(columns)), 3.2, max(1, len(columns)))
+    staged = {"stage", "single", "natural", "generated"} <= set(table)
     # Each phase counts its epochs from 1; the figure counts them all.
-    epochs = np.arange(1, len(table) + 1) if table["epoch"].duplicated().any() else table["epoch"]
+    again = table["epoch"].duplicated().any()
+    epochs = np.arange(1, len(table) + 1) if again else table["epoch"].to_numpy()
     for axis, column in zip(axes, columns, strict=False):
         axis.plot(epochs, table[column], color=BLUE, marker="o", markersize=3.5, linewidth=1.5)
         axis.set_title(column.replace("_", " "), loc="left", fontsize=10)
+        if staged:
+            for start in np.flatnonzero(np.diff(table["stage"])):
+                axis.axvline(epochs[start] + 0.5, color=INK, linestyle=":", linewidth=1)
+        if staged and column.endswith("f1"):
+            compounds = table["natural"] + table["generated"]
+            share = compounds / (table["single"] + compounds)
+            axis.bar(epochs, share, width=1, color=RULE, zorder=0)
+            axis.set_title(
+                f"{column.replace('_', ' ')}; bars: share of compounds", loc="left", fontsize=10
+            )
+            axis.set_ylim(0, 1.02)
         axis.set_xlabel("epoch")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(color=RULE, linewidth=0.6)

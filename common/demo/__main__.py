@@ -1,7 +1,7 @@
 """Draw the demo world, in the raw layouts of the real data sets.
 
 python -m common.demo --out data/demo --seed 0      data/demo/raw and data/demo/truth.csv
-python -m common.demo --contact-sheet docs/demo_faces.jpg
+python -m common.demo --contact-sheet faces.jpg
 python -m common.demo --action-units action_units.png
 """
 
