@@ -102,8 +102,8 @@ def start_two(log: Path, name: str, *arguments) -> list[multiprocessing.Process]
 
 
 def be_script(log: Path, name: str, arguments: list[str], environment: dict[str, str]) -> None:
-    """Become a script, on the CPU unless the environment says otherwise."""
-    os.chdir(ROOT)
+    """Become a script, in PWD and on the CPU unless the environment says otherwise."""
+    os.chdir(environment.get("PWD", ROOT))
     os.environ.update({"ACCELERATE_USE_CPU": "true", **environment})
     os.umask(0o077 if environment.get("RANK") == "1" else 0o022)
     os.setsid()  # a group of its own
