@@ -72,7 +72,7 @@ def ingest_speed(place: Path, count: int) -> Line:
     again = time.perf_counter()
     subprocess.run([*command, "--align", "never"], check=True, stdout=subprocess.DEVNULL)
     facts = {
-        "asked images/s": 1500.0,
+        "aimed at, images/s": 1500.0,
         "images": float(count),
         "CPU ms/image": 1000 * cpu / count,
         "largest process, MiB": after.ru_maxrss / 1024,

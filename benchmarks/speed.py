@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Every figure of speed in the README: ours beside a named alternative, in turns, in one run.
+"""Every figure of docs/speed.md: ours beside a named alternative, in turns, in one run.
 
 Each group is a function of a module beside this one, from `quick` to a list of Lines. A group that
 fails is left out, and the table says why; most often its peer is not installed (pip install -r
@@ -99,15 +99,14 @@ def write(out: Path, record: dict) -> None:
 
 def markdown(record: dict) -> str:
     """Return the table of a record, with the machine under it."""
-    rows = ["| what | ours | the alternative | ratio | asked |", "|---|---|---|---|---|"]
+    rows = ["| what | ours | the alternative | times as fast |", "|---|---|---|---|"]
     notes = []
     for lines in record["groups"].values():
         for line in lines:
             theirs = f"{spread(line['theirs'])} {line['peer']}" if line["theirs"] else "–"
-            goal = f"≥ {line['goal']:g}" if line["goal"] else "–"
             rows.append(
                 f"| {line['what']} | {spread(line['ours'])} {line['unit']} | {theirs} | "
-                f"{spread(line['ratios'])} | {goal} |"
+                f"{spread(line['ratios'])} |"
             )
             if line["facts"]:
                 facts = ", ".join(f"{name} {_text(v)}" for name, v in line["facts"].items())
