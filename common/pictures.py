@@ -87,9 +87,8 @@ def save_examples(path: str | Path, examples: dict[str, np.ndarray], title: str 
     """Write images by class as PNG, a row a class: uint8 [n, k, 3, S, S], n groups of k each."""
     examples = {name: np.asarray(pictures) for name, pictures in examples.items() if len(pictures)}
     columns = max(len(pictures) for pictures in examples.values())
-    figure, axes = new_figure(
-        2.4 * columns + 1.8, 0.85 * len(examples) + 0.4, len(examples), [1] * len(examples)
-    )
+    width = 0.8 * columns * next(iter(examples.values())).shape[1] + 1.8
+    figure, axes = new_figure(width, 0.85 * len(examples) + 0.4, len(examples), [1] * len(examples))
     for axis, (name, pictures) in zip(axes, examples.items(), strict=True):
         n, k, _, side, _ = pictures.shape
         strip = np.full((side, columns * (k * side + side // 8), 3), 255, dtype=np.uint8)
