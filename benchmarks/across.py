@@ -68,7 +68,7 @@ def main() -> None:
             found = predict(root, rows, side, answer, args.flip)
             table["`fer`"].append(score(rows, found))
         for run in args.runs:
-            own = trained_on(run) == file_digest(root / "manifest.csv")
+            own = is_own(run, data)
             rows = manifest[single & (hold_out(manifest) if own else manifest.split != "test")]
             if not len(rows):
                 raise UserError(f"{data} has no single of the six emotions to judge.")
@@ -94,13 +94,24 @@ def in_gray(answer: Callable[[torch.Tensor], np.ndarray]) -> Callable:
     return gray
 
 
-def trained_on(run: Path) -> str | None:
-    """Return the digest of the manifest that a run was trained on. Raises UserError without one."""
+def is_own(run: Path, data: Path) -> bool:
+    """Return whether a run was trained on these data.
+
+    Raises UserError where it is no run, or was trained on an earlier state of the data: which of
+    their images it has seen is then unknown.
+    """
     try:
-        record = json.loads((run / "run.json").read_text(encoding="utf-8"))
-        return record["settings"]["manifest_sha256"]
+        settings = json.loads((run / "run.json").read_text(encoding="utf-8"))["settings"]
+        digest, folder = settings["manifest_sha256"], Path(settings["data_dir"])
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{run} is no folder of 03 or 04: it has no run.json of theirs.") from None
+    if digest == file_digest(data / "prepared" / "manifest.csv"):
+        return True
+    if folder.resolve() == data.resolve():
+        raise UserError(
+            f"{data} was prepared anew after {run}, so its training images are unknown."
+        )
+    return False
 
 
 def score(rows: pd.DataFrame, found: np.ndarray) -> str:

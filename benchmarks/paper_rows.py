@@ -12,11 +12,9 @@ STAGES = "--stage-epochs {} --compound-shares {}".format
 NETWORK = "--model-options patch_size=8 embed_dim=128 depth=6 num_heads=4 stem={} {}".format
 LABELS = "--challenge-labels {truth} --folds 5"  # of the world's challenge videos
 FACS = "--natural-share 0 --mixes cutmix --cutmix facs"
-# The paper's sub-stages (§3.4), whatever the recipe's are; with none; and, for votes as one scale,
-# with as many compounds in the last as in the one before, so that singles stay to the end.
-PAPER = STAGES("5 5 3 3", "0 0.2 0.4 1")
+PAPER = STAGES("5 5 3 3", "0 0.2 0.4 1")  # §3.4, whatever the recipe says
 NO_COMPOUNDS = STAGES("5 5 3 3", "0 0 0 0")
-BESIDE = STAGES("5 5 3 3", "0 0.2 0.4 0.4")
+BESIDE = STAGES("5 5 3 3", "0 0.2 0.4 0.4")  # singles stay to the end
 # Mixup with its share of the image as its share of the label (Zhang et al. 2018).
 MIXUP = "--mixes mixup --mixup-beta 1 --mixed-label soft"
 

@@ -103,10 +103,11 @@ class Stock:
     """The images an epoch draws from, as rows of one store.
 
     targets: float32 [rows, C], of every row of the store: see targets_of. single, natural: int64
-    rows with one expression, and with a compound of `pairs`. labels: float32 [rows, C], 1 for each
-    expression of the label, where targets are distributions; else they are the targets.
-    uncertainty: float [rows], of each row's votes, where singles and compounds are the ends of one
-    scale (04 --order) and drawn from it together; else they are apart.
+    rows with one expression, and with a compound of `pairs` (on one scale, all others). labels:
+    float32 [rows, C], 1 for each expression of the label, where targets are distributions; else
+    they are the targets. uncertainty: float [rows], of each row's votes, where singles and
+    compounds are the ends of one scale (04 --order) and drawn from it together; else they are
+    apart.
     """
 
     targets: np.ndarray

@@ -41,6 +41,11 @@ def test_a_run_is_judged_on_its_held_out_images_and_on_all_of_another_set(tmp_pa
     seen = (table.kind == "single") & table.labels.isin(BASIC) & (table.split != "test")
     assert f"n = {seen.sum()}," in other_cell and "held out" not in other_cell
     assert 0 <= float(other_cell.split()[0]) <= 1
+    # of data that have changed since, the training images are unknown
+    manifest = own / "prepared" / "manifest.csv"
+    manifest.write_text("".join(manifest.read_text().splitlines(keepends=True)[:-1]))
+    status, _, complaints = call(capsys)(BENCHMARK, *flags)
+    assert status == 2 and "was prepared anew" in complaints
 
 
 def test_faces_without_colours_are_pillows_gray():
