@@ -88,10 +88,11 @@ def section_of(table: pd.DataFrame) -> Section:
 
 def commands(folder: Path, seed: int) -> list[tuple]:
     """Return the scripts that prepare the world and train the networks, each with its flags."""
-    data = ("--data-dir", folder / "data", "--seed", seed)
+    data = ("--data-dir", folder / "data")
     found = [("01_prepare_data.py", "--config", CONFIGS / "demo.toml", *data)]
     for run, recipe, stages in (("vit", "demo", STAGES), ("cnn", "demo_cnn", STAGES[1:])):
         flags = ("--config", CONFIGS / f"{recipe}.toml", *data, "--run-dir", folder / run)
+        flags += ("--seed", seed)
         found += [(stage, *flags) for stage in stages]
     return found
 

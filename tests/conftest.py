@@ -13,9 +13,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)
-def accelerate_as_in_a_new_process():
-    """Let no test meet the device or the number format of a script that ran before it."""
+def torch_as_in_a_new_process():
+    """Let no test meet the device, number format or attention of a script that ran before it."""
     yield
+    if layers := sys.modules.get("timm.layers"):
+        layers.set_fused_attn(True)  # as timm comes
     if accelerate := sys.modules.get("accelerate"):
         accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
 

@@ -36,7 +36,7 @@ IMAGES = {
     "Aff-Wild2": 5,
     "s-Aff-Wild2": 4,
     "MAFW": 11,  # 8 frames with a face of one clip, and all 3 of another
-    "FERPlus": 2,
+    "FERPlus": 3,  # one without a majority, which has votes and no label
     "ExpW": 3,
     "CK+": 3,
     "CelebA": 3,

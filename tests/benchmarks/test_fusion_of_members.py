@@ -65,8 +65,9 @@ def test_each_script_accepts_the_settings_it_is_given(tmp_path, monkeypatch):
         monkeypatch.setattr(sys, "argv", [script, *map(str, flags)])
         found = runpy.run_path(str(ROOT / script))
         settings = (found.get("arguments") or found["parse"])()
-        assert (settings.data_dir, settings.seed) == (tmp_path / "data", 3)
+        assert settings.data_dir == tmp_path / "data"
         if script != "01_prepare_data.py":
+            assert settings.seed == 3
             run = settings.run_dir.relative_to(tmp_path).name
             named = settings.model, settings.image_size, settings.model_options
             assert networks.setdefault(run, named) == named  # each stage starts from the one before
