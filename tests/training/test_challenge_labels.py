@@ -196,11 +196,14 @@ def test_a_video_marked_test_is_not_trained_on(world, tmp_path, capsys):
     marked = [f"{line},{'test' if line.startswith('02/00003') else 'train'}" for line in lines[2:]]
     labels = tmp_path / "split.csv"
     labels.write_text("\n".join([f"{lines[0]},split", *marked]) + "\n")
-    flags = ("--challenge-labels", labels)
-    status, _, complaint = curriculum(capsys, world, tmp_path / "run", *flags)
+    flags = ("--challenge-labels", labels, "--folds", 2)
+    status, _, complaint = curriculum(capsys, world, tmp_path, *flags)
     assert status == 0, complaint
-    trained = record(tmp_path / "run" / "curriculum")["settings"]["challenge_videos"]
-    assert trained == sorted(LABELLED - {"02"})
+    folders = [tmp_path / "curriculum" / f"fold-{fold}" for fold in (1, 2)]
+    trained = [set(record(folder)["settings"]["challenge_videos"]) for folder in folders]
+    assert trained[0] | trained[1] == LABELLED - {"02"} and not trained[0] & trained[1]
+    judged = pd.read_csv(tmp_path / "curriculum" / "folds" / "oof.csv").group
+    assert "challenge-labels/02" not in set(judged)
 
 
 def test_a_run_is_not_resumed_with_other_labels(world, tmp_path, capsys):
