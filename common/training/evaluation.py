@@ -188,7 +188,9 @@ def score_predictions(
             known if names is CHALLENGE else predictions["labels"].isin(names)
         ]
     probabilities = predictions[list(BASIC)].to_numpy()
-    shown = np.stack([multi_hot(text) for text in predictions["labels"]]) > 0
+    shown = (
+        np.array([multi_hot(text) for text in predictions["labels"]]).reshape(-1, len(BASIC)) > 0
+    )
     if names is CHALLENGE:
         truth = predictions["labels"].map(challenge_class).to_numpy()
         answers = compound_scores(probabilities).argmax(1)

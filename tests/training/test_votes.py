@@ -21,6 +21,8 @@ from common.training.evaluation import (
     describe_expressions,
     expression_scores,
     probabilities_of,
+    say_score,
+    score_predictions,
 )
 from common.training.finetuning import label_prior, softmax_cross_entropy
 from common.training.folds import number_folds
@@ -203,3 +205,16 @@ def test_scores_of_expressions_are_scikit_learns():
     assert "compounds" not in describe_expressions(expression_scores(["Fear"], np.eye(8)[:1]))
     nothing = expression_scores([], np.zeros((0, 8)))
     assert nothing["accuracy"] == nothing["seven"] == nothing["five"] == 0
+
+
+def test_images_without_one_of_the_six_are_scored_by_the_eight_alone():
+    everything = dict(zip(ADAPTATION, np.eye(8)[[6, 7]].T, strict=True))
+    predictions = pd.DataFrame(
+        {"labels": ["Neutral", "Neutral"], "group": ["a", "b"], **everything}
+    )
+    scores = score_predictions(predictions, BASIC, 0.3, seed=0)
+    assert (scores["frames"], scores["macro_f1"], scores["interval"]) == (0, 0.0, None)
+    assert scores["expressions"]["accuracy"] == 0.5
+    said = []
+    say_score(scores, said.append)
+    assert "no interval" in said[0] and "accuracy 0.500 over 2 singles" in said[-1]
