@@ -12,6 +12,9 @@ from scipy.stats import t as student
 
 from common.pictures import BLUE, INK, RULE, new_figure, save_figure
 
+# Of the runs in a plot, by world: distinct in grey too, and for every kind of colour vision.
+MARKS = (("o", BLUE, "dots"), ("s", "#D55E00", "squares"), ("^", "#009E73", "triangles"))
+
 
 @dataclass(frozen=True)
 class Section:
@@ -130,30 +133,38 @@ def with_interval(mean: float, half: float, pairs: int) -> str:
 
 
 def save_plot(path: Path, sections: list[Section], table: pd.DataFrame) -> None:
-    """Draw a panel a section: runs as points, their mean a bar, the paper's value a cross."""
+    """Draw a panel a section: runs by world, their mean with its interval, the paper's value."""
     rows = sum(len(section.rows) for section in sections)
     figure, axes = new_figure(
         9,
-        0.9 * len(sections) + 0.36 * rows,
+        0.9 * len(sections) + 0.42 * rows,
         len(sections),
         heights=[len(section.rows) for section in sections],
     )
+    worlds = table["world"].unique()
     for axis, section in zip(axes, sections, strict=True):
         for place, (_, run, paper) in enumerate(section.rows):
-            scores = scores_of(table, run).to_numpy()
-            axis.plot(
-                scores, np.full(len(scores), place), "o", color=BLUE, alpha=0.45, markersize=5
-            )
+            scores = scores_of(table, run)
+            for number, world in enumerate(worlds):
+                here = scores[scores.index.get_level_values("world") == world]
+                mark, colour, _ = MARKS[number % len(MARKS)]
+                below = np.full(len(here), place + 0.18)
+                axis.plot(here, below, mark, color=colour, alpha=0.6, markersize=5)
             if len(scores):
-                axis.plot([scores.mean()] * 2, [place - 0.32, place + 0.32], color=INK, linewidth=2)
+                half = interval_95(scores.to_numpy())
+                how = {"fmt": "|", "color": INK, "capsize": 3, "markersize": 12, "linewidth": 2}
+                axis.errorbar(scores.mean(), place - 0.15, xerr=half, **how)
             if paper:
-                axis.plot(paper, place, "x", color=INK, markersize=6)
-        axis.set_yticks(range(len(section.rows)), [label for label, _, _ in section.rows])
+                axis.plot(paper, place - 0.15, "x", color=INK, markersize=7)
+        labels = [label for label, _, _ in section.rows]
+        axis.set_yticks(range(len(labels)), labels, fontsize=10)
         axis.set_ylim(len(section.rows) - 0.5, -0.5)
-        axis.set_title(section.title, loc="left", fontsize=10, fontweight="bold")
+        axis.set_title(section.title, loc="left", fontsize=11, fontweight="bold")
         axis.grid(axis="x", color=RULE, linewidth=0.6)
         axis.spines[["top", "right"]].set_visible(False)
+    where = ", ".join(f"{MARKS[n % len(MARKS)][2]} {world}" for n, world in enumerate(worlds))
     axes[-1].set_xlabel(
-        "macro-F1 (points: runs, bars: means, crosses: the paper's, on its own data)"
+        f"macro-F1 (runs: {where};\nbars: mean and 95 % interval; crosses: the paper's, on its own "
+        "data)"
     )
     save_figure(figure, path)

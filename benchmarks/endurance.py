@@ -1,6 +1,6 @@
 """Ten thousand steps of a tiny model: memory, open files and threads must not grow.
 
-python benchmarks/endurance.py --steps 10000 --picture docs/endurance.png
+python benchmarks/endurance.py --steps 10000 --picture docs/images/endurance.png
 """
 
 from __future__ import annotations
@@ -75,13 +75,14 @@ def main() -> int:
         f"{max(files[early:])}; threads {min(threads[early:])} to {max(threads[early:])}"
     )
     if arguments.picture:
-        figure, axes = pyplot.subplots(figsize=(7, 3), layout="constrained")
-        axes.plot(steps, memory, label="memory, MiB")
-        axes.plot(steps, files, label="open files")
-        axes.plot(steps, threads, label="threads")
-        axes.set(xlabel="optimiser steps", ylim=(0, None), title="02 on a tiny model")
-        axes.legend()
-        figure.savefig(arguments.picture, dpi=90)
+        pyplot.rcParams["font.size"] = 13
+        figure, axes = pyplot.subplots(1, 3, figsize=(8, 2.8), layout="constrained")
+        titles = ("memory, MiB", "open files", "threads")
+        for axis, title, values in zip(axes, titles, (memory, files, threads), strict=True):
+            axis.plot(steps, values, linewidth=2)
+            axis.set(title=title, ylim=(0, 1.2 * max(values)), xticks=(0, steps[-1]))
+        axes[1].set_xlabel("optimiser steps of 02 on a tiny model")
+        figure.savefig(arguments.picture, dpi=100)
     return 0
 
 

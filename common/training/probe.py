@@ -7,10 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 from torch import nn
 from torch.nn import functional
-from torchvision.utils import make_grid
 
 from common.batches.augment import normalise
 from common.batches.images import ImageStore
@@ -19,7 +17,8 @@ from common.emotions import BASIC
 from common.manifest import thin_out
 from common.metrics import macro_f1
 from common.networks.mae import MaskedAutoencoder
-from common.script.files import UserError, whole_file
+from common.pictures import new_figure, save_figure
+from common.script.files import UserError
 from common.training.evaluation import predict
 from common.training.runs import Run
 
@@ -110,8 +109,12 @@ def save_reconstructions(run: Run, model: MaskedAutoencoder, store: ImageStore) 
     masked, rebuilt = model.rebuild(originals, noise.to(device))
     std = torch.tensor(run.settings["std"], device=device).view(1, 3, 1, 1)
     mean = torch.tensor(run.settings["mean"], device=device).view(1, 3, 1, 1)
-    rows = torch.cat([originals, masked, rebuilt]) * std + mean
-    grid = make_grid(rows.clamp(0, 1).cpu(), nrow=len(chosen), padding=2, pad_value=1)
-    picture = Image.fromarray((grid.permute(1, 2, 0) * 255).byte().numpy())
-    with whole_file(run.folder / "reconstructions.png") as file:
-        picture.save(file, format="PNG")
+    figure, axes = new_figure(9, 3.6, 3, [1, 1, 1])
+    names = ("face", f"{run.settings['mask_ratio']:.0%} hidden", "rebuilt")
+    for axis, name, row in zip(axes, names, (originals, masked, rebuilt), strict=True):
+        strip = (row * std + mean).clamp(0, 1).permute(2, 0, 3, 1).flatten(1, 2)  # [S, n · S, 3]
+        axis.imshow(strip.cpu().numpy())
+        axis.set_ylabel(name, fontsize=12)
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    save_figure(figure, run.folder / "reconstructions.png")
