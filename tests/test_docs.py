@@ -63,9 +63,10 @@ def test_the_commands_of_the_readme_lead_to_a_checked_submission(world):
     assert (world / "runs" / "paper" / "submission" / "tuned.toml").exists()
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_curriculum_page_judge_out_of_fold(world, tmp_path):
     copy = shutil.copytree(world, tmp_path / "world", symlinks=True)
-    walk(copy, ROOT / "docs" / "curriculum.md")
+    walk(copy, ROOT / "docs" / "curriculum.md", slow=True)
     assert (copy / "runs" / "folds" / "curriculum" / "folds" / "report.json").exists()
     assert (copy / "runs" / "folds" / "submission" / "predictions.txt").exists()
 
