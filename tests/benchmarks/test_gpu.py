@@ -13,6 +13,7 @@ from helpers.running import ROOT
 COMMAND = [sys.executable, str(ROOT / "benchmarks" / "gpu.py")]
 
 
+@pytest.mark.slow
 def test_every_part_runs_at_toy_size_without_a_gpu(tmp_path):
     words = [*COMMAND, "--cpu", "--minutes", "15", "--out", str(tmp_path)]
     found = subprocess.run(words, capture_output=True, text=True, timeout=1000)

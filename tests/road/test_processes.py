@@ -72,6 +72,7 @@ SLURM = {
 }
 
 
+@pytest.mark.slow
 def test_two_nodes_under_slurm_give_what_one_process_gives(squares, trained, tmp_path):
     for name, line in SLURM.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{line}\n")
