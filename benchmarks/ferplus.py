@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -76,14 +77,15 @@ def main() -> None:
     if not len(rows):
         raise UserError(f"{args.data_dir} has no image of {DATASET} in the split {args.split}.")
     root, lines, apart, last = args.data_dir / "prepared", [], [], None
+    peers = []
     if args.peer:
-        weights = fer_network.read_weights(fer_network.fer_file())
-        found = predict(root, rows, 48, lambda x: fer_network.probabilities(weights, x), args.flip)
-        lines.append(line("`fer`", rows, found))
+        peers.append(("`fer`", fer_network, fer_network.read_weights(fer_network.fer_file())))
     if args.face_api:
         weights = face_api_network.read_weights(args.face_api)
-        answer = lambda x: face_api_network.probabilities(weights, x)  # noqa: E731
-        lines.append(line("face-api.js", rows, predict(root, rows, 48, answer, args.flip)))
+        peers.append(("face-api.js", face_api_network, weights))
+    for name, peer, weights in peers:
+        found = predict(root, rows, 48, partial(peer.probabilities, weights), args.flip)
+        lines.append(line(name, rows, found))
     for run in args.runs:
         folds = sorted(run.glob("fold-*/model.safetensors"), key=lambda path: path.parent.name)
         if folds and args.split == "val":

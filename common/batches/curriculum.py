@@ -133,9 +133,9 @@ class Stages:
         known = images, 0 if stock.one_scale else len(stock.natural), natural_share
         sizes = [size(share, *known) for share in settings["compound_shares"]]
         of_epoch = np.repeat(np.arange(len(epochs)), epochs).tolist()
-        stages = np.arange(1, len(epochs) + 1)
-        shares = stages / len(epochs) if settings["order"] != "none" else stages**0.0
-        return cls(of_epoch, sizes, settings["global_batch"], shares.tolist())
+        growing = [stage / len(epochs) for stage in range(1, len(epochs) + 1)]
+        shares = [1.0] * len(epochs) if settings["order"] == "none" else growing
+        return cls(of_epoch, sizes, settings["global_batch"], shares)
 
     def size(self, epoch: int) -> tuple[int, int]:
         """Return how many images an epoch shows, and how many of them are compounds."""

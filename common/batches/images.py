@@ -14,6 +14,8 @@ from PIL import Image
 from simplejpeg import decode_jpeg
 from torch.nn.functional import interpolate
 
+from common.script.files import UserError
+
 
 class ImageStore:
     """The paths of a set of images in two arrays, so that workers share them without copies.
@@ -55,11 +57,17 @@ class ImageStore:
             return None
 
     def sample(self, rows: np.ndarray, image_size: int, count: int = 256) -> torch.Tensor:
-        """Read some images, evenly spaced among `rows`: uint8 [≤ count, 3, S, S]."""
+        """Read some images, evenly spaced among `rows`: uint8 [≤ count, 3, S, S].
+
+        Raises UserError where none of them can be read.
+        """
         chosen = rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(np.int64)]
         images = [image for image in map(self.read, chosen) if image is not None]
-        views = [resize(image, image_size) for image in images]
-        return torch.stack(views) if views else torch.empty((0, 3, image_size, image_size))
+        if not images:
+            raise UserError(
+                f"None of {len(chosen)} images can be read, such as {self.path(rows[0])}."
+            )
+        return torch.stack([resize(image, image_size) for image in images])
 
 
 # How many random numbers Geometry.apply takes.

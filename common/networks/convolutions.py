@@ -14,10 +14,19 @@ def make_fast(network: nn.Module) -> nn.Module:
     Names, values and results of the network stay as they are. Returns the network.
     """
     for module in network.modules():
-        depthwise = isinstance(module, nn.Conv2d) and 1 < module.groups == module.in_channels
-        if depthwise and type(module) in _FAST and module.padding_mode == "zeros":
+        if type(module) in _FAST and _is_plainly_depthwise(module):
             module.__class__ = _FAST[type(module)]
     return network.to(memory_format=torch.channels_last)
+
+
+def _is_plainly_depthwise(convolution: nn.Conv2d) -> bool:
+    """Tell whether each channel has one filter, with zeros beyond the border and no gaps."""
+    return (
+        1 < convolution.groups == convolution.in_channels == convolution.out_channels
+        and convolution.padding_mode == "zeros"
+        and not isinstance(convolution.padding, str)
+        and convolution.dilation == (1, 1)
+    )
 
 
 class _Depthwise(torch.autograd.Function):
@@ -64,7 +73,7 @@ class _FastConv2d(nn.Conv2d):
     """A depthwise convolution that pads by a fixed number of pixels."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        if not _in_training_on_a_cpu(images) or self.dilation != (1, 1) or self.padding == "same":
+        if not _in_training_on_a_cpu(images):
             return super().forward(images)
         images, weight = images.bfloat16(), self.weight.bfloat16()
         filtered = _Depthwise.apply(images, weight, self.stride, self.padding)
@@ -75,7 +84,7 @@ class _FastConv2dSame(Conv2dSame):
     """As TensorFlow pads: by as much as the size of the images asks for."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        if not _in_training_on_a_cpu(images) or self.dilation != (1, 1):
+        if not _in_training_on_a_cpu(images):
             return super().forward(images)
         images = pad_same(images.bfloat16(), self.kernel_size, self.stride)
         filtered = _Depthwise.apply(images, self.weight.bfloat16(), self.stride, (0, 0))

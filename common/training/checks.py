@@ -31,6 +31,10 @@ def check_settings(args: argparse.Namespace) -> None:
         raise UserError("--loss bmc is balanced by itself; leave out --balance logit-adjustment.")
     if args.loss == "bmc" and args.label_smoothing:
         raise UserError("--loss bmc compares whole labels; leave out --label-smoothing.")
+    if args.balance_strength != 1 and args.balance != "logit-adjustment":
+        raise UserError(
+            "--balance-strength is that of --balance logit-adjustment; name both, or neither."
+        )
     if args.freeze == "encoder" and args.head_epochs:
         raise UserError("With --freeze encoder the head alone learns; leave out --head-epochs.")
 

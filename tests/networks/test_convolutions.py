@@ -36,3 +36,22 @@ def test_gradients_in_bfloat16_are_those_of_torch_to_its_rounding(model):
         assert difference < 0.1, name
     with torch.no_grad():
         assert torch.allclose(network(images), ours(images), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"out_channels": 8},  # two filters a channel
+        {"padding": "valid"},
+        {"padding": "same"},
+        {"dilation": 2},
+        {"padding": 1, "padding_mode": "reflect"},
+        {"groups": 2},
+        {"groups": 1},
+    ],
+)
+def test_other_convolutions_stay_as_they_are(setting):
+    arguments = {"in_channels": 4, "out_channels": 4, "kernel_size": 3, "groups": 4, **setting}
+    network = torch.nn.Sequential(torch.nn.Conv2d(**arguments))
+    assert type(make_fast(network)[0]) is torch.nn.Conv2d
+    gradients(network, torch.randn(2, 4, 8, 8))

@@ -124,17 +124,6 @@ def test_the_network_has_layers_and_takes_images_of_some_size():
     assert network(torch.full((1, 3, 96, 96), 0.3)).isfinite().all()  # one grey
 
 
-def test_recomputed_blocks_give_the_same_gradient():
-    network = create_classifier("face_resnet", 96, {}, 8)
-    images, gradients = torch.randn(2, 3, 96, 96), []
-    for again in (False, True):
-        network.set_grad_checkpointing(again)
-        network.zero_grad()
-        network(images).square().sum().backward()
-        gradients.append(network.blocks[0].conv2.weight.grad.clone())
-    assert torch.allclose(*gradients)
-
-
 def test_03_starts_from_dlibs_file_with_the_statistics_of_its_images(tmp_path, capsys):
     dlib_file(tmp_path / "net.dat")
     world = make_prepared(tmp_path, singles=24, compounds=3)

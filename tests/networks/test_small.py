@@ -47,9 +47,10 @@ def test_its_weights_are_saved_and_loaded_with_another_head(tmp_path):
     assert torch.equal(same.head.weight, network.head.weight)
 
 
-def test_recomputed_blocks_give_the_same_gradient():
-    network = create_classifier("cnn_small", 16, {}, 8)
-    images = torch.randn(4, 3, 16, 16)
+@pytest.mark.parametrize(("model", "side"), [("cnn_small", 16), ("face_resnet", 96)])
+def test_recomputed_blocks_give_the_same_gradient(model, side):
+    network = create_classifier(model, side, {}, 8)
+    images = torch.randn(2, 3, side, side)
     gradients = []
     for again in (False, True):
         network.set_grad_checkpointing(again)

@@ -24,6 +24,7 @@ def test_an_early_stop_that_could_never_come_is_refused(world, tmp_path, capsys)
     ("script", "arguments", "expected"),
     [
         ("04_curriculum.py", "--folds 1", "2 or more"),
+        ("03_finetune_single.py", "--balance-strength 0.2", "--balance logit-adjustment"),
         ("04_curriculum.py", "--fold 2", "--folds"),
         ("04_curriculum.py", "--folds 3 --fold 4", "not one of 1 to 3"),
         ("04_curriculum.py", "--stage-epochs 5,5", "'5,5' is not a whole number"),
