@@ -10,7 +10,7 @@ import pytest
 from helpers.challenge import FRAMES, UNLABELLED, add_videos
 from helpers.drawn import scene, write_video
 from helpers.finetuned import train
-from helpers.running import call, record, script
+from helpers.running import call, record, run_warm
 from helpers.toy_world import TINY, make_prepared
 
 from common.networks.weights import TRACKS
@@ -52,10 +52,7 @@ def folds(world, tmp_path_factory):
     folder = tmp_path_factory.mktemp("folds")
     flags = ("--data-dir", world, "--run-dir", folder, "--init", "none", *TINY, *SHORT)
     flags += ("--challenge-labels", world / "labels.csv", "--folds", 3, "--lr", "3e-3")
-    started = script("04_curriculum.py", *flags)
-    output, complaints = started.communicate(timeout=120)
-    assert started.returncode == 0, complaints
-    return folder, output
+    return folder, run_warm(folder / "log", "04_curriculum.py", *flags)
 
 
 def test_each_labelled_frame_with_a_face_is_a_compound_of_its_video(folds):

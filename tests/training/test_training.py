@@ -4,17 +4,16 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
+from functools import partial
 
 import pandas as pd
 import pytest
 import safetensors.torch
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
-from helpers.running import ROOT, call, record, run, script
+from helpers.running import ROOT, call, record, run_warm, start_warm, wait_for
 from helpers.toy_world import TINY, make_prepared
 
 from common.script.files import only_process
@@ -27,20 +26,9 @@ def world(tmp_path_factory):
     return make_prepared(tmp_path_factory.mktemp("world"))
 
 
-def pretrain(world, folder, *more, processes=1, start=run):
-    return start(
-        "02_pretrain_mae.py",
-        "--data-dir",
-        world,
-        "--run-dir",
-        folder,
-        *TINY,
-        *DECODER,
-        "--warmup-epochs",
-        "1",
-        *more,
-        processes=processes,
-    )
+def pretrain(world, folder, *more, start):
+    flags = ("--data-dir", world, "--run-dir", folder, *TINY, *DECODER, "--warmup-epochs", "1")
+    return start("02_pretrain_mae.py", *flags, *more)
 
 
 def weights(folder):
@@ -52,12 +40,10 @@ def whole(world, tmp_path_factory):
     """All three stages, undisturbed."""
     folder = tmp_path_factory.mktemp("whole")
     common = ["--data-dir", world, "--run-dir", folder, *TINY, "--lr", "3e-3"]
-    outputs = [
-        pretrain(world, folder, "--epochs", 4),
-        run("03_finetune_single.py", *common, "--epochs", 3, "--adapt-epochs", 1),
-        run("04_curriculum.py", *common, "--stage-epochs", 1, 1, "--compound-shares", 0, 0.5),
-    ]
-    assert [status for status, _, _ in outputs] == [0, 0, 0], outputs
+    finish = partial(run_warm, folder / "log")
+    pretrain(world, folder, "--epochs", 4, start=finish)
+    finish("03_finetune_single.py", *common, "--epochs", 3, "--adapt-epochs", 1)
+    finish("04_curriculum.py", *common, "--stage-epochs", 1, 1, "--compound-shares", 0, 0.5)
     return folder
 
 
@@ -98,17 +84,17 @@ def test_a_killed_run_whose_newest_state_is_damaged_goes_on_from_the_one_before(
     world, whole, tmp_path
 ):
     arguments = (world, tmp_path, "--epochs", 4, "--save-minutes", "0.0001")
-    started = pretrain(*arguments, start=script)
-    while len(list(tmp_path.glob("mae/state/*.pt"))) < 2:
-        assert started.poll() is None, started.communicate()
-        time.sleep(0.01)
+    log = tmp_path / "log"
+    started = pretrain(*arguments, start=partial(start_warm, log))
+    assert wait_for(lambda: len(list(tmp_path.glob("mae/state/*.pt"))) > 1, started), (
+        log.read_text()
+    )
     started.kill()
-    started.communicate(timeout=60)
+    started.join(60)
     assert not (tmp_path / "mae" / "model.safetensors").exists()
     newest = max(tmp_path.glob("mae/state/*.pt"))
     newest.write_bytes(newest.read_bytes()[:1000])
-    status, output, complaints = pretrain(*arguments)
-    assert status == 0, complaints
+    output = pretrain(*arguments, start=partial(run_warm, log))
     assert re.search(r"resuming from epoch \d, step", output)
     assert "damaged" in output
     resumed, undisturbed = weights(tmp_path / "mae"), weights(whole / "mae")
@@ -179,11 +165,14 @@ def test_every_switch_can_be_set_in_a_recipe(world, tmp_path, capsys):
 
 
 def test_each_epoch_says_how_long_is_left(world, tmp_path):
-    started = pretrain(world, tmp_path, "--epochs", 2000, start=script)
-    line = next(line for line in started.stdout if line.startswith("mae 3/2000"))
+    log = tmp_path / "log"
+    started = pretrain(world, tmp_path, "--epochs", 2000, start=partial(start_warm, log))
+    pattern = r"mae 3/2000.*  (\d+) img/s  about ([\d.]+) (s|min|h) left\n"
+    found = partial(re.search, pattern)
+    assert wait_for(lambda: log.exists() and found(log.read_text()), started), log.read_text()
     started.kill()
-    started.communicate(timeout=60)
-    speed, left, unit = re.search(r"  (\d+) img/s  about ([\d.]+) (s|min|h) left$", line).groups()
+    started.join(60)
+    speed, left, unit = found(log.read_text()).groups()
     by_speed = 1997 * 100 / int(speed)  # 100 images an epoch; validation comes on top
     assert 0.9 < float(left) * {"s": 1, "min": 60, "h": 3600}[unit] / by_speed < 3
 
@@ -223,13 +212,12 @@ def test_an_average_of_the_weights_is_what_is_saved_and_survives_interruption(
     flags = ("--epochs", 3, "--ema", 0.9, "--save-minutes", "0.0001")
     assert pretrain(world, tmp_path / "whole", *flags, start=call(capsys))[0] == 0
     assert pretrain(world, tmp_path / "plain", *flags[:2], start=call(capsys))[0] == 0
-    started = pretrain(world, tmp_path / "cut", *flags, start=script)
-    while len(list(tmp_path.glob("cut/mae/state/*.pt"))) < 2:
-        assert started.poll() is None, started.communicate()
-        time.sleep(0.01)
-    started.send_signal(signal.SIGTERM)
-    started.communicate(timeout=60)
-    assert started.returncode == 143
+    log, states = tmp_path / "log", tmp_path / "cut" / "mae" / "state"
+    started = pretrain(world, tmp_path / "cut", *flags, start=partial(start_warm, log))
+    assert wait_for(lambda: len(list(states.glob("*.pt"))) > 1, started), log.read_text()
+    started.terminate()
+    started.join(60)
+    assert started.exitcode == 143
     newest = max(tmp_path.glob("cut/mae/state/*.pt"))
     state = torch.load(newest, weights_only=True)
     assert state["average"]
