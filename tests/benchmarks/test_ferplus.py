@@ -1,16 +1,19 @@
 """The benchmark on FER+: runs and folds by its protocol, and the peer's network."""
 
 import json
+import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from helpers.finetuned import train
 from helpers.running import ROOT, call
 from helpers.toy_world import make_ferplus
+from PIL import Image
 
 from benchmarks.fer_network import CLASSES, fer_file, probabilities, read_weights
-from benchmarks.ferplus import predict_run
+from benchmarks.ferplus import predict_run, resemblance
 from common.emotions import ADAPTATION, parse_labels
 from common.manifest import read_manifest
 from common.script.files import UserError
@@ -50,6 +53,17 @@ def test_the_scores_are_those_of_the_runs_own_report(world, tmp_path, capsys):
         assert report["expressions"]["basic"] > 0
     mean = np.mean([float(row[2].split()[0]) for row in rows[2:4]])
     assert float(rows[4][2].split()[0]) == pytest.approx(mean, abs=1e-3)
+    # and without the images that resemble one of train most
+    manifest = read_manifest(world / "prepared" / "manifest.csv")
+    manifest = manifest[manifest.dataset == "FERPlus"]
+    held, learnt = (manifest[manifest.split == split] for split in ("val", "train"))
+    limit = np.median(resemblance(world / "prepared", held, learnt))
+    status, output, complaints = call(capsys)(BENCHMARK, *folders, *common, "--lookalikes", limit)
+    assert status == 0, complaints
+    left, whole = map(int, re.match(r"(\d+) of (\d+) images resemble", output).groups())
+    assert whole == len(held) and 0 < left < whole
+    counts = re.search(r"n = (\d+) \(accuracy\), \d+ \(six\), (\d+) compounds", output).groups()
+    assert 0 < sum(map(int, counts)) <= whole - left
 
 
 def test_folds_are_judged_by_the_model_that_has_not_seen_them(world, tmp_path, capsys):
@@ -82,6 +96,25 @@ def test_folds_are_judged_by_the_model_that_has_not_seen_them(world, tmp_path, c
     (tmp_path / "curriculum" / "fold-2" / "model.safetensors").unlink()
     status, _, complaints = call(capsys)(BENCHMARK, *common)
     assert status == 2 and "1 of 2 folds" in complaints
+
+
+def test_images_that_resemble_one_of_train_are_left_out(tmp_path, capsys):
+    random = np.random.default_rng(0)
+    seen, other = (random.integers(0, 256, (48, 48), dtype=np.uint8) for _ in "ab")
+    (tmp_path / "prepared" / "images").mkdir(parents=True)
+    rows = []
+    for name, split, pixels in (
+        ("train", "train", seen),
+        ("brighter", "val", seen // 2 + 90),
+        ("mirrored", "val", seen[:, ::-1]),
+        ("other", "val", other),
+    ):
+        Image.fromarray(pixels).save(tmp_path / "prepared" / "images" / f"{name}.png")
+        rows.append({"image": f"images/{name}.png", "split": split})
+    table = pd.DataFrame(rows)
+    train, val = table[table.split == "train"], table[table.split == "val"]
+    found = resemblance(tmp_path / "prepared", val, train)
+    assert found[:2] == pytest.approx([1, 1], abs=1e-2) and abs(found[2]) < 0.2
 
 
 def test_data_without_the_split_are_refused(world, capsys):
