@@ -19,7 +19,7 @@ Examples
 from __future__ import annotations
 
 from common.script.config import make_parser, parse_arguments
-from common.script.flags import FINETUNING, count, positive_float
+from common.script.flags import FINETUNING, count, positive, positive_float
 from common.script.main import run_script
 
 # Other modules are imported in functions, so that --help and a wrong flag need not wait for torch.
@@ -40,6 +40,18 @@ def arguments():
     adaptation.add_argument(
         "--adapt-lr", type=positive_float, default=1e-5, help="its peak learning rate"
     )
+    small = parser.group("optimisation")
+    small.add_argument(
+        "--small-epochs",
+        type=count,
+        default=0,
+        metavar="N",
+        help="first epochs of the single phase with images of --small-size, which cost less: "
+        "progressive resizing, for networks that take images of any size",
+    )
+    small.add_argument(
+        "--small-size", type=positive, default=80, help="side of the images of these, pixels"
+    )
     return parse_arguments(parser, "finetune_single")
 
 
@@ -48,6 +60,7 @@ def main() -> None:
     from common.training import checks
 
     checks.check_settings(args)
+    checks.check_small_size(args)
     from common import emotions, manifest
     from common.batches import targets
     from common.training import finetuning, folds, runs
@@ -154,7 +167,9 @@ def train_single(run, start: str, split) -> None:
         name="single",
         epochs=settings["epochs"],
         rate=settings["lr"],
-        loss=finetuning.expression_loss(settings, prior.to(run.accelerator.device)),
+        loss=finetuning.expression_loss(
+            settings, prior.to(run.accelerator.device), settings["small_epochs"]
+        ),
         score=lambda logits: evaluation.single_figures(held_out.labels, logits),
         keep=(lambda: weights.save_model(run.folder, network)) if choosing else None,
     )

@@ -88,7 +88,7 @@ RUNS = {
     "03": Variant(None),
     "03, labels": Variant(None, votes=False),
     "03, bce": Variant(None, single="--loss bce"),
-    "03, bmc": Variant(None, single="--loss bmc --balance none"),
+    "03, bmc": Variant(None, single="--loss bmc --balance none --balance-strength 1"),
     "curriculum, labels": Variant(start="03, labels", votes=False),
     "curriculum, bce": Variant("--loss bce", start="03, bce"),
     "natural, labels": Variant("--natural-share 1", start="03, labels", votes=False),

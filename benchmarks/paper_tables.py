@@ -55,7 +55,7 @@ SMALL += ["--ema", "0.99"]
 QUICK = {
     "demo": ([], ["--epoch-images", "250"]),
     FERPLUS: (
-        [*SMALL, *shlex.split("--init none --lr 3e-3 --epochs 4")],
+        [*SMALL, *shlex.split("--init none --lr 3e-3 --epochs 4 --small-epochs 0")],
         [*SMALL, *shlex.split("--lr 6e-4 --epoch-images 2250")],
     ),
 }

@@ -40,6 +40,7 @@ class Batch:
     any_facs: bool  # whether an image has the form FACS: to ask a GPU would be to wait for it
     unreadable: tuple[int, ...] = ()  # indices of images that could not be read, replaced or not
     step_targets: torch.Tensor | None = None  # float32 [B, C], of the whole step; set by the loop
+    epoch: int = 0  # of the phase, from 0; set by the loop
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch with its tensors on a device."""

@@ -158,7 +158,7 @@ def create_classifier(
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
     if not _is_plain_vit(model):
-        _refuse_image_size(network, model, image_size, classes)
+        refuse_image_size(network, model, image_size, classes)
     return network
 
 
@@ -174,7 +174,7 @@ def expression_probabilities(logits: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def _refuse_image_size(network: nn.Module, model: str, image_size: int, classes: int) -> None:
+def refuse_image_size(network: nn.Module, model: str, image_size: int, classes: int) -> None:
     """Raise UserError where a model does not give its logits for images of this size."""
     network.eval()
     try:

@@ -8,7 +8,12 @@ from pathlib import Path
 
 import torch
 
-from common.networks.classifier import check_model, create_encoder
+from common.networks.classifier import (
+    check_model,
+    create_classifier,
+    create_encoder,
+    refuse_image_size,
+)
 from common.script.files import UserError
 
 
@@ -37,6 +42,19 @@ def check_settings(args: argparse.Namespace) -> None:
         )
     if args.freeze == "encoder" and args.head_epochs:
         raise UserError("With --freeze encoder the head alone learns; leave out --head-epochs.")
+
+
+def check_small_size(args: argparse.Namespace) -> None:
+    """Raise UserError where the first epochs of 03 cannot be of smaller images."""
+    if not args.small_epochs:
+        return
+    if args.small_epochs >= args.epochs:
+        raise UserError(
+            f"--small-epochs {args.small_epochs} leaves none of {args.epochs} epochs for images of "
+            f"{args.image_size} px, which the network is for."
+        )
+    network = create_classifier(args.model, args.image_size, args.model_options)
+    refuse_image_size(network, args.model, args.small_size, network.num_classes)
 
 
 def check_curriculum_settings(args: argparse.Namespace) -> None:

@@ -107,8 +107,13 @@ def save_curves(run: Run, epochs: pd.DataFrame, title: str) -> None:
         pictures.save_curves(run.folder / "curves.png", epochs, names, title)
 
 
-def augmented_logits(settings: dict, network: nn.Module, batch: Batch) -> torch.Tensor:
-    """Return the logits of a batch, mixed and augmented (paper §3.3, §3.4): float32 [b, C]."""
+def augmented_logits(
+    settings: dict, network: nn.Module, batch: Batch, side: int | None = None
+) -> torch.Tensor:
+    """Return the logits of a batch, mixed and augmented (paper §3.3, §3.4): float32 [b, C].
+
+    side: the images are scaled to it, in pixels.
+    """
     images = augment(
         batch,
         jitter=settings["jitter"],
@@ -119,6 +124,8 @@ def augmented_logits(settings: dict, network: nn.Module, batch: Batch) -> torch.
         scale=settings["scale"],
         shift=settings["shift"],
     )
+    if side:
+        images = functional.interpolate(images, (side, side), mode="bilinear", antialias=True)
     return network(images).float()
 
 
@@ -174,16 +181,18 @@ def smooth(targets: torch.Tensor, share: float) -> torch.Tensor:
 
 
 def expression_loss(
-    settings: dict, prior: torch.Tensor | None = None
+    settings: dict, prior: torch.Tensor | None = None, small_epochs: int = 0
 ) -> Callable[[nn.Module, Batch], torch.Tensor]:
     """Return the loss that --loss names, as a function of network and batch: of each image, [b].
 
-    prior: of prior_logits, added to the logits.
+    prior: of prior_logits, added to the logits. small_epochs: the first epochs, whose images are of
+    --small-size.
     """
     of_images = LOSSES[settings["loss"]].of_images
 
     def loss(network: nn.Module, batch: Batch) -> torch.Tensor:
-        logits = augmented_logits(settings, network, batch)
+        side = settings["small_size"] if batch.epoch < small_epochs else None
+        logits = augmented_logits(settings, network, batch, side)
         if prior is not None:
             logits = logits + prior.to(logits.device)
         targets = smooth(batch.targets, settings["label_smoothing"])

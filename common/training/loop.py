@@ -252,7 +252,7 @@ def _accumulate_gradient(
         if batch is None:
             continue
         unreadable += batch.unreadable
-        batch = replace(batch.to(accelerator.device), step_targets=targets)
+        batch = replace(batch.to(accelerator.device), step_targets=targets, epoch=epoch.number)
         # Gradients are exchanged once a step, with its last pass.
         exchanged = nullcontext() if index == last else accelerator.no_sync(training.network)
         # The last step of an epoch has passes of other lengths, which run uncompiled.

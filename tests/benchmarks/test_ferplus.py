@@ -180,7 +180,7 @@ def test_the_recipe_leads_from_03_to_the_table(world, tmp_path, capsys):
     common += ["--batch-size", "32", "--global-batch", "32"]
     common += ["--model", "cnn_small", "--image-size", "48"]
     for script, *length in (
-        ("03_finetune_single.py", "--init", "none", "--epochs", "1"),
+        ("03_finetune_single.py", "--init", "none", "--epochs", "2", "--small-epochs", "1"),
         ("04_curriculum.py", "--stage-epochs", "1", "1", "1"),
     ):
         status, _, complaints = call(capsys)(script, *common, *length)

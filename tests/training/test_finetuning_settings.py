@@ -1,6 +1,7 @@
 """What settings of fine-tuning do to the weights, the labels and the record of a run."""
 
 import types
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import torch
 from helpers.running import call, record
 from helpers.toy_world import TINY
 
+from common.batches.batch import RANDOMS, Batch
 from common.batches.curriculum import Mixing, Stock, draw_epoch
 from common.networks.classifier import create_classifier
 from common.networks.formats import read_tensors
@@ -192,3 +194,51 @@ def test_weights_and_colours_that_a_run_starts_from_stand_in_its_record(single):
         settings["weights"][0]["source"] == file and "head.weight" in settings["weights"][0]["new"]
     )
     assert "tensors taken" in output
+
+
+def test_the_first_epochs_show_smaller_images():
+    sides = []
+
+    class Network(torch.nn.Module):
+        def forward(self, images):
+            sides.append(tuple(images.shape[2:]))
+            return images.mean((2, 3)).repeat(1, 2)
+
+    settings = dict(loss="bce", small_size=12, label_smoothing=0.0, jitter=0.0, cutout=0.0)
+    settings |= dict(mean=(0.5,) * 3, std=(0.2,) * 3, rotation=0.0, scale=0.0, shift=0.0)
+    count, losses = 4, {}
+    batch = Batch(
+        images=torch.randint(0, 256, (count, 3, 16, 16), dtype=torch.uint8),
+        partners=torch.zeros(0, 3, 16, 16, dtype=torch.uint8),
+        partner_rows=torch.zeros(0, dtype=torch.int64),
+        form=torch.zeros(count, dtype=torch.uint8),
+        extent=torch.ones(count),
+        window=torch.tensor([[0.0, 1.0]]).repeat(count, 1),
+        targets=torch.eye(count, 6),
+        uniform=torch.rand(count, RANDOMS),
+        valid=torch.ones(count, dtype=torch.bool),
+        any_facs=False,
+    )
+    for small_epochs in (0, 2):
+        loss = finetuning.expression_loss(settings, None, small_epochs)
+        losses[small_epochs] = [loss(Network(), replace(batch, epoch=epoch)) for epoch in range(3)]
+    assert sides == [(16, 16)] * 3 + [(12, 12)] * 2 + [(16, 16)]
+    # smaller images are the same images: their means are nearly alike
+    assert torch.allclose(losses[0][0], losses[2][0], atol=0.05)
+    assert torch.equal(losses[0][2], losses[2][2])
+
+
+def test_smaller_images_are_shown_by_03_to_networks_that_take_them(
+    single, squares, tmp_path, capsys
+):
+    cnn = ["--model", "cnn_small", "--image-size", "16"]
+    plain, _ = single(model=cnn, folder="plain")
+    small, _ = single("--small-epochs", "1", "--small-size", "8", model=cnn, folder="small")
+    assert pd.read_csv(small / "metrics.csv").loss[0] != pd.read_csv(plain / "metrics.csv").loss[0]
+    flags = ["--data-dir", squares, "--run-dir", tmp_path / "no", "--init", "none"]
+    for more, complaint in (
+        ([*TINY, "--epochs", "2", "--small-epochs", "1"], "does not take images of 80 px"),
+        ([*cnn, "--epochs", "2", "--small-epochs", "2"], "leaves none of 2 epochs"),
+    ):
+        status, _, complaints = call(capsys)("03_finetune_single.py", *flags, *more)
+        assert status == 2 and complaint in complaints and not (tmp_path / "no").exists()
