@@ -127,8 +127,8 @@ def parse() -> argparse.Namespace:
     add(
         "--accept-losses",
         action="store_true",
-        help="continue where more than 5%% of a data set's inputs are missing or damaged, or where "
-        "a listed video cannot be read",
+        help="continue where more than 5%% of a data set's inputs are missing, damaged or in wrong "
+        "rows, or where a listed video cannot be read",
     )
     add = parser.group("hardware").add_argument
     add("--workers", type=flags.count, metavar="N", help="processes to use (default: by cores)")

@@ -26,6 +26,7 @@ help:
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is older than Python 3.11; name a newer one: make PYTHON=python3.12"; exit 2; }
+	@echo "installing torch and others into .venv (7 GB, minutes) ..."
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install --disable-pip-version-check --quiet --requirement requirements.txt
 	@touch $@

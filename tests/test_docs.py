@@ -20,7 +20,7 @@ LIMITS = {"README.md": 170, "CONTRIBUTING.md": 60, "CHANGELOG.md": 80}
 # Of programs that are not ours: accelerate, torchrun, pip, sbatch, git.
 FOREIGN = {
     *("--config_file", "--nproc-per-node", "--no-deps", "--array", "--gpus", "--cpus-per-task"),
-    *("--wrap", "--num_processes", "--system-site-packages", "--nnodes"),
+    *("--wrap", "--num_processes", "--system-site-packages", "--nnodes", "--nodes"),
 }
 
 

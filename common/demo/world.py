@@ -8,13 +8,12 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from tqdm import tqdm
-
 from common.demo.layouts import all_layouts
 from common.demo.settings import VERSION, Settings
 from common.demo.stills import Still, write_still
 from common.demo.videos import LIST, Video, frame_list, plan_videos, truth_table, write_video
 from common.script.files import UserError, only_process, whole_file
+from common.script.progress import progress_bar
 from common.script.workers import in_order, worker_pool
 
 STAMP = "world.json"
@@ -105,15 +104,9 @@ def _draw_everything(
     batches = [[picture] for picture in todo if isinstance(picture, Video)]
     batches += [stills[k : k + 16] for k in range(0, len(stills), 16)]
     processes = processes or len(os.sched_getaffinity(0))
-    if left:  # said also where no terminal shows the bar
+    if left:
         print(f"Drawing the demo world: {left:,} of {total:,} faces to go.", flush=True)
-    bar = tqdm(
-        desc="drawing the demo world",
-        unit="face",
-        total=total,
-        initial=total - left,
-        disable=None,
-    )
+    bar = progress_bar("drawing the demo world", "face", total, initial=total - left)
     with bar, worker_pool(processes) as pool:
         calls = ((_draw, settings, part, batch) for batch in batches)
         for drawn in in_order(pool, calls, ahead=4 * processes):

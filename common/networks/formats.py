@@ -136,9 +136,11 @@ def refuse_other_kinds(path: Path) -> None:
         named = f"the file in it, such as {path / inside[0]}" if inside else "a file of weights"
         raise UserError(f"{path} is a folder; name {named}.")
     if not path.is_file():
+        stage = path.name == "model.safetensors"  # the name that 02, 03 and 04 give
+        way = "run the stage that makes it" if stage else "docs/weights.md says where to download"
         raise UserError(
-            f"There is no file of weights {path}; run the stage before that makes it, name another "
-            "file, or start from random weights with --init none."
+            f"There is no file of weights {path}; {way}, name another file, or start from random "
+            "weights with --init none."
         )
     size = path.stat().st_size
     with open(path, "rb") as file:

@@ -57,7 +57,7 @@ def find_challenge(folders: Sequence[Path]) -> Challenge:
             video, frame = split_location(location)
             listed.setdefault(video, []).append(frame)
         if missing := [video for video in listed if video not in videos]:
-            near = matching.nearest_name(missing[0], videos)
+            near = matching.nearest_name(missing[0], videos.keys() - listed)
             raise UserError(
                 f"{path} names the video {missing[0]!r} ({len(missing)} such), but there is no "
                 f"file of that name beside it{near and f' ({near})'}; add it, rename one, or take "

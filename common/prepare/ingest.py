@@ -62,12 +62,12 @@ class Record(NamedTuple):
 
     path: below raw/, with `#part` where the file holds several pictures. stamp: size and time of
     the raw file. reason: empty where the image is prepared; detail is then damage that it has all
-    the same. fault: `1` where the input is
-    missing or damaged, empty where it is sound and a rule leaves it out. face: `aligned`,
-    `none found`, or empty where no detector looked; face_px: shorter side of its box. size: of the
-    prepared file, bytes. finer, content: hashes of finer structure and of every bit, 16 hex digits;
-    sharpness: see common.prepare.decoding. votes: those of the Item with blanks between. The
-    others: as in the manifest.
+    the same. fault: `1` where the input is missing, damaged, or in a wrong row, empty where it is
+    sound and a rule leaves it out. face: `aligned`, `none found`, or empty where no detector
+    looked; face_px: shorter side of its box. size: of the prepared file, bytes. finer, content:
+    hashes of finer structure and of every bit, 16 hex digits; sharpness: see
+    common.prepare.decoding. votes: those of the Item with blanks between. The others: as in the
+    manifest.
     """
 
     path: str

@@ -25,9 +25,12 @@ from common.script.files import UserError, csv_rows, file_digest, whole_file, wr
 # Their digests show whether anything has changed since.
 TABLES = ("manifest.csv", "frames.csv", "frame_list.txt", "skipped.csv")
 
-LOSSES_MAX = 0.05  # share of a data set's inputs that may be missing or damaged
+LOSSES_MAX = 0.05  # share of a data set's inputs that may be lost, see tally.empty
 
-_ACCOUNTED = ("path", "image", "dataset", "reason", "detail", "fault", "face", "split", "labels")
+_ACCOUNTED = (
+    *("path", "image", "dataset", "reason", "detail", "fault", "face", "split", "labels"),
+    "subject",
+)
 
 
 class Images(NamedTuple):
@@ -166,14 +169,14 @@ def _account(
         for row, number, *record in zip(
             range(start, end), code[start:end].tolist(), *columns, strict=True
         ):
-            path, image, dataset, reason, detail, fault, face, split, labels = record
+            path, image, dataset, reason, detail, fault, face, split, labels, subject = record
             if number and not reason:
                 reason, detail = clean.REASONS[number], twins.get(int(stays[row]), image)
                 if number == clean.BLURRED:
                     detail = f"{found.sharpness[row]:.4g}"
                 elif number == clean.SMALL_FACE:
                     detail = f"{found.face_px[row]} px"
-            counts[dataset, reason, fault, face, split, labels] += 1
+            counts[dataset, reason, fault, face, split, labels, bool(subject)] += 1
             if not reason and not detail:
                 continue
             part = datasets.setdefault(dataset, tally.empty(result, dataset))
@@ -183,9 +186,9 @@ def _account(
                 skipped.writerow((path, dataset, reason, detail))
             else:
                 part["kept_damaged"] += 1
-        for (dataset, reason, fault, face, split, labels), count in sorted(counts.items()):
+        for (dataset, reason, fault, *what), count in sorted(counts.items()):
             part = datasets.setdefault(dataset, tally.empty(result, dataset))
-            tally.add(part, count, reason, bool(fault), face, split, labels)
+            tally.add(part, count, reason, bool(fault), *what)
     return datasets
 
 
@@ -229,7 +232,7 @@ def _frame_rows(videos: Videos) -> Iterator[FrameRow]:
 
 
 def refuse_losses(summary: dict, prepared: Path, videos: Videos | None) -> None:
-    """Raise UserError where too many inputs of a data set are missing or damaged."""
+    """Raise UserError where too many inputs of a data set are lost."""
     listed = videos.given.listed if videos else {}
     broken = {name: part for name, part in summary["videos"].items() if "unreadable" in part}
     for name, part in broken.items():
@@ -248,9 +251,9 @@ def refuse_losses(summary: dict, prepared: Path, videos: Videos | None) -> None:
     ]
     if many:
         raise UserError(
-            f"Too many inputs are missing or damaged: {', '.join(many)}; "
-            f"{prepared / 'skipped.csv'} gives the reason for each. Fix them, or continue without "
-            "them with --accept-losses: nothing is done twice."
+            "Too many inputs are missing, damaged, or in rows that are wrong (such as an unknown "
+            f"label): {', '.join(many)}; {prepared / 'skipped.csv'} gives the reason for each. Fix "
+            "them, or continue without them with --accept-losses: nothing is done twice."
         )
 
 

@@ -25,16 +25,17 @@ def empty(result, dataset: str) -> dict:
     """Return the counts of a data set before anything is counted, as JSON takes them.
 
     result: a RawFolder or the Images of one, with `official` and `remarks`.
-    inputs: all; images: those that are used; lost: those that are missing or damaged;
-    kept_damaged: damaged ones among those that are used. splits:
-    images by split and label; official: the same as the owners publish it. faces: how many were
-    aligned. skipped: by reason; examples: one for each reason.
+    inputs: all; images: those that are used; lost: those that are missing, damaged, or in a row
+    that is wrong; kept_damaged: damaged ones among those that are used; persons_unknown: labelled
+    ones without a subject. splits: images by split and label; official: the same as the owners
+    publish it. faces: how many were aligned. skipped: by reason; examples: one for each reason.
     """
     return {
         "inputs": 0,
         "images": 0,
         "lost": 0,
         "kept_damaged": 0,
+        "persons_unknown": 0,
         "splits": {},
         "official": result.official.get(dataset, {}),
         "faces": {},
@@ -47,14 +48,27 @@ def empty(result, dataset: str) -> dict:
 KEPT_DAMAGED = "damaged, but kept: images of val and test all count"
 
 
-def add(part: dict, count: int, reason: str, fault: bool, face: str, split: str, labels: str):
-    """Add `count` inputs to a data set's counts. reason: empty where they are used."""
+def add(
+    part: dict,
+    count: int,
+    reason: str,
+    fault: bool,
+    face: str,
+    split: str,
+    labels: str,
+    known: bool,
+):
+    """Add `count` inputs to a data set's counts.
+
+    reason: empty where they are used. known: they have a subject.
+    """
     part["inputs"] += count
     part["lost"] += count if fault else 0
     if reason:
         part["skipped"][reason] = part["skipped"].get(reason, 0) + count
         return
     part["images"] += count
+    part["persons_unknown"] += count if labels and not known else 0
     by_label = part["splits"].setdefault(split, {})
     by_label[labels] = by_label.get(labels, 0) + count
     if face:
@@ -124,9 +138,10 @@ def _found_in(folder: RawFolder, limit: int | None) -> dict[str, dict]:
         for item in itertools.islice(folder.inputs, limit):
             bar.update()
             if isinstance(item, Item):
-                counts[item.dataset, "", False, "", item.split, item.labels] += 1
+                known = bool(item.subject)
+                counts[item.dataset, "", False, "", item.split, item.labels, known] += 1
                 continue
-            counts[item.dataset, item.reason, item.fault, "", "", ""] += 1
+            counts[item.dataset, item.reason, item.fault, "", "", "", False] += 1
             part = datasets.setdefault(item.dataset, empty(folder, item.dataset))
             example = f"{os.path.relpath(item.path, folder.path.parent)} {item.detail}".strip()
             part["examples"].setdefault(item.reason, example)
@@ -163,6 +178,11 @@ def print_datasets(datasets: dict[str, dict]) -> None:
         if part["faces"]:
             aligned, none = (part["faces"].get(key, 0) for key in ("aligned", "none found"))
             print(f"    photographs aligned: {aligned:,}; no face found, kept as is: {none:,}")
+        if part["persons_unknown"]:
+            print(
+                f"    persons unknown: {part['persons_unknown']:,} images, so a person may be on "
+                "both sides of a split; in a labels.csv, write a `subject` column"
+            )
         for remark, count in part["remarks"].items():
             print(f"    {remark}: {count:,}")
         if part["kept_damaged"]:

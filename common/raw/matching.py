@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import unicodedata
@@ -15,6 +16,7 @@ from common.raw.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, walk_files
 MISSING = ("listed image is missing", "listed clip is missing", "image is not in the folder")
 
 _FOLDER = "its folder"
+_ALIKE = 0.5  # share of the letters of two names, in their order
 _SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 
 
@@ -67,12 +69,15 @@ class Files:
 def nearest_name(name: str, known: Iterable[str]) -> str:
     """Say which of the known names of videos differs least from one that is not among them.
 
-    By case, ending, leading zeros or Unicode form; returns "" where none is near.
+    By case, ending, leading zeros or Unicode form, or else by its letters; returns "" where at
+    least half of them differ. known: names that nothing else means.
     """
-    for other in known:
-        if _key(other).lstrip("0") == _key(name).lstrip("0"):
+    keys = {_key(other): other for other in sorted(known)}
+    for key, other in keys.items():
+        if key.lstrip("0") == _key(name).lstrip("0"):
             return f"there is {other!r}, which differs by {_video_difference(name, other)}"
-    return ""
+    close = difflib.get_close_matches(_key(name), keys, n=1, cutoff=_ALIKE)
+    return f"the nearest name is {keys[close[0]]!r}" if close else ""
 
 
 def _video_difference(name: str, other: str) -> str:

@@ -117,7 +117,8 @@ def check_submission(path: str | Path, frame_list: str | Path) -> list[Finding]:
         if number == 1:
             if text == header:
                 continue
-            found["header"].add(f"{at}: {_shown(text)}\n  expected: {header}")
+            where = files.header_difference(text.split(","), header.split(","))
+            found["header"].add(f"{at}: {where}\n  found: {_shown(text)}\n  expected: {header}")
             if text.split(",")[0].strip() not in place:
                 continue  # a wrong header; otherwise the header is missing
         fields = text.split(",")
@@ -163,8 +164,8 @@ class Comparison:
     names: their letters. pairs: int [7][7], frames by class in the first and in the second.
     agreement: share of frames with the same class. kappa: Cohen's, the agreement beyond chance; 1
     where both give all frames one class. macro_f1: mean over the classes that occur. videos: of
-    each, number of frames and of changed ones. moves: video, class in the first, class in the
-    second → number of changed frames.
+    each, number of frames. alone: frames that only the first has, and only the second. moves:
+    video, class in the first, class in the second → number of changed frames.
     """
 
     names: tuple[str, str]
@@ -173,6 +174,7 @@ class Comparison:
     kappa: float
     macro_f1: float
     videos: Counter[str]
+    alone: tuple[list[str], list[str]]
     moves: Counter[tuple[str, int, int]]
 
 
@@ -213,7 +215,9 @@ def _compare(first: tuple[str, dict[str, int]], second: tuple[str, dict[str, int
     agreement = sum(same) / len(both)
     chance = sum(x * y for x, y in totals) / len(both) ** 2
     kappa = (agreement - chance) / (1 - chance) if chance < 1 else 1.0
-    return Comparison((name_a, name_b), pairs, agreement, kappa, sum(f1) / len(f1), videos, moves)
+    alone = [place for place in a if place not in b], [place for place in b if place not in a]
+    mean = sum(f1) / len(f1)
+    return Comparison((name_a, name_b), pairs, agreement, kappa, mean, videos, alone, moves)
 
 
 def comparison_text(
@@ -228,6 +232,10 @@ def comparison_text(
     for one in found:
         counts = f"{one.videos.total():>9,}{one.moves.total():>9,}{one.agreement:>9.1%}"
         lines.append(f"{' '.join(one.names):<6}{counts}{one.macro_f1:>10.4f}{one.kappa:>8.3f}")
+        for places, letter, other in zip(one.alone, one.names, one.names[::-1], strict=True):
+            if places:
+                first = ", ".join(places[:SHOWN]) + ", …" * (len(places) > SHOWN)
+                lines.append(f"      only in {letter}, not in {other}: {len(places):,} ({first})")
     more = "  A's frames changed to" if len(found) == 1 else ""
     lines.append(f"\n{'class':<24}" + "".join(f"{letter:>8}" for letter in submissions) + more)
     by_class = [Counter(classes.values()) for classes in submissions.values()]

@@ -103,6 +103,14 @@ def check_video_names(videos: Mapping[str, Path]) -> None:
             ) from None
 
 
+def header_difference(found: Sequence[str], expected: Sequence[str]) -> str:
+    """Say where a header differs first from the expected one: `column 8 is 'a', not 'b'`."""
+    for number, (one, other) in enumerate(zip(found, expected, strict=False), start=1):
+        if one != other:
+            return f"column {number} is {one[:80]!r}, not {other!r}"
+    return f"it has {len(found)} columns, not {len(expected)}"
+
+
 def read_frame_list(path: str | Path) -> tuple[str, list[str]]:
     """Read the challenge's list: its header, verbatim, and the image locations in its order.
 
@@ -114,8 +122,10 @@ def read_frame_list(path: str | Path) -> tuple[str, list[str]]:
     for number, text, fields in rows_of(path):
         with in_line(path, number):
             if header is None:
-                if [name.lower() for name in fields] != HEADER.lower().split(","):
-                    raise ValueError(f"not the header of a frame list; expected {HEADER}")
+                names = [name.lower() for name in fields]
+                if names != (expected := HEADER.lower().split(",")):
+                    where = header_difference(names, expected)
+                    raise ValueError(f"not the header of a frame list: {where}; expected {HEADER}")
                 header = text
                 continue
             if len(fields) != 2 or not re.fullmatch("-?[0-9]*", fields[1]):

@@ -98,8 +98,7 @@ def summary_text(table: pd.DataFrame, summary: dict, unseen: set[str], kept: str
     for name, share, published in zip(NAMES, counts / counts.sum(), PUBLISHED, strict=True):
         lines.append(f"{name:<24}{share:>9.1%}{published:>10.1%}")
     lines += [
-        f"Kullback-Leibler divergence {nats:.3f} nats (0: the same shares). On geometric average,",
-        f"a frame's class is {np.exp(nats):.2f} times as frequent here as in the whole database.",
+        f"Kullback-Leibler divergence {nats:.3f} nats (0: the same shares)",
         f"predicted {len(table):,} frames of {table['video'].nunique():,} videos, "
         f"{summary['frames_without_face']:,} of them without a face and "
         f"{summary['frames_not_decoded']:,} that could not be read, at "

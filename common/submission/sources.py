@@ -175,9 +175,12 @@ def labelled_part(source: Source, path: Path, seen: set[str]) -> tuple[Source, d
     """
     truth = leave_out(read_truth(path, source.videos), seen, path)
     absent = source.absent(list(truth))
+    unlabelled = source.names - set(listed_videos(list(truth)))
     for name in absent:
+        near = nearest_name(name, unlabelled)
         print(
-            f"warning: {path} labels {name}, which is not among the videos: left out.",
+            f"warning: {path} labels {name}, which is not among the videos"
+            f"{near and f' ({near}: rename one)'}: left out.",
             file=sys.stderr,
         )
     truth = {k: known for k, known in truth.items() if split_location(k)[0] not in absent}

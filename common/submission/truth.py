@@ -50,7 +50,8 @@ def read_truth(path: str | Path, videos: dict[str, Path] | None = None) -> dict[
                 columns = columns[: max(2, len(fields))]
                 if fields != columns:
                     raise ValueError(
-                        "the header must be image_location,label or image_location,label,split"
+                        "the header must be image_location,label or image_location,label,split, "
+                        f"not {text[:80]!r}"
                     )
                 continue
             if len(fields) != len(columns):
@@ -68,11 +69,19 @@ def read_truth(path: str | Path, videos: dict[str, Path] | None = None) -> dict[
 
 
 def _truth_of_segments(folder: Path, videos: dict[str, Path]) -> dict[str, Truth]:
+    from common.raw.matching import nearest_name  # imports Pillow, for which --help would wait
+
     truth: dict[str, Truth] = {}
-    for path in sorted(folder.glob("*.csv")):
+    paths = sorted(folder.glob("*.csv"))
+    for path in paths:
         segments = read_segments(path)
         if path.stem not in videos:
-            print(f"warning: {path} labels a video that is not there: left out.", file=sys.stderr)
+            near = nearest_name(path.stem, videos.keys() - {other.stem for other in paths})
+            print(
+                f"warning: {path} labels a video that is not there"
+                f"{near and f' ({near}: rename one)'}: left out.",
+                file=sys.stderr,
+            )
             continue
         times, line_of = frame_times(videos[path.stem]), {}
         for segment in sorted(segments):
@@ -107,8 +116,10 @@ def read_segments(path: Path) -> list[Segment]:
                 if [time.split(" ")[0] for time in times] != ["Begin", "End"] or (
                     sorted(names) != sorted((*CHALLENGE, "Other"))
                 ):
+                    differing = sorted({*names} ^ {*CHALLENGE, "Other"}) or names
                     raise ValueError(
-                        "the header must be Begin Time, End Time, the seven compounds and Other"
+                        "the header must be Begin Time, End Time, the seven compounds and Other; "
+                        f"it begins with {times}, and differs in {', '.join(differing)[:200]}"
                     )
                 labels = [-1 if name == "Other" else CHALLENGE.index(name) for name in names]
                 continue

@@ -158,6 +158,7 @@ def chosen_on_test(rows: pd.DataFrame) -> str:
 def prediction_table(rows: pd.DataFrame, logits: np.ndarray) -> pd.DataFrame:
     """Return image, labels, group (person or video) and the probabilities of manifest rows.
 
+    An image of an unknown person is a group of its own, named after the image.
     logits: float [n, 6] or [n, 8]; the last columns are named after the expressions.
     """
     subject = np.where(rows["subject"] == "", rows["image"], rows["subject"])
@@ -177,7 +178,8 @@ def score_predictions(
 
     names: CHALLENGE, decided by the paper's rule, or BASIC, the most probable emotion; rows of
     other labels do not count. threshold: the probability from which an emotion counts as shown.
-    With eight probabilities `expressions` holds the expression_scores of all rows.
+    With eight probabilities `expressions` holds the expression_scores of all rows;
+    `persons_unknown` is the number of images that are a group of their own, see prediction_table.
     """
     eight = {}
     if ADAPTATION[-1] in predictions:
@@ -197,9 +199,11 @@ def score_predictions(
     else:
         truth, answers = shown.argmax(1), probabilities.argmax(1)
     groups = predictions["group"].to_numpy()
+    named = zip(predictions["image"], predictions["group"], strict=True)
     return {
         "classes": list(names),
         **summarise(truth, answers, groups, len(names), seed=seed),
+        "persons_unknown": sum(group.endswith(f"/{image}") for image, group in named),
         "emotions": {"names": list(BASIC), **emotion_scores(shown, probabilities, threshold)},
         **eight,
     }
@@ -230,9 +234,13 @@ def say_score(score: dict, say: Callable[[str], None]) -> None:
     """Print a score: macro-F1 with its interval, a line for each class, a line for the emotions."""
     interval = score["interval"]
     between = f"95 % interval {interval[0]:.4f} to {interval[1]:.4f}" if interval else "no interval"
+    unknown = score["persons_unknown"]
+    persons = score["groups"] - unknown
+    of = [f"of {persons:,} persons or videos"] * (persons > 0)
+    of += [f"{unknown:,} of unknown persons" if persons else "persons unknown"] * (unknown > 0)
     say(
         f"validation macro-F1 {score['macro_f1']:.4f} ({between}; {score['frames']:,} images, "
-        f"{score['groups']:,} persons or videos)"
+        f"{', '.join(of) or 'none'})"
     )
     columns = ("precision", "recall", "f1", "support", "predicted")
     say(f"{'':24}" + "".join(f"{column:>11}" for column in columns))

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Two nodes of eight GPUs under SLURM, from the folder of the scripts:
 #   sbatch configs/slurm/two_nodes.sh 02_pretrain_mae.py --config configs/paper.toml
+# First `source .venv/bin/activate`, so that torchrun is on the path of the job.
 # --run-dir must be a folder that both nodes share; --data-dir may be a copy on each.
 # The run saves a state before its time is up: submit the same command again to go on.
 #SBATCH --nodes=2

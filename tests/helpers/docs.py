@@ -28,6 +28,11 @@ BLOCK = re.compile(
 )
 FRAMES = 6  # of each video
 VAL = ["91", "92"]  # videos to tune on
+# Clips and labels of MAFW by list; one is none of the seven compounds.
+MAFW = {
+    "train.txt": {"00001": "anger"},
+    "test.txt": {"00002": "anger_surprise", "00003": "fear_sadness", "00004": "anger_anxiety"},
+}
 # In place of configs/paper.toml: the same scripts, images of 16 pixels, an epoch of each.
 OPTIONS = {"patch_size": 4, "embed_dim": 16, "depth": 1, "num_heads": 2}
 RECIPE = f"""
@@ -104,6 +109,13 @@ def make_world(folder: Path) -> Path:
         for video in videos:
             pictures = [scene((90 + 4 * i, 120, 90)) for i in range(FRAMES)]
             write_video(folder / clips / f"{video}.mp4", pictures)
+    mafw = raw / "MAFW" / "data" / "clips"
+    lists = raw / "MAFW" / "Train & Test Set" / "compound" / "no_caption" / "set_1"
+    mafw.mkdir(parents=True), lists.mkdir(parents=True)
+    for listing, clips in MAFW.items():
+        (lists / listing).write_text("".join(f"{n}.mp4 {x}\r\n" for n, x in clips.items()))
+        for clip in clips:
+            write_video(mafw / f"{clip}.mp4", [scene((90 + 4 * i, 120, 90)) for i in range(8)])
     frames = frames_of(["01"])
     for name in (folder / "CER.txt", raw / "C-EXPR-DB" / "CER.txt"):
         name.write_text("\n".join([HEADER, *(f"{frame}," for frame in frames), ""]))

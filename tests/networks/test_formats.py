@@ -368,7 +368,8 @@ def bad_files(folder):
         "only_args.pth": "no tensors",
         "script.pt": "TorchScript",
         "other.safetensors": "another model",
-        "absent.pth": "no file",
+        "absent.pth": r"no file.*docs/weights\.md says where to download",
+        "absent/model.safetensors": "no file.*run the stage that makes it",
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import unicodedata
 from collections import Counter
 from fractions import Fraction
@@ -84,6 +85,30 @@ def test_images_are_used_refused_or_counted_in_every_data_set(tmp_path, tree):
     assert Counter(path.suffix for path in lost) == Counter(
         {kind: count for kind, count in left.items() if kind in (".jpg", ".png", ".webp")}
     )
+
+
+@pytest.mark.parametrize("tree", [name for name in TREES if name != "C-EXPR-DB"])
+def test_labelled_images_of_unknown_persons_are_told_of_every_data_set(tmp_path, tree, capsys):
+    place = TREES[tree][0](tmp_path / "raw" / "Set")
+    items, _, _ = read(reader_of(place), place)
+    expected = Counter(i.dataset for i in items.values() if i.labels and not i.subject)
+    prepare(tmp_path, "--list")
+    told = capsys.readouterr().out
+    found = map(int, re.findall(r"persons unknown: (\d+) images", told))
+    assert sorted(found) == sorted(expected.values()), told
+
+
+def test_a_table_whose_names_tell_no_persons_says_so_until_it_has_a_column(tmp_path, capsys):
+    names = [f"Person_{n // 2:02d}_{n}.jpg" for n in range(12)]  # too few persons to guess
+    for name in names:
+        image(tmp_path / "raw" / "Mine" / name, side=40)
+    for column, known in (("", False), (",subject", True)):
+        rows = [f"{name},fear{f',{name[:9]}' * known}" for name in names]
+        text(tmp_path / "raw" / "Mine" / "labels.csv", "\n".join([f"image,label{column}", *rows]))
+        prepared = prepare(tmp_path, "--align", "never", "--duplicates", "keep")
+        summary = json.loads((prepared / "summary.json").read_text())["datasets"]["Mine"]
+        assert summary["images"] == 12 and summary["persons_unknown"] == 12 * (not known)
+        assert ("persons unknown: 12 images" in capsys.readouterr().out) == (not known)
 
 
 @pytest.mark.parametrize("tree", TREES)
@@ -201,4 +226,16 @@ def test_a_listed_video_that_is_not_there_is_named_with_the_nearest(tmp_path, li
     text(place / "CER.txt", (place / "CER.txt").read_text().replace(f"{there}/", f"{listed}/"))
     sentence = f"video '{listed}' .*there is '{there}', which differs by {differs}"
     with pytest.raises(UserError, match=sentence):
+        prepare(tmp_path)
+
+
+def test_a_mistyped_video_is_named_with_the_nearest_that_the_list_lacks(tmp_path):
+    place = tmp_path / "raw" / "Clips"
+    videos_tree(place, {"single_face": 2, "no_face": 2, "typo_fact": 2})
+    listing = (place / "CER.txt").read_text()
+    text(place / "CER.txt", listing.replace("no_face/", "typo_face/"))
+    with pytest.raises(UserError, match=r"'typo_face' .*the nearest name is 'no_face'"):
+        prepare(tmp_path)
+    text(place / "CER.txt", listing.replace("no_face/", "xyz/"))
+    with pytest.raises(UserError, match="no file of that name beside it; add it"):
         prepare(tmp_path)

@@ -157,3 +157,13 @@ def test_only_tables_of_data_are_laid_out_by_hand():
     }
     tables = {"benchmarks/paper_rows.py", "common/demo/hair.py", "common/demo/head.py"}
     assert by_hand <= tables
+
+
+def test_every_bar_is_one_that_a_log_shows_too():
+    barred = {
+        path.relative_to(ROOT).as_posix()
+        for path in ROOT.glob("common/**/*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("tqdm", "tqdm.tqdm", "trange")
+    }
+    assert barred == {"common/script/progress.py"}

@@ -47,6 +47,8 @@ def test_comparison_is_printed_by_video_and_class_and_written_as_a_table(crops, 
     status, output, _ = start(*compare)
     assert status == 0 and f"A {ours}: 12 frames\nB {other}: 11 frames\n" in output
     assert "A B          11        1    90.9%" in output
+    lost = lines[-1].split(",")[0]
+    assert f"only in A, not in B: 1 ({lost})\n" in output and "only in B" not in output
     changed_to = CHALLENGE[(was + 1) % 7].replace("_", " ")
     assert f"  {changed_to} 1\n" in output and "01                             6        1" in output
     table = pd.read_csv(tmp_path / "compare.csv", dtype={"video": str}).set_index("video")
@@ -64,6 +66,17 @@ def test_comparison_is_printed_by_video_and_class_and_written_as_a_table(crops, 
     for name, count in zip(CHALLENGE, counts, strict=True):
         row = next(line for line in output.splitlines() if line.startswith(name.replace("_", " ")))
         assert row.split()[2] == row.split()[4] == str(count)
+
+
+def test_frames_of_only_one_submission_are_counted_and_the_first_are_named(tmp_path, capsys):
+    for name, frames in {"a": range(1, 5), "b": range(4, 30)}.items():
+        (tmp_path / name).write_text("".join(f"01/{frame:05d}.jpg,3\n" for frame in frames))
+    start = call(capsys)
+    status, output, _ = start("05_predict_submit.py", "--compare", tmp_path / "a", tmp_path / "b")
+    assert status == 0
+    assert "only in A, not in B: 3 (01/00001.jpg, 01/00002.jpg, 01/00003.jpg)\n" in output
+    assert "only in B, not in A: 25 (01/00005.jpg, 01/00006.jpg, " in output
+    assert "01/00014.jpg, …)\n" in output and "00015" not in output
 
 
 def test_what_cannot_be_compared_is_one_sentence(crops, tmp_path, capsys):

@@ -169,3 +169,13 @@ def test_videos_and_lists_that_nearly_match_are_named_and_so_are_unlisted_videos
     listing.write_text(f"{HEADER}\n{listed}/00001.jpg,\n")
     with pytest.raises(UserError, match=f"there is 'single_face', which differs by {differs}"):
         sources.open_source(tmp_path, tmp_path, None)
+
+
+def test_a_mistyped_video_is_named_with_the_nearest_that_the_list_lacks(tmp_path):
+    for name in ("single_face", "no_face", "typo_fact"):
+        (tmp_path / f"{name}.mp4").touch()
+    listing = tmp_path / "CER.txt"
+    listing.write_text(f"{HEADER}\ntypo_face/00001.jpg,\ntypo_fact/00001.jpg,\n")
+    source = sources.open_source(tmp_path, tmp_path, None)
+    _, (absent, _) = sources.frames_to_decide(source, None)
+    assert "video typo_face, which" in absent and "nearest name is 'no_face': rename" in absent

@@ -75,7 +75,8 @@ def test_list_of_wrong_form_is_refused_with_its_line(tmp_path, row, line):
 def test_list_with_classes_in_another_order_is_refused(tmp_path):
     names = HEADER.split(",")
     names[1], names[2] = names[2], names[1]
-    with pytest.raises(UserError, match="line 1"):
+    difference = "line 1: .* column 2 is 'happily_surprised', not 'fearfully_surprised'"
+    with pytest.raises(UserError, match=difference):
         submission.read_frame_list(write_list(tmp_path / "l", header=",".join(names)))
 
 
@@ -168,8 +169,13 @@ def test_check_finds_any_moved_lost_or_doubled_row(bench, data):
         (lambda t: t.replace(b"01/00002.jpg,1", b"01/00002.jpg,7"), "whole number", "line 3: '7'"),
         (lambda t: t.replace(b"01/00002.jpg,1", b"01/00002.jpg,1.0"), "whole number", "line 3"),
         (lambda t: t.replace(b"01/00002.jpg,1", b"01/00002.jpg,"), "whole number", "line 3"),
-        (lambda t: t.replace(b"Fearfully", b"Fearful", 1), "header", "line 1"),
-        (lambda t: t.split(b"\n", 1)[1], "header", "line 1"),
+        (
+            lambda t: t.replace(b"Sadly_Angry", b"Sad_Angry"),
+            "header",
+            "line 1: column 8 is 'Sad_Angry', not 'Sadly_Angry'",
+        ),
+        (lambda t: t.replace(b",Sadly_Angry", b""), "header", "it has 7 columns, not 8"),
+        (lambda t: t.split(b"\n", 1)[1], "header", "line 1: column 1 is '01/00001.jpg', not"),
         (
             lambda t: t.replace(
                 b"01/00001.jpg,0\n01/00002.jpg,1", b"01/00002.jpg,1\n01/00001.jpg,0"

@@ -140,10 +140,10 @@ def test_tuning_by_command_writes_settings_that_the_next_run_reads(crops, tmp_pa
 def test_labelled_videos_that_are_not_there_are_not_tuned_on(crops, tmp_path, capsys):
     rows = [f"{place},{i % 7},val" for i, place in enumerate(LOCATIONS) if LISTED[i][0] != "02"]
     truth = tmp_path / "truth.csv"
-    truth.write_text("\n".join(["image_location,label,split", *rows, "99/00001.jpg,3,val", ""]))
+    truth.write_text("\n".join(["image_location,label,split", *rows, "2/00001.jpg,3,val", ""]))
     status, output, complaints = predict(call(capsys), crops, tmp_path, "--tune", truth)
     assert status == 0 and "9 frames of 2 videos" in output
-    assert "labels 99, which is not among the videos" in complaints
+    assert "labels 2, which is not among the videos (there is '02', which differs" in complaints
     truth.write_text("image_location,label\n98/00001.jpg,1\n99/00001.jpg,3\n")
     status, _, complaints = predict(call(capsys), crops, tmp_path, "--tune", truth)
     assert status == 2 and "fewer than two videos that are there" in complaints

@@ -16,6 +16,7 @@ from sklearn.metrics import average_precision_score, f1_score
 from common.batches.batch import Batch
 from common.emotions import ADAPTATION_SETS, BASIC, CHALLENGE_PAIRS
 from common.script.flags import COMMON
+from common.training import evaluation
 from common.training.finetuning import (
     LOSSES,
     balanced_mse,
@@ -188,6 +189,24 @@ def test_the_report_agrees_with_the_kept_predictions(world, tmp_path, capsys):
         if shown[:, index].any():
             area = average_precision_score(shown[:, index], probabilities[:, index])
             assert report["emotions"]["average_precision"][index] == pytest.approx(area, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("subjects", "words"),
+    [
+        (["a", "a", "b", "b"], "4 images, of 2 persons or videos)"),
+        (["a", "a", "b", ""], "4 images, of 2 persons or videos, 1 of unknown persons)"),
+        (["", "", "", ""], "4 images, persons unknown)"),
+    ],
+)
+def test_images_of_unknown_persons_are_not_counted_as_persons(subjects, words):
+    images = [f"images/Mine/{letter}.jpg" for letter in "pqrs"]
+    rows = pd.DataFrame({"image": images, "dataset": "Mine", "subject": subjects, "labels": "Fear"})
+    table = evaluation.prediction_table(rows, np.zeros((4, 6)))
+    score = evaluation.score_predictions(table, BASIC, 0.5, seed=0)
+    lines = []
+    evaluation.say_score(score, lines.append)
+    assert words in lines[0] and score["persons_unknown"] == subjects.count("")
 
 
 def test_the_papers_recipe_adapts_on_what_is_there(world, tmp_path, capsys):

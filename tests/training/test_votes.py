@@ -210,7 +210,7 @@ def test_scores_of_expressions_are_scikit_learns():
 def test_images_without_one_of_the_six_are_scored_by_the_eight_alone():
     everything = dict(zip(ADAPTATION, np.eye(8)[[6, 7]].T, strict=True))
     predictions = pd.DataFrame(
-        {"labels": ["Neutral", "Neutral"], "group": ["a", "b"], **everything}
+        {"image": "a.jpg", "labels": "Neutral", "group": ["a", "b"], **everything}
     )
     scores = score_predictions(predictions, BASIC, 0.3, seed=0)
     assert (scores["frames"], scores["macro_f1"], scores["interval"]) == (0, 0.0, None)
