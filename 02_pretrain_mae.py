@@ -73,7 +73,8 @@ def main() -> None:
     if run is None:
         return
     run.say(
-        f"mae: {len(shown):,} images on {run.hardware} ({held_out.sum():,} held out for validation)"
+        f"mae: {len(shown):,} images on {run.hardware} ({held_out.sum():,} held out for validation"
+        f"{manifest.held_back(table, training, held_out)})"
     )
     train(run, run.images(shown), table, training, held_out)
     runs.finish_run(run)

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Draw the pictures of the README and of docs/ from a finished `make demo`.
+"""Draw the pictures of the README and of docs/, most of them from a finished `make demo`.
 
 road.png        faces, masked and rebuilt (02), single expressions (03), compounds (04), a clip (05)
 mixing.png      compounds generated as in the paper, and after action units
 compounds.png   the runs of docs/paper_tables.csv: what compounds bring
+ferplus.png     the runs of docs/ferplus.csv on real faces, beside two other networks
 curriculum.png  04's score by epoch over the share of compounds
 
 Examples
@@ -26,7 +27,15 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.comparison import interval_95
+from benchmarks.charts import (
+    DPI,
+    FONT,
+    draw_compounds,
+    draw_curriculum,
+    draw_ferplus,
+    drawn,
+    save,
+)
 from common.batches.augment import mix_pairs, normalise, to_float
 from common.batches.batch import BOX, FACS, MIXUP
 from common.emotions import BASIC, CHALLENGE, UPPER_OVER_LOWER
@@ -34,28 +43,17 @@ from common.manifest import read_manifest
 from common.networks.classifier import create_encoder
 from common.networks.formats import read_tensors
 from common.networks.mae import MaskedAutoencoder
-from common.pictures import BLUE, INK, RULE, new_figure
-from common.script.files import UserError, whole_file
+from common.pictures import INK, new_figure
+from common.script.files import UserError
 from common.script.main import run_script
 from common.submission.report import CODES, FILLS, INKS
 
 ROOT = Path(__file__).resolve().parents[1]
-DPI = 100
-FONT = 13  # points: 9 pixels high where a page shows 800 pixels as 400
 # What a mixed image has of its first: Mixup's weight, a box of half the area, the seam's height.
 EXTENTS = {MIXUP: 0.1, BOX: 0.5, FACS: 0.48}
 # A clip with two expressions, frames without a face, and a mistake.
 CLIP = "21"
 SHOWN = ("Happily_Surprised", "Sadly_Angry", "Fearfully_Surprised")
-# Rows of docs/paper_tables.csv, and their names here.
-ROWS = {
-    "singles": "single expressions only",
-    "generated": "+ generated compounds",
-    "natural": "+ 80 natural compounds",
-    "curriculum": "+ both, from single to\ncompound (the paper)",
-    "constant": "+ both, in random order",
-    "reversed": "+ both, in reversed order",
-}
 
 
 def main() -> None:
@@ -68,7 +66,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images", help="folder")
     parser.add_argument("--only", nargs="+", choices=PICTURES, default=list(PICTURES))
     args = parser.parse_args()
-    if not (args.run_dir / "submission" / "report.html").exists():
+    drawn_from_demo = set(args.only) - {"compounds", "ferplus"}
+    if drawn_from_demo and not (args.run_dir / "submission" / "report.html").exists():
         raise UserError(f"There is no finished demo in {args.run_dir}; run `make demo` first.")
     args.out.mkdir(parents=True, exist_ok=True)
     for name in args.only:
@@ -163,51 +162,6 @@ def draw_mixing(args: argparse.Namespace, path: Path) -> None:
     save(drawn(figure), path)
 
 
-def draw_compounds(args: argparse.Namespace, path: Path) -> None:
-    """Draw each run of a row as a point, their mean as a bar with its interval, and chance."""
-    table = pd.read_csv(ROOT / "docs" / "paper_tables.csv")
-    figure, (axis,) = new_figure(8.0, 4.4, 1)
-    figure.set_dpi(DPI)
-    for place, row in enumerate(ROWS):
-        scores = table[table["row"] == row]
-        mean = scores.score.mean()
-        axis.barh(place, mean, color=RULE, height=0.72)
-        for world, mark in zip(("demo", "demo-1"), "os", strict=True):
-            values = scores.score[scores.world == world]
-            axis.plot(values, [place + 0.2] * len(values), mark, color=BLUE, markersize=5)
-        half = interval_95(scores.score.to_numpy())
-        axis.errorbar(mean, place - 0.12, xerr=half, color=INK, capsize=5, linewidth=2, fmt="|")
-    axis.axvline(1 / len(CHALLENGE), color=INK, linestyle="--", linewidth=1)
-    axis.text(1 / len(CHALLENGE) + 0.006, -0.62, "chance", fontsize=FONT, color=INK)
-    axis.set_yticks(range(len(ROWS)), ROWS.values(), fontsize=FONT)
-    axis.set_ylim(len(ROWS) - 0.5, -0.95)
-    axis.tick_params(axis="x", labelsize=FONT)
-    axis.set_xlabel("macro-F1 in the demo; dots and squares: runs in two worlds", fontsize=FONT)
-    axis.spines[["top", "right"]].set_visible(False)
-    save(drawn(figure), path)
-
-
-def draw_curriculum(args: argparse.Namespace, path: Path) -> None:
-    """Draw the score of each epoch of 04 over the share of compounds, by sub-stage."""
-    table = pd.read_csv(args.run_dir / "curriculum" / "metrics.csv")
-    figure, (axis,) = new_figure(8.0, 4.2, 1)
-    figure.set_dpi(DPI)
-    compounds = table.natural + table.generated
-    axis.bar(table.epoch, compounds / (table.single + compounds), width=1, color=RULE)
-    axis.plot(table.epoch, table.val_macro_f1, "o-", color=BLUE, linewidth=2.5)
-    for stage, rows in table.groupby("stage"):
-        middle, last = rows.epoch.mean(), rows.epoch.max()
-        axis.text(middle, 1.06, f"sub-stage {stage}", ha="center", fontsize=FONT, color=INK)
-        axis.axvline(last + 0.5, color=INK, linestyle=":", linewidth=1)
-    axis.text(0.8, 0.36, "macro-F1 on held-out\ncompounds", fontsize=FONT, color=BLUE)
-    axis.text(15, 0.9, "share of\ncompounds", ha="center", va="center", fontsize=FONT, color=INK)
-    axis.set(xlim=(0.5, len(table) + 0.5), ylim=(0, 1.15), yticks=np.arange(0, 1.01, 0.2))
-    axis.tick_params(labelsize=FONT)
-    axis.set_xlabel("epoch", fontsize=FONT)
-    axis.spines[["top", "right"]].set_visible(False)
-    save(drawn(figure), path)
-
-
 def rebuild(folder: Path, images: np.ndarray) -> np.ndarray:
     """Return faces as they are, masked, and rebuilt by 02's network: uint8 [3, n, S, S, 3]."""
     settings = json.loads((folder / "run.json").read_text())["settings"]
@@ -273,23 +227,12 @@ def heading(axis, y: float, text: str) -> None:
     write(axis, 0.1, y, text, fontsize=FONT + 1, fontweight="bold")
 
 
-def drawn(figure) -> Image.Image:
-    """Return a figure as a picture."""
-    figure.canvas.draw()
-    return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])
-
-
-def save(picture: Image.Image, path: Path) -> None:
-    """Write a picture as PNG of 128 colours, whole or not at all."""
-    with whole_file(path) as file:
-        picture.quantize(128, dither=Image.Dither.NONE).save(file, format="PNG", optimize=True)
-
-
 PICTURES = {
     "road": draw_road,
     "mixing": draw_mixing,
     "compounds": draw_compounds,
     "curriculum": draw_curriculum,
+    "ferplus": draw_ferplus,
 }
 
 if __name__ == "__main__":

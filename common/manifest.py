@@ -270,6 +270,15 @@ def training_rows(frame: pd.DataFrame, held_out: pd.Series) -> pd.Series:
     return chosen & ~np.isin(subjects, subjects[held_out]) & ~np.isin(hashes, pictures)
 
 
+def held_back(frame: pd.DataFrame, training: pd.Series, held_out: pd.Series) -> str:
+    """Return a note on the rows of train that training_rows left out, "" for none.
+
+    training, held_out: bool [n].
+    """
+    count = (frame["split"].isin(("train", "")) & ~training & ~held_out).sum()
+    return f"; {count:,} left out, whose person or photograph is held out" if count else ""
+
+
 def thin_out(frame: pd.DataFrame, limit: int | None) -> pd.DataFrame:
     """Return `limit` evenly spaced rows, so that every data set keeps its share (`--limit`)."""
     if limit is None or limit >= len(frame):

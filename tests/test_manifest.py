@@ -12,6 +12,7 @@ from common.manifest import (
     COLUMNS,
     check_manifest,
     folds,
+    held_back,
     hold_out,
     read_manifest,
     thin_out,
@@ -291,6 +292,10 @@ def test_training_sees_no_held_person_and_no_held_picture(categorical):
     seen = training_rows(frame, held)
     assert seen.dtype == bool and seen.index.equals(frame.index)
     assert seen.tolist() == [row[5] for row in rows]
+    lost = sum(row[1] in ("train", "") and not (row[4] or row[5]) for row in rows)
+    note = f"; {lost} left out, whose person or photograph is held out"
+    assert lost and held_back(frame, seen, held) == note
+    assert held_back(frame[seen | held], seen[seen | held], held[seen | held]) == ""
 
 
 def test_a_limit_keeps_every_data_set():

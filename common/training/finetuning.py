@@ -19,6 +19,7 @@ from common.batches.images import Geometry, ImageStore
 from common.batches.loading import Plan, in_even_turn
 from common.batches.targets import prior_logits
 from common.emotions import ADAPTATION_SETS, BASIC
+from common.manifest import held_back
 from common.networks.classifier import start_classifier
 from common.networks.fitting import head_names
 from common.networks.recognition import has_fixed_scales, settle
@@ -267,7 +268,7 @@ def fit_phase(
     store, checked = run.images(split.rows), run.images(split.rows[split.held_out])
     run.say(
         f"{name}: {len(training):,} images on {run.hardware} ({len(checked):,} held out for "
-        "validation)"
+        f"validation{held_back(*split)})"
     )
     if has_fixed_scales(network):
         some = store.sample(training, settings["image_size"]).to(run.accelerator.device)
