@@ -165,7 +165,8 @@ def challenge_class(labels: str) -> int:
     return _CHALLENGE_CLASS.get(" ".join(sorted(labels.split())), -1)
 
 
-# The score of a compound from its two emotions: the rule of the paper (§3.4), two of other teams.
+# The score of a compound from the probabilities of its two emotions, arrays of one shape: the rule
+# of the paper (§3.4), two of other teams.
 RULES = {
     "sum": lambda a, b: a + b,
     "geometric": lambda a, b: np.sqrt(a * b),

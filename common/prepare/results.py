@@ -68,8 +68,8 @@ def finish(
 
     videos: None leaves the challenge's frames and its list as an earlier run wrote them.
     left_alone: files that were no inputs, by folder and ending. done: how many inputs this run
-    prepared. started: when it began, by time.monotonic(). Raises UserError, with only skipped.csv
-    written, where no input could be used or too many are lost.
+    read, used or not. started: when it began, by time.monotonic(). Raises UserError, with only
+    skipped.csv written, where no input could be used or too many are lost.
     """
     prepared = arguments.data_dir / "prepared"
     before = earlier_summary(prepared)
@@ -117,7 +117,8 @@ def finish(
     tally.print_left_alone(left_alone)
     left_out = sum(part["inputs"] - part["images"] for part in summary["datasets"].values())
     left_out += sum("unreadable" in part for part in summary["videos"].values())
-    what = f"{done:,} inputs prepared" if done else "Nothing new to prepare"
+    what = f"{done:,} inputs read" if done else "Nothing new to prepare"
+    what += f", {used.sum():,} images kept"  # of all runs, as what is skipped
     print(
         f"{what}, {left_out:,} skipped (see {prepared / 'skipped.csv'}) in "
         f"{time.monotonic() - started:.1f} s; the manifest is {prepared / 'manifest.csv'}"

@@ -58,7 +58,7 @@ def _of_class(folder: Path) -> Callable | None:
     """Return the function from folder to class of an AffectNet, None for another folder."""
     if not trees.is_named(folder, "affectnet"):
         return None
-    if any(map(trees.sample_name, trees.levels(folder))):
+    if any(map(trees.image_names, trees.levels(folder))):
         return trees.class_of
     numbers = (set(level.classes) for level in trees.number_levels(folder))
     return _by_number if any(found <= set("01234567") for found in numbers) else None

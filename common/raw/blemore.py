@@ -23,9 +23,18 @@ from pathlib import Path
 from common.emotions import ADAPTATION
 from common.raw import votes
 from common.raw.clips import frames_of
-from common.raw.layout import VIDEO_SUFFIXES, Item, Skip, labelled, look, unwrapped, walk_files
+from common.raw.layout import (
+    VIDEO_SUFFIXES,
+    Item,
+    Skip,
+    are_mostly,
+    labelled,
+    look,
+    unwrapped,
+    walk_files,
+)
 from common.raw.lists import table_rows, whole_number
-from common.raw.trees import first_file
+from common.raw.trees import some_names
 from common.script.files import UserError
 
 ALIGNED = False
@@ -56,7 +65,7 @@ def _tables(folder: Path) -> list[Path]:
 
 def recognises(folder: Path) -> bool:
     """A folder whose videos are named as those of BLEMORE."""
-    return bool(_NAME.match(first_file(folder, VIDEO_SUFFIXES)))
+    return are_mostly(some_names(folder, VIDEO_SUFFIXES), _NAME.match)
 
 
 def read(

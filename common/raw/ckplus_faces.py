@@ -18,7 +18,7 @@ from pathlib import Path
 
 from common.raw import classes, trees
 from common.raw.fer2013 import open_row
-from common.raw.layout import Item, Skip, file_in, labelled
+from common.raw.layout import Item, Skip, are_mostly, file_in, labelled
 from common.raw.lists import check_text, placed_lines, split_row, table_rows, whole_number
 from common.script.files import UserError
 
@@ -41,7 +41,7 @@ def _table(folder: Path) -> Path | None:
 
 
 def _has_folders(folder: Path) -> bool:
-    return any(_NAME.match(trees.sample_name(level)) for level in trees.levels(folder))
+    return any(are_mostly(trees.image_names(one), _NAME.match) for one in trees.levels(folder))
 
 
 def recognises(folder: Path) -> bool:

@@ -43,7 +43,7 @@ def _table(folder: Path) -> Path | None:
 def recognises(folder: Path) -> bool:
     """A folder with classes.csv, or with images in folders named after expressions."""
     found = trees.levels(folder)
-    return _table(folder) is not None or any(map(trees.sample_name, found))
+    return _table(folder) is not None or any(map(trees.image_names, found))
 
 
 def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:

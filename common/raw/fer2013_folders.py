@@ -19,7 +19,7 @@ from pathlib import Path
 
 from common.raw import classes, trees
 from common.raw.fer2013 import CLASSES
-from common.raw.layout import Item, Skip
+from common.raw.layout import Item, Skip, are_mostly
 
 ALIGNED = True
 
@@ -38,12 +38,13 @@ def _what(folder: Path) -> tuple[str, Callable] | None:
     """Return the data set and the function from folder to class; None for another folder."""
     named = trees.is_named(folder, "fer2013")
     for level in trees.levels(folder):
-        if _PLUS.match(trees.sample_name(level)):
+        names = trees.image_names(level)
+        if are_mostly(names, _PLUS.match):
             return "FERPlus", trees.class_of
-        if named or _NAME.match(trees.sample_name(level)):
+        if named or are_mostly(names, _NAME.match):
             return "FER2013", trees.class_of
     for level in trees.number_levels(folder):
-        known = named or _NAME.match(trees.sample_name(level))
+        known = named or are_mostly(trees.image_names(level), _NAME.match)
         if known and set(level.classes) <= set("0123456"):
             return "FER2013", _by_number
     return None

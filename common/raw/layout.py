@@ -225,9 +225,15 @@ def _find(folder: Path, names: Sequence[str], depth: int, folders: bool) -> Path
     return None
 
 
-def first_image(folder: Path) -> str | None:
-    """Return the name of an image right in a folder, or None where its first entries are none."""
-    return next(
-        (e.name for e in look(folder) if os.path.splitext(e.name)[1].lower() in IMAGE_SUFFIXES),
-        None,
-    )
+def file_names(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> list[str]:
+    """Return the names of the images, or other files, among some 200 entries of a folder."""
+    names = (entry.name for entry in look(folder))
+    return [name for name in names if os.path.splitext(name)[1].lower() in suffixes]
+
+
+def are_mostly(names: Sequence[str], like: Callable[[str], object]) -> bool:
+    """Say whether at least half of some names, and one at all, are such as a data set has.
+
+    One name alone says nothing: a stray file may come first in a folder.
+    """
+    return bool(names) and 2 * sum(map(bool, map(like, names))) >= len(names)

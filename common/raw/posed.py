@@ -24,11 +24,12 @@ from common.raw.layout import (
     IMAGE_SUFFIXES,
     Item,
     Skip,
+    are_mostly,
     labelled,
     prepared_name,
     walk_files,
 )
-from common.raw.trees import first_file
+from common.raw.trees import some_names
 
 ALIGNED = False
 
@@ -50,13 +51,13 @@ def form(folder: Path) -> str:
 
 
 def _dataset(folder: Path) -> str:
-    """Return the data set that the names of the first images found are of, or ``."""
-    first = first_file(folder, IMAGE_SUFFIXES)
-    return next((name for name, pattern in _NAMES.items() if pattern.match(first)), "")
+    """Return the data set that most names of some images are of, or ``."""
+    found = some_names(folder, IMAGE_SUFFIXES)
+    return next((name for name, one in _NAMES.items() if are_mostly(found, one.match)), "")
 
 
 def recognises(folder: Path) -> bool:
-    """A folder whose first image is named as those of one of the data sets."""
+    """A folder whose images are named as those of one of the data sets."""
     return bool(_dataset(folder))
 
 

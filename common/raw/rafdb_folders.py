@@ -22,9 +22,10 @@ from common.raw import trees
 from common.raw.layout import (
     Item,
     Skip,
+    are_mostly,
     entries,
     file_in,
-    first_image,
+    file_names,
     labelled,
     look,
     prepared_name,
@@ -59,7 +60,8 @@ def class_places(place: Path, classes: tuple[str, ...]) -> list[Path]:
     for path in (place, *_split_places(place)):
         some = look(path)
         if len(some) <= _CLASSES_MAX and any(
-            _labels_of(entry.name) in known and owners_split(first_image(Path(entry.path)) or "")
+            _labels_of(entry.name) in known
+            and are_mostly(file_names(Path(entry.path)), owners_split)
             for entry in some
             if entry.is_dir()
         ):
@@ -76,8 +78,9 @@ def number_places(place: Path, classes: tuple[str, ...], by_name: bool) -> list[
     for path in _split_places(place):
         if (path / "0").is_dir():  # which RAF-DB has not
             continue
-        first = [first_image(path / str(number)) for number in range(1, len(classes) + 1)]
-        if any(name and (owners_split(name) or not by_name) for name in first):
+        like = owners_split if by_name else bool
+        inner = (path / str(number) for number in range(1, len(classes) + 1))
+        if any(are_mostly(file_names(one), like) for one in inner):
             found.append(path)
     return found
 

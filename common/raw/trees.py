@@ -15,7 +15,7 @@ from common.raw.layout import (
     LOOK,
     Item,
     Skip,
-    first_image,
+    file_names,
     labelled,
     look,
     prepared_name,
@@ -148,7 +148,7 @@ def walk_levels(folder: Path) -> Iterator[tuple[Path, list[str]]]:
 def holds_image(place: Path) -> bool:
     """Say whether a folder, or one of the first right below it, holds an image."""
     inner = [Path(entry.path) for entry in look(place)[:5] if entry.is_dir()]
-    return any(first_image(path) for path in (place, *inner))
+    return any(file_names(path) for path in (place, *inner))
 
 
 def is_named(folder: Path, word: str) -> bool:
@@ -160,19 +160,17 @@ def is_named(folder: Path, word: str) -> bool:
     return any(word in "".join(filter(str.isalnum, name)).lower() for name in names)
 
 
-def first_file(folder: Path, suffixes: frozenset[str]) -> str:
-    """Return the name of the first file with one of the suffixes in a few folders, or ``."""
+def some_names(folder: Path, suffixes: frozenset[str]) -> list[str]:
+    """Return names of files with one of the suffixes in a folder and nine of those below."""
     below = (place / name for place, names in walk_levels(folder) for name in names[:3])
-    for place in (folder, *itertools.islice(below, 9)):
-        for entry in look(place):
-            if os.path.splitext(entry.name)[1].lower() in suffixes:
-                return entry.name
-    return ""
+    places = (folder, *itertools.islice(below, 9))
+    return [name for place in places for name in file_names(place, suffixes)]
 
 
-def sample_name(level: Level) -> str:
-    """Return the name of an image in one of the class folders, or ``."""
-    return next(filter(None, (first_image(level.place / name) for name in level.classes)), "")
+def image_names(level: Level) -> list[str]:
+    """Return names of images in some of the class folders: in ten, if these have any."""
+    found = filter(None, (file_names(level.place / name) for name in level.classes))
+    return [name for names in itertools.islice(found, 10) for name in names]
 
 
 def read_tree(

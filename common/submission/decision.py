@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.emotions import BASIC, CHALLENGE, CHALLENGE_PAIRS, RULES, compound_scores
+from common.emotions import BASIC, CHALLENGE, CHALLENGE_PAIRS, compound_scores
 from common.submission.files import DATABASE_COUNTS, split_location
 from common.submission.fusion import Table, fuse
 
@@ -194,7 +194,8 @@ def class_scores(
     """
     scores = compound_scores(filled[:, : len(BASIC)], rule)
     if timelines.compounds:
-        scores = scores + filled[:, len(BASIC) :] * RULES[rule](1.0, 1.0)
+        sure = compound_scores(np.ones((1, len(BASIC))), rule)  # [1, 7]
+        scores = scores + filled[:, len(BASIC) :] * sure
     known = ~timelines.faceless_rows
     scores[known] = correct_prior(scores[known], prior_correction)
     scores[~known] = PUBLISHED

@@ -124,7 +124,13 @@ class Predictor:
 
 
 def _several(images: Picture | Iterable[Picture]) -> tuple[list[Picture], bool]:
-    one = isinstance(images, str | os.PathLike) or getattr(images, "ndim", 4) == 3
+    """Return the pictures, and whether they came as several; an array is one unless [N, H, W, C].
+
+    So an array of a wrong shape is refused by its own shape, not by that of its rows.
+    """
+    of_paths = getattr(getattr(images, "dtype", None), "kind", None) in ("O", "U")
+    pixels = getattr(images, "ndim", 4) != 4 and not of_paths
+    one = isinstance(images, str | os.PathLike) or not isinstance(images, Iterable) or pixels
     return ([images], False) if one else (list(images), True)
 
 

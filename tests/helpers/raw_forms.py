@@ -285,7 +285,9 @@ FORMS = {
         "KDEF, by file names",
         {
             "KDEF/AF01/AF01AFS.JPG": ("KDEF", "", "Fear", "F01"),
+            "KDEF/AF01/AF01SAFL.JPG": ("KDEF", "", "Sadness", "F01"),
             "KDEF/BM35/BM35SUHR.JPG": ("KDEF", "", "Surprise", "M35"),
+            "KDEF/BM35/BM35NES.JPG": ("KDEF", "", "Neutral", "M35"),
             "KDEF/BM35/BM35.JPG": "its name does not state a person and an expression",
         },
     ),

@@ -177,7 +177,8 @@ def test_small_faces_of_photographs_are_left_out_and_rules_cost_no_second_look(t
     prepare(tmp_path, "--min-face", "45")
     reason, detail = left_out(prepared)["40.jpg"]
     assert reason == "face smaller than --min-face" and 20 < int(detail.split()[0]) < 45
-    assert capsys.readouterr().out.splitlines()[-1].startswith("Nothing new to prepare, 1 skipped")
+    done = capsys.readouterr().out.splitlines()[-1]
+    assert done.startswith("Nothing new to prepare, 2 images kept, 1 skipped")
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="no ../shared/real: real photographs are not here")

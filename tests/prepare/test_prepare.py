@@ -88,6 +88,8 @@ def test_more_than_a_twentieth_lost_stops_the_run_and_nothing_is_lost(tmp_path, 
         text(place / f"{n:02d}.jpg", "")
     image(place / "small.jpg", side=10)  # left out by a rule, which is no loss
     prepared = prepare(tmp_path, accept=False)
+    done = capsys.readouterr().out.splitlines()[-1]
+    assert done.startswith("41 inputs read, 38 images kept, 3 skipped (see ")
     text(place / "02.jpg", "no picture")
     with pytest.raises(UserError, match=r"3 of 41 in Faces \(7%\).*skipped\.csv.*--accept-losses"):
         prepare(tmp_path, accept=False)
@@ -96,7 +98,9 @@ def test_more_than_a_twentieth_lost_stops_the_run_and_nothing_is_lost(tmp_path, 
     capsys.readouterr()
     prepare(tmp_path)
     out = capsys.readouterr().out
-    assert out.splitlines()[-1].startswith("Nothing new to prepare, 4 skipped (see ")
+    assert out.splitlines()[-1].startswith(
+        "Nothing new to prepare, 37 images kept, 4 skipped (see "
+    )
     assert "skipped, empty file: 2 (such as Faces/00.jpg)" in out
     assert len(read_manifest(prepared / "manifest.csv")) == 37
     with pytest.raises(UserError, match="--accept-losses"):

@@ -42,7 +42,7 @@ def test_a_new_data_set_leaves_the_others_alone(tmp_path, capsys):
     image(tmp_path / "raw" / "Faces" / "a.jpg")
     capsys.readouterr()
     prepared = prepare(tmp_path)
-    assert "1 inputs prepared" in capsys.readouterr().out
+    assert "1 inputs read, 7 images kept, " in capsys.readouterr().out
     assert len(read_manifest(prepared / "manifest.csv")) == 7
 
 
@@ -55,7 +55,8 @@ def test_only_new_and_changed_images_are_prepared(tmp_path, capsys):
     (place / "100.jpg").unlink()
     capsys.readouterr()
     prepared = prepare(tmp_path)
-    assert capsys.readouterr().out.splitlines()[-1].startswith("1 inputs prepared, 0 skipped")
+    done = capsys.readouterr().out.splitlines()[-1]
+    assert done.startswith("1 inputs read, 150 images kept, 0 skipped")
     names = read_manifest(prepared / "manifest.csv")["image"].tolist()
     assert len(names) == 150 and names == sorted(names)
     prepare(tmp_path)
@@ -100,8 +101,8 @@ def test_what_has_changed_is_done_again(tmp_path, change, capsys):
         return
     prepare(tmp_path, "--align", "never")
     done = capsys.readouterr().out.splitlines()[-1]
-    assert done.startswith("1 inputs prepared, 0 skipped")
     manifest = read_manifest(prepared / "manifest.csv").set_index("image")
+    assert done.startswith(f"1 inputs read, {len(manifest)} images kept, 0 skipped")
     assert manifest.loc["images/Mine/2.jpg", "labels"] == ("Anger" if change == "label" else "Fear")
     assert manifest.loc["images/Mine/2.jpg", "width"] == (40 if change == "content" else 30)
     assert len(manifest) == 5
@@ -188,8 +189,8 @@ def test_two_processes_do_the_work_of_one_and_take_over_what_was_done(tmp_path):
     status, output, complaints = run(SCRIPT, "--data-dir", tmp_path / "two", *flags, processes=2)
     assert status == 0, complaints
     # Of 201 images 100 were noted, and of videos none.
-    assert output.splitlines()[-1].startswith("103 inputs prepared, 1 skipped")
-    assert output.count("inputs prepared") == output.count("data set ") == 1
+    assert output.splitlines()[-1].startswith("103 inputs read, 200 images kept, 1 skipped")
+    assert output.count("inputs read") == output.count("data set ") == 1
     after = state_of(tmp_path / "two" / "prepared" / "images")
     assert len(before) == 149 and all(before[name] == after[name] for name in before)
     assert [path.name for path in state.iterdir()] == ["done.csv"]
