@@ -1,5 +1,7 @@
 """Mixing and augmentation of a batch, against one image at a time."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -23,6 +25,7 @@ from common.batches.batch import (
     TOP_BOTTOM,
     Batch,
 )
+from common.batches.curriculum import CUTMIX, MIXES, Mixing
 
 SIDE = 40
 
@@ -115,31 +118,37 @@ def test_jitter_of_the_middle_changes_nothing_and_stays_in_range(images):
 
 def test_an_image_is_augmented_alike_in_any_batch():
     random = np.random.default_rng(0)
-    forms = torch.tensor([SINGLE, MIXUP, BOX, LEFT_RIGHT, TOP_BOTTOM, FACS]).byte()
+    generated = {generator(Mixing(cutmix=name)) for generator in MIXES.values() for name in CUTMIX}
+    forms = [SINGLE, *sorted(generated)]
+    count = len(forms)
+    pixels = random.integers(0, 256, (2, count, 3, SIDE, SIDE), dtype=np.uint8)
     whole = Batch(
-        images=torch.from_numpy(random.integers(0, 256, (6, 3, SIDE, SIDE), dtype=np.uint8)),
-        partners=torch.from_numpy(random.integers(0, 256, (5, 3, SIDE, SIDE), dtype=np.uint8)),
-        partner_rows=torch.arange(1, 6),
-        form=forms,
-        extent=torch.from_numpy(random.random(6, dtype=np.float32)),
-        window=torch.from_numpy(random.random((6, 2), dtype=np.float32)),
-        targets=torch.zeros(6, 6),
-        uniform=torch.from_numpy(random.random((6, RANDOMS), dtype=np.float32)),
-        valid=torch.ones(6, dtype=torch.bool),
+        images=torch.from_numpy(pixels[0]),
+        partners=torch.from_numpy(pixels[1, 1:]),
+        partner_rows=torch.arange(1, count),
+        form=torch.tensor(forms).byte(),
+        extent=torch.from_numpy(random.random(count, dtype=np.float32)),
+        window=torch.from_numpy(random.random((count, 2), dtype=np.float32)),
+        targets=torch.zeros(count, 6),
+        uniform=torch.from_numpy(random.random((count, RANDOMS), dtype=np.float32)),
+        valid=torch.ones(count, dtype=torch.bool),
         any_facs=True,
     )
     options = dict(jitter=0.3, cutout_probability=0.5, mean=(0.5,) * 3, std=(0.2,) * 3)
     together = augment(whole, **options)
-    for row in range(6):
+    for row, form in enumerate(forms):
         here = whole.partner_rows == row
         own = ("images", "form", "extent", "window", "targets", "uniform", "valid")
         alone = Batch(
             **{name: getattr(whole, name)[row : row + 1] for name in own},
             partners=whole.partners[here],
             partner_rows=torch.zeros(int(here.sum()), dtype=torch.int64),
-            any_facs=row == 5,
+            any_facs=form == FACS,
         )
         assert torch.allclose(augment(alone, **options)[0], together[row], atol=1e-5)
+        single = replace(alone, form=torch.tensor([SINGLE]).byte(), any_facs=False)
+        shown = not torch.equal(augment(single, **options), augment(alone, **options))
+        assert shown == (form != SINGLE)  # a form that mix_pairs does not know mixes nothing
 
 
 def test_affine_turns_scales_and_moves_as_told():

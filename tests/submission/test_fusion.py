@@ -128,6 +128,17 @@ def test_compounds_are_kept_as_compounds_under_every_rule(crops, tmp_path, capsy
     np.testing.assert_allclose(equal[list(CHALLENGE)][SEEN], mean[SEEN], atol=4e-6)
 
 
+def test_a_rule_of_arrays_is_enough_for_tables_of_compounds(monkeypatch):
+    monkeypatch.setitem(RULES, "least", lambda a, b: a.clip(max=b))
+    shares = np.eye(7)[[3]]  # sure of Disgustedly_Surprised
+    table = Table("t.csv", {"01": (np.array([1]), shares)}, [], [])
+    faces = pd.DataFrame({"video": ["01"], "frame": [1]})
+    timelines = Timelines(["01/00001.jpg"], faces, [table])
+    made = decide(timelines, np.full((1, 6), 0.5), Decision(rule="least"), np.ones((2, 6)))
+    expected = (0.5 + shares[0]) / 2  # a compound counts as its two emotions, both sure
+    np.testing.assert_allclose(made[list(CHALLENGE)].to_numpy()[0], expected)
+
+
 def test_a_video_without_faces_is_decided_by_a_table_and_gaps_in_it_are_filled():
     table_rows = {
         "02": (np.array([1, 4]), np.array([[0, 0, 0, 0, 0.8, 0.8], [0.9, 0.9, 0, 0, 0, 0]]))

@@ -1,5 +1,6 @@
 """The interface for Python code: few lines, the numbers of 05, and nothing heavy before its use."""
 
+import re
 import subprocess
 import sys
 
@@ -72,6 +73,12 @@ def test_mistakes_are_told_in_a_sentence(run, tmp_path):
     predictor = Predictor(run)
     with pytest.raises(UserError, match=r"float64 \(9, 9, 3\)"):
         predictor.crops(np.zeros((9, 9, 3)))
+    for shape in ((), (9,), (350, 360), (2, 2, 9, 9, 3)):
+        for ask in (predictor, predictor.crops):
+            with pytest.raises(UserError, match=re.escape(f"not uint8 {shape}.")):
+                ask(np.zeros(shape, np.uint8))
+    with pytest.raises(UserError, match=r"not Image \(9, 8, 3\)"):
+        predictor(Image.new("RGB", (8, 9)))
     with pytest.raises(UserError, match=r"none\.png cannot be read"):
         predictor(tmp_path / "none.png")
     with pytest.raises(UserError, match=r"no model\.safetensors"):

@@ -67,33 +67,37 @@ def test_balanced_mse_is_the_published_cross_entropy_over_a_multivariate_normal(
     assert torch.allclose(balanced_mse(logits, labels, labels, 1.0), 2 * published, atol=1e-5)
 
 
+def batch_with(targets):
+    """A batch of black images that are not mixed, as the loop hands it to a loss."""
+    count = len(targets)
+    images = torch.zeros((count, 3, 4, 4), dtype=torch.uint8)
+    return Batch(
+        images,
+        images[:0],
+        torch.zeros(0, dtype=torch.int64),
+        torch.zeros(count).byte(),
+        torch.ones(count),
+        torch.rand(count, 2),
+        targets=targets,
+        uniform=torch.rand(count, 8),
+        valid=torch.ones(count).bool(),
+        any_facs=False,
+        step_targets=targets,
+    )
+
+
 @pytest.mark.parametrize(
     ("balance", "strength"), [("none", 1.0), ("logit-adjustment", 1.0), ("logit-adjustment", 0.2)]
 )
 def test_cross_entropy_is_equation_one_beside_the_prior(balance, strength):
-    class Fixed(torch.nn.Module):
-        def forward(self, images):
-            return torch.linspace(-2, 2, 12).view(2, 6)
-
-    images, rows = torch.zeros((2, 3, 4, 4), dtype=torch.uint8), torch.zeros(0, dtype=torch.int64)
-    batch = Batch(
-        images,
-        images[:0],
-        rows,
-        torch.zeros(2).byte(),
-        torch.ones(2),
-        torch.rand(2, 2),
-        targets=torch.eye(6)[[1, 4]],
-        uniform=torch.rand(2, 8),
-        valid=torch.ones(2).bool(),
-        any_facs=False,
-    )
     seen = np.eye(6)[[0] * 5 + [1] * 2 + [2, 3, 4]]  # Surprise half of all, Anger never
     settings = dict(loss="bce", balance=balance, balance_strength=strength, **SETTINGS)
-    found = expression_loss(settings, label_prior(settings, seen))(Fixed(), batch)
+    given = torch.linspace(-2, 2, 12).view(2, 6)
+    batch = batch_with(torch.eye(6)[[1, 4]])
+    found = expression_loss(settings, label_prior(settings, seen))(lambda images: given, batch)
     for row, emotion in enumerate((1, 4)):
         total = 0.0
-        for k, z in enumerate(np.linspace(-2, 2, 12)[6 * row : 6 * row + 6]):
+        for k, z in enumerate(given[row].tolist()):
             share = min(max(seen[:, k].mean(), 1e-6), 1 - 1e-6)
             z = z + math.log(share / (1 - share)) * (balance != "none") * strength
             probability = 1 / (1 + math.exp(-z))
@@ -102,7 +106,15 @@ def test_cross_entropy_is_equation_one_beside_the_prior(balance, strength):
 
 
 def test_every_loss_that_the_flag_knows_is_one_to_train_with():
-    assert list(LOSSES) == COMMON["loss"]["choices"]
+    assert set(COMMON["loss"]["choices"]) == set(LOSSES)
+    batch = batch_with(torch.eye(6)[[1, 4]])
+    for name in LOSSES:
+        loss = expression_loss(dict(loss=name, **SETTINGS))
+        near, far = batch.targets.clone().requires_grad_(), 1 - batch.targets
+        right, wrong = (loss(lambda images, z=z: z, batch) for z in (near, far))
+        assert right.shape == (2,) and (right < wrong).all(), name
+        right.sum().backward()
+        assert near.grad.isfinite().all(), name
 
 
 def test_the_help_of_03_names_the_sets_it_adapts_on(capsys):
