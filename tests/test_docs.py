@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -74,7 +75,10 @@ def test_the_commands_of_the_curriculum_page_judge_out_of_fold(world, tmp_path):
 def test_the_cookbooks_afternoon_runs(world, tmp_path):
     copy = shutil.copytree(world, tmp_path / "world", symlinks=True)
     walk(copy, ROOT / "docs" / "cookbook.md")
-    assert (copy / "runs" / "facs" / "curriculum" / "model.safetensors").exists()
+    for rule in ("box", "facs"):
+        report = json.loads((copy / "runs" / rule / "curriculum/folds/report.json").read_text())
+        assert 0 <= report["macro_f1"] <= 1
+    assert (copy / "runs" / "look" / "curriculum" / "generated.png").exists()
 
 
 @pytest.mark.slow
