@@ -1,6 +1,6 @@
 """Ten thousand steps of a tiny model: memory, open files and threads must not grow.
 
-python benchmarks/endurance.py --steps 10000 --picture docs/images/endurance.png
+python benchmarks/endurance.py --steps 10000 --picture docs/endurance.png
 """
 
 from __future__ import annotations
