@@ -87,9 +87,13 @@ def main() -> None:
         raise UserError(f"{args.data_dir} has no image of {DATASET} in the split {args.split}.")
     root, lines, apart, last = args.data_dir / "prepared", [], [], None
     if args.lookalikes is not None:
+        if folded := [run for run in args.runs if any(run.glob("fold-*/model.safetensors"))]:
+            raise UserError(f"--lookalikes is for runs without folds; {folded[0]} has some.")
         train = manifest[(manifest.dataset == DATASET) & (manifest.split == "train")]
         alike = resemblance(root, rows, train) >= args.lookalikes
         rows = rows[~alike]
+        if not len(rows):
+            raise UserError(f"--lookalikes {args.lookalikes:g} leaves no image to score.")
         print(f"{alike.sum():,} of {len(alike):,} images resemble one of train, and are left out")
     peers = []
     if args.peer:
@@ -103,8 +107,6 @@ def main() -> None:
     for run in args.runs:
         folds = sorted(run.glob("fold-*/model.safetensors"), key=lambda path: path.parent.name)
         if folds and args.split == "val":
-            if args.lookalikes is not None:
-                raise UserError(f"--lookalikes is for runs without folds; {run} has some.")
             files, (judged, found) = folds, out_of_fold(root, manifest, folds, args.flip)
             name = f"{run}, out of fold"
             lines.append(line(name, judged, found, singles=not np.isnan(found).any()))

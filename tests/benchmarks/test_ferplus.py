@@ -62,6 +62,8 @@ def test_the_scores_are_those_of_the_runs_own_report(world, tmp_path, capsys):
     assert status == 0, complaints
     left, whole = map(int, re.match(r"(\d+) of (\d+) images resemble", output).groups())
     assert whole == len(held) and 0 < left < whole
+    complaints = call(capsys)(BENCHMARK, *folders, *common, "--lookalikes", "0")[2]
+    assert "leaves no image" in complaints
     counts = re.search(r"n = (\d+) \(accuracy\), \d+ \(six\), (\d+) compounds", output).groups()
     assert 0 < sum(map(int, counts)) <= whole - left
 
@@ -75,6 +77,8 @@ def test_folds_are_judged_by_the_model_that_has_not_seen_them(world, tmp_path, c
     common = [tmp_path / "curriculum", "--data-dir", world, "--no-flip", "--scores", scores]
     status, output, complaints = call(capsys)(BENCHMARK, *common)
     assert status == 0, complaints
+    complaints = call(capsys)(BENCHMARK, *common, "--lookalikes", "0.9")[2]
+    assert "--lookalikes is for runs without folds" in complaints
     row = next(cells(line) for line in output.splitlines() if "out of fold" in line)
     assert row[1] == "–"  # six logits
     figures = json.loads(scores.read_text())[0]
@@ -179,8 +183,9 @@ def test_the_recipe_leads_from_03_to_the_table(world, tmp_path, capsys):
     common += ["--run-dir", tmp_path, "--workers", "0", "--mixed-precision", "no"]
     common += ["--batch-size", "32", "--global-batch", "32"]
     common += ["--model", "cnn_small", "--image-size", "48"]
+    small = ("--epochs", "2", "--small-epochs", "1", "--small-size", "32")
     for script, *length in (
-        ("03_finetune_single.py", "--init", "none", "--epochs", "2", "--small-epochs", "1"),
+        ("03_finetune_single.py", "--init", "none", *small),
         ("04_curriculum.py", "--stage-epochs", "1", "1", "1"),
     ):
         status, _, complaints = call(capsys)(script, *common, *length)
