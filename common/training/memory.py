@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import torch
@@ -105,6 +106,7 @@ def _blank(count: int, image_size: int, randoms: int, classes: int) -> Batch:
             valid=torch.empty(count, dtype=torch.bool),
             any_facs=False,
             step_targets=torch.empty((count, classes)),
+            epoch=sys.maxsize,  # the last: earlier ones may show smaller images, which need less
         )
 
 

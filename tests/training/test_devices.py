@@ -14,6 +14,7 @@ from common.networks.classifier import create_classifier
 from common.script.files import UserError
 from common.script.signals import Stopped
 from common.training import loop, memory, optimization, runs
+from common.training.finetuning import expression_loss
 
 
 @pytest.fixture
@@ -113,6 +114,17 @@ def test_the_memory_of_an_image_is_what_a_transformer_keeps(name):
     features = 2 + 3 + 2 + 2 + 4 + 4
     expected = 4 * features * 197 * network.embed_dim * 2
     assert expected < found < 1.3 * expected  # more: the patches, the head
+
+
+def test_the_batch_has_room_for_whole_images_after_small_ones():
+    network = create_classifier("cnn_small", 48)
+    settings = dict(loss="bce", small_size=24, label_smoothing=0.0, jitter=0.0, cutout=0.0)
+    settings |= dict(mean=(0.5,) * 3, std=(0.2,) * 3, rotation=0.0, scale=0.0, shift=0.0)
+    whole, small = (
+        memory.image_bytes(network, expression_loss(settings, None, epochs), 48, 8, 6)
+        for epochs in (0, 5)
+    )
+    assert small == whole
 
 
 def test_the_batch_fits_the_memory_and_grows_with_it():
