@@ -47,7 +47,8 @@ def arguments():
         default=0,
         metavar="N",
         help="first epochs of the single phase with images of --small-size, which cost less: "
-        "progressive resizing, for networks that take images of any size",
+        "progressive resizing, for networks that take images of any size; --early-stop counts "
+        "from the epoch after them",
     )
     small.add_argument(
         "--small-size", type=positive, default=80, help="side of the images of these, pixels"
@@ -172,6 +173,7 @@ def train_single(run, start: str, split) -> None:
         ),
         score=lambda logits: evaluation.single_figures(held_out.labels, logits),
         keep=(lambda: weights.save_model(run.folder, network)) if choosing else None,
+        early=settings["small_epochs"],
     )
     if choosing:
         network.load_state_dict(formats.read_tensors(run.folder / "model.safetensors")[0])

@@ -38,7 +38,8 @@ def check_settings(args: argparse.Namespace) -> None:
         raise UserError("--loss bmc compares whole labels; leave out --label-smoothing.")
     if args.balance_strength != 1 and args.balance != "logit-adjustment":
         raise UserError(
-            "--balance-strength is that of --balance logit-adjustment; name both, or neither."
+            f"--balance-strength {args.balance_strength:g} is that of --balance logit-adjustment, "
+            f"not of --balance {args.balance}; name that balance, or set --balance-strength 1."
         )
     if args.freeze == "encoder" and args.head_epochs:
         raise UserError("With --freeze encoder the head alone learns; leave out --head-epochs.")
@@ -52,6 +53,11 @@ def check_small_size(args: argparse.Namespace) -> None:
         raise UserError(
             f"--small-epochs {args.small_epochs} leaves none of {args.epochs} epochs for images of "
             f"{args.image_size} px, which the network is for."
+        )
+    if args.small_size >= args.image_size:
+        raise UserError(
+            f"--small-size {args.small_size} is not smaller than --image-size {args.image_size}; "
+            "choose a smaller one, or --small-epochs 0."
         )
     network = create_classifier(args.model, args.image_size, args.model_options)
     refuse_image_size(network, args.model, args.small_size, network.num_classes)

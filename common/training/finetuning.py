@@ -257,11 +257,13 @@ def fit_phase(
     loss: Callable[[nn.Module, Batch], torch.Tensor],
     score: Callable[[np.ndarray], dict[str, float]],
     keep: Callable[[], None] | None = None,
+    early: int = 0,
 ) -> pd.DataFrame:
     """Fit a phase of 03, validating after each epoch; return one row an epoch.
 
     targets: float32 [n, C], of the split's rows. score(logits of the held-out rows): the validation
-    figures; `keep` stores the epoch with the best `val_macro_f1`.
+    figures; `keep` stores the epoch with the best `val_macro_f1`. early: first epochs, whose
+    scores --early-stop does not count.
     """
     settings = run.settings
     training = np.flatnonzero(split.training)
@@ -300,7 +302,7 @@ def fit_phase(
         validate=validate if len(checked) else lambda _: {},
         best="val_macro_f1" if keep else None,
         keep=keep,
-        stop_early=no_better_for(settings["early_stop"]),
+        stop_early=no_better_for(settings["early_stop"], early),
     )
     return fit(run, network, store, experiment)
 

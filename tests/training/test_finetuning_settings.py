@@ -228,17 +228,29 @@ def test_the_first_epochs_show_smaller_images():
     assert torch.equal(losses[0][2], losses[2][2])
 
 
+def test_a_training_does_not_end_early_among_its_smaller_images(single):
+    flags = ("--epochs", "6", "--small-epochs", "3", "--small-size", "8", "--early-stop", "1")
+    still = ("--lr", "1e-12")  # never better
+    folder, _ = single(*flags, *still, model=[*TINY, "dynamic_img_size=True"])
+    assert len(pd.read_csv(folder / "metrics.csv")) == 3 + 2
+
+
 def test_smaller_images_are_shown_by_03_to_networks_that_take_them(
     single, squares, tmp_path, capsys
 ):
     cnn = ["--model", "cnn_small", "--image-size", "16"]
-    plain, _ = single(model=cnn, folder="plain")
-    small, _ = single("--small-epochs", "1", "--small-size", "8", model=cnn, folder="small")
-    assert pd.read_csv(small / "metrics.csv").loss[0] != pd.read_csv(plain / "metrics.csv").loss[0]
+    losses = []
+    for small in ("0", "1", "2"):
+        flags = ("--epochs", "3", "--small-epochs", small, "--small-size", "8")
+        folder, _ = single(*flags, model=cnn, folder=small)
+        losses.append(pd.read_csv(folder / "metrics.csv").loss)
+    whole, one, two = losses
+    assert whole[0] != one[0] == two[0] and one[1] != two[1]
     flags = ["--data-dir", squares, "--run-dir", tmp_path / "no", "--init", "none"]
     for more, complaint in (
-        ([*TINY, "--epochs", "2", "--small-epochs", "1"], "does not take images of 80 px"),
+        ([*TINY, "--small-epochs", "1", "--small-size", "8"], "does not take images of 8 px"),
         ([*cnn, "--epochs", "2", "--small-epochs", "2"], "leaves none of 2 epochs"),
+        ([*cnn, "--small-epochs", "1", "--small-size", "16"], "is not smaller than --image-size"),
     ):
         status, _, complaints = call(capsys)("03_finetune_single.py", *flags, *more)
         assert status == 2 and complaint in complaints and not (tmp_path / "no").exists()
