@@ -168,9 +168,9 @@ def some_names(folder: Path, suffixes: frozenset[str]) -> list[str]:
 
 
 def image_names(level: Level) -> list[str]:
-    """Return names of images in some of the class folders: in ten, if these have any."""
+    """Return names of images in three of the class folders, if so many have any."""
     found = filter(None, (file_names(level.place / name) for name in level.classes))
-    return [name for names in itertools.islice(found, 10) for name in names]
+    return [name for names in itertools.islice(found, 3) for name in names]
 
 
 def read_tree(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -73,10 +74,11 @@ def _truth_of_segments(folder: Path, videos: dict[str, Path]) -> dict[str, Truth
 
     truth: dict[str, Truth] = {}
     paths = sorted(folder.glob("*.csv"))
+    unlabelled = videos.keys() - {path.stem for path in paths}
     for path in paths:
         segments = read_segments(path)
         if path.stem not in videos:
-            near = nearest_name(path.stem, videos.keys() - {other.stem for other in paths})
+            near = nearest_name(path.stem, unlabelled)
             print(
                 f"warning: {path} labels a video that is not there"
                 f"{near and f' ({near}: rename one)'}: left out.",
@@ -113,13 +115,12 @@ def read_segments(path: Path) -> list[Segment]:
         with in_line(path, number):
             if labels is None:
                 times, names = fields[:2], [name.replace(" ", "_") for name in fields[2:]]
-                if [time.split(" ")[0] for time in times] != ["Begin", "End"] or (
-                    sorted(names) != sorted((*CHALLENGE, "Other"))
-                ):
-                    differing = sorted({*names} ^ {*CHALLENGE, "Other"}) or names
+                known, found = Counter((*CHALLENGE, "Other")), Counter(names)
+                if [time.split(" ")[0] for time in times] != ["Begin", "End"] or found != known:
+                    differing = ", ".join(map(repr, sorted(found - known | known - found)))[:200]
                     raise ValueError(
                         "the header must be Begin Time, End Time, the seven compounds and Other; "
-                        f"it begins with {times}, and differs in {', '.join(differing)[:200]}"
+                        f"it begins with {times}{differing and f', and differs in {differing}'}"
                     )
                 labels = [-1 if name == "Other" else CHALLENGE.index(name) for name in names]
                 continue

@@ -236,6 +236,7 @@ def test_a_mistyped_video_is_named_with_the_nearest_that_the_list_lacks(tmp_path
     text(place / "CER.txt", listing.replace("no_face/", "typo_face/"))
     with pytest.raises(UserError, match=r"'typo_face' .*the nearest name is 'no_face'"):
         prepare(tmp_path)
-    text(place / "CER.txt", listing.replace("no_face/", "xyz/"))
-    with pytest.raises(UserError, match="no file of that name beside it; add it"):
-        prepare(tmp_path)
+    for other in ("xyz/", "no_face_2/"):
+        text(place / "CER.txt", listing.replace("no_face/", other))
+        with pytest.raises(UserError, match="no file of that name beside it; add it"):
+            prepare(tmp_path)

@@ -76,9 +76,17 @@ def test_segments_of_wrong_form_are_refused_with_their_line(clip, tmp_path, rows
         read_truth(tmp_path, {"01": clip})
 
 
-def test_a_header_without_each_class_is_refused(clip, tmp_path):
-    (tmp_path / "01.csv").write_text(HEADER.replace('"Sadly Angry",', ""))
-    with pytest.raises(UserError, match=r"line 1: the header must be .* differs in Sadly_Angry"):
+@pytest.mark.parametrize(
+    ("written", "instead", "differs"),
+    [
+        ('"Sadly Angry",', "", "differs in 'Sadly_Angry'"),
+        ('"Sadly Angry"', '"Sadly Fearful"', "differs in 'Sadly_Angry', 'Sadly_Fearful'"),
+        ("Begin", "Start", r"it begins with \['Start .*'\]\.$"),
+    ],
+)
+def test_a_header_without_each_column_is_refused(clip, tmp_path, written, instead, differs):
+    (tmp_path / "01.csv").write_text(HEADER.replace(written, instead))
+    with pytest.raises(UserError, match=f"line 1: the header must be .* {differs}"):
         read_truth(tmp_path, {"01": clip})
 
 
