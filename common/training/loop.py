@@ -213,7 +213,8 @@ def _train_step(training: _Training, epoch: _Epoch, step: int, passes: Iterator[
     # Dropout and its like depend on the step alone, so that a resumed run repeats them.
     key = (training.run.settings["seed"], steps_done, accelerator.process_index)
     torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
-    loss, unreadable = _accumulate_gradient(training, epoch, step, passes)
+    with training.states.step(len(epoch.steps[step])):
+        loss, unreadable = _accumulate_gradient(training, epoch, step, passes)
     norm = clip_gradient(
         accelerator, training.network, optimizer, training.run.settings["clip_grad"]
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -22,7 +24,20 @@ class States:
     ):
         self.run, self.name = run, name
         self.network, self.optimizer, self.average = network, optimizer, average
-        self._saved = time.monotonic()
+        self._saved, self._buffers = time.monotonic(), {}
+
+    @contextmanager
+    def step(self, passes: int) -> Iterator[None]:
+        """Let a state written within a step of several passes be the start of the step.
+
+        Its first passes move the statistics of batch normalisation, and are repeated on resuming.
+        A step that a signal ends keeps what it began with: it may be written then.
+        """
+        if passes > 1:
+            network = self.run.accelerator.unwrap_model(self.network)
+            self._buffers = {name: one.clone() for name, one in network.named_buffers()}
+        yield
+        self._buffers = {}
 
     @property
     def age_s(self) -> float:
@@ -39,9 +54,10 @@ class States:
 
     def write(self, progress: dict) -> None:
         """Write a state in the main process, whatever the others do."""
+        network = self.run.accelerator.unwrap_model(self.network).state_dict()
         content = {
             "progress": progress,
-            "network": self.run.accelerator.unwrap_model(self.network).state_dict(),
+            "network": {name: self._buffers.get(name, one) for name, one in network.items()},
             "optimizer": self.optimizer.state_dict(),
         }
         if self.average:
