@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Scores on FER+ by the protocol of docs/ferplus.md, of any runs and of a peer, in one table.
 
-Without folds a model is judged by PublicTest (`val`), which has also chosen its epoch. A folder
+Without folds a model is judged by PublicTest (`val`), which may have chosen its epoch. A folder
 with folds (`fold-1`, `fold-2`, …, of `--folds`) is judged out of fold: each compound of train and
 PublicTest by the model that has not seen it, the singles of PublicTest dealt out to all of them.
 PrivateTest (`--split test`) is for one last figure, never for a choice. With --lookalikes the
