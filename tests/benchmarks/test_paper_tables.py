@@ -4,13 +4,14 @@ import json
 import runpy
 import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.running import ROOT, record
+from helpers.running import ROOT, forked_run, record
 from helpers.toy_world import TINY, make_ferplus, make_prepared
 from scipy.stats import ttest_rel
 
@@ -188,7 +189,10 @@ def test_a_row_is_run_once_and_read_from_then_on(tmp_path):
         run_row(row._replace(extra=["--no-such-flag"]), threads=1)
 
 
-def test_a_row_on_ferplus_starts_from_a_03_of_its_seed_and_has_the_protocols_scores(tmp_path):
+def test_a_row_on_ferplus_starts_from_a_03_of_its_seed_and_has_the_protocols_scores(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(subprocess, "run", forked_run(tmp_path / "log"))
     world = make_ferplus(tmp_path / "data")
     recipe = tmp_path / "recipe.toml"
     network = "patch_size = 4\nembed_dim = 16\ndepth = 1\nnum_heads = 2"
@@ -252,7 +256,8 @@ def test_a_world_without_a_run_trains_a_03_for_each_seed(tmp_path, monkeypatch):
             main()
 
 
-def test_a_row_may_train_its_own_classifier_on_a_part_of_the_persons(tmp_path):
+def test_a_row_may_train_its_own_classifier_on_a_part_of_the_persons(tmp_path, monkeypatch):
+    monkeypatch.setattr(subprocess, "run", forked_run(tmp_path / "log"))
     make_prepared(tmp_path / "data")
     (tmp_path / "run" / "mae").mkdir(parents=True)
     options = dict(patch_size=4, embed_dim=16, depth=1, num_heads=2)

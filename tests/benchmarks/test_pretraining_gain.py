@@ -1,8 +1,10 @@
 """What pretraining gains: with fewer labels, and in the same time."""
 
+import subprocess
+
 import pandas as pd
 import pytest
-from helpers.running import call
+from helpers.running import call, forked_run
 from helpers.toy_world import make_ferplus, make_prepared
 
 from benchmarks.derived_data import keep_labels, training_singles
@@ -66,7 +68,10 @@ def test_a_share_of_a_set_without_splits_is_judged_by_whom_the_whole_is(tmp_path
     assert training_singles(part).sum() == pytest.approx(training_singles(whole).sum() / 2, abs=3)
 
 
-def test_fewer_labels_train_as_many_steps_and_03_alone_as_long_as_both(tmp_path, capsys):
+def test_fewer_labels_train_as_many_steps_and_03_alone_as_long_as_both(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(subprocess, "run", forked_run(tmp_path / "log"))
     world = make_prepared(tmp_path / "world")
     (tmp_path / "recipe.toml").write_text(RECIPE)
     flags = ["--data-dir", world, "--config", tmp_path / "recipe.toml", "--out", tmp_path / "out"]

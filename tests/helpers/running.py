@@ -128,6 +128,17 @@ def run_warm(log: Path, name: str, *arguments, **environment) -> str:
     return log.read_text()
 
 
+def forked_run(log: Path):
+    """Return a subprocess.run for commands of our scripts that forks them, with torch imported."""
+
+    def run_forked(command: list[str], **_) -> subprocess.CompletedProcess:
+        process = start_warm(log, *command[1:])
+        process.join(120)
+        return subprocess.CompletedProcess(command, process.exitcode, stdout=log.read_text())
+
+    return run_forked
+
+
 def wait_for(condition, process, seconds: float = 30) -> bool:
     """Wait until the condition holds or the process has ended; say whether it held."""
     until = time.monotonic() + seconds
