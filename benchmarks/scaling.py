@@ -151,7 +151,7 @@ def main() -> None:
     add = parser.add_argument
     add("--memory", type=positive_float, nargs="+", default=[80, 24], help="of a GPU, free, GiB")
     add("--card", choices=vits.PEAKS_TFLOPS, default="H100", help="whose peak is taken")
-    add("--share", type=fraction, default=0.4, help="of the card's bfloat16 peak that is reached")
+    add("--share", type=fraction, default=0.3, help="of the card's bfloat16 peak that is reached")
     add("--images", type=positive, default=4_500_000)
     add("--epochs", type=positive, default=20)
     arguments = parser.parse_args()

@@ -12,6 +12,7 @@ import torch
 from timm.models import checkpoint_seq
 from timm.models.vision_transformer import Block
 from torch import nn
+from torch.nn.functional import linear
 
 from common.script.files import UserError
 
@@ -146,8 +147,9 @@ class MaskedAutoencoder(nn.Module):
             patches = images.reshape(batch, 3, g, p, g, p).permute(0, 2, 4, 1, 3, 5)
             patches = patches.reshape(batch, g * g, 3 * p * p)
             patches = torch.take_along_dim(patches, kept[:, :, None], 1)
-            tokens = encoder.patch_embed.proj(patches.reshape(batch * visible, 3, p, p))
-            tokens = tokens.reshape(batch, visible, -1)  # [B, V, D]
+            # As a product: a convolution of so many tiny images is up to four times slower.
+            stem = encoder.patch_embed.proj
+            tokens = linear(patches, stem.weight.flatten(1), stem.bias)  # [B, V, D]
         positions = encoder.pos_embed
         skipped = 0 if encoder.no_embed_class else self.prefix_tokens
         tokens = tokens + torch.take_along_dim(positions[:, skipped:], kept[:, :, None], 1)
