@@ -9,7 +9,9 @@ is kept; the same command goes on.
 
 With --label-shares the same of fewer labels: 02 sees all faces, 03 the labels of a share of the
 persons, in as many steps (--most-epochs at most). With --same-time 03 from random weights trains as
-long as 02 and 03 did together, by the seconds that they took: read it on a quiet machine.
+long as 02 and 03 did together, by the seconds that they took: read it on a quiet machine. --encoder
+takes one finished run of 02 for all folds, in place of one a fold; what a fold holds out it must
+not have seen, so that this is for sets with splits of their own.
 
 Writes OUT/gain.md, gain.csv and, of several shares, gain.png, and prints the table after each fold.
 
@@ -68,7 +70,13 @@ def main() -> None:
     parser.add_argument(
         "--same-time", action="store_true", help="also 03 alone for as long as 02 and 03 together"
     )
+    parser.add_argument(
+        "--encoder", type=Path, help="model.safetensors of a 02 on the same data, for all folds"
+    )
     arguments = parser.parse_args()
+    if arguments.encoder and arguments.same_time:
+        raise UserError("--same-time needs a 02 of each fold's own: leave --encoder out.")
+    check_encoder(arguments)
     for share in arguments.label_shares:
         if not share or abs(1 / share - round(1 / share)) > 1e-3 / share:
             raise UserError(f"--label-shares {share:g} is none of 1, 1/2, 1/3, 1/4, 0.1, 0.02, ….")
@@ -111,13 +119,13 @@ def run_share(arguments: argparse.Namespace, folder: Path, fold: int, share: flo
     for form in ("sampling", "logit-adjustment") if arguments.balance else ():
         title = f"from random weights, --balance {form}"
         arms[title] = ("none", epochs, "--balance", form)
-    found = {arm: score(arguments.config, folder, data, fold, *a) for arm, a in arms.items()}
+    found = {arm: score(arguments, folder, data, fold, *a) for arm, a in arms.items()}
     if arguments.same_time:
         pretraining = seconds_of(folder / "mae", "mae")
         longer = round(epochs * (1 + pretraining / found["from the masked autoencoder"][1]))
         arms["from random weights, for the time of both"] = ("none", longer)
         found["from random weights, for the time of both"] = score(
-            arguments.config, folder, data, fold, "none", longer
+            arguments, folder, data, fold, "none", longer
         )
     return [
         {
@@ -135,6 +143,22 @@ def run_share(arguments: argparse.Namespace, folder: Path, fold: int, share: flo
     ]
 
 
+def check_encoder(arguments: argparse.Namespace) -> None:
+    """Raise UserError for an encoder that is not there, or may have seen what a fold holds out."""
+    if not arguments.encoder:
+        return
+    if not arguments.encoder.is_file():
+        raise UserError(f"--encoder {arguments.encoder}: there is no such file.")
+    manifest = read_manifest(arguments.data_dir / "prepared" / "manifest.csv")
+    labelled = manifest[manifest["kind"] != "unlabelled"]
+    for dataset, rows in labelled.groupby("dataset", observed=True):
+        if set(rows["split"]) == {""}:
+            raise UserError(
+                f"--encoder: {dataset} has no splits of its own, so each fold holds out other "
+                "persons, whom the encoder has seen; leave --encoder out."
+            )
+
+
 def write_fold(data: Path, folder: Path, fold: int, count: int) -> None:
     """Write a prepared folder that holds out one of `count` folds: links, and another manifest."""
     manifest = read_manifest(data / "prepared" / "manifest.csv")
@@ -149,19 +173,26 @@ def write_fold(data: Path, folder: Path, fold: int, count: int) -> None:
 
 
 def score(
-    config: Path, folder: Path, data: Path, seed: int, init: str, epochs: int, *flags: str
+    arguments: argparse.Namespace,
+    folder: Path,
+    data: Path,
+    seed: int,
+    init: str,
+    epochs: int,
+    *flags: str,
 ) -> tuple[float, float]:
     """Run 03 on `data`, after 02 on the fold where it starts from it.
 
     Returns the last epoch's macro-F1 and the seconds of 03.
     """
-    shared = ["--config", config, "--seed", seed]
-    weights = "none"
-    if init == "mae":
+    shared = ["--config", arguments.config, "--seed", seed]
+    weights = arguments.encoder if init == "mae" else None
+    if init == "mae" and not weights:
         execute("02_pretrain_mae.py", *shared, "--data-dir", folder, "--run-dir", folder)
         weights = folder / "mae" / "model.safetensors"
     run = data / "-".join([init, str(epochs), *flags[1:]])
-    settings = ["--run-dir", run, "--init", weights, "--epochs", epochs, "--adapt-epochs", 0]
+    settings = ["--run-dir", run, "--init", weights or "none", "--epochs", epochs]
+    settings += ["--adapt-epochs", 0]
     execute("03_finetune_single.py", *shared, "--data-dir", data, *settings, *flags)
     table = pd.read_csv(run / "single" / "metrics.csv")
     figure = float(table[table.phase == "single"].val_macro_f1.iloc[-1])

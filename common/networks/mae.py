@@ -135,7 +135,7 @@ class MaskedAutoencoder(nn.Module):
     def encode(self, images: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
         """Embed and encode the visible patches: [B, 3, H, W], [B, V] → [B, prefix + V, D]."""
         encoder, p, g = self.encoder, self.patch_size, self.grid
-        batch, visible = kept.shape
+        batch = len(kept)
         if getattr(encoder.patch_embed, "overlaps", False):
             # Such a stem sees beyond its patch, so hidden pixels are blanked before it.
             shown = torch.zeros((batch, g * g), device=images.device).scatter(1, kept, 1.0)

@@ -92,3 +92,22 @@ def test_fewer_labels_train_as_many_steps_and_03_alone_as_long_as_both(
     assert text in output and "4 epochs of 03, labels of 50% of the persons**" in text
     status, _, complaints = call(capsys)(benchmark, *flags, "--label-shares", "0.3")
     assert status == 2 and "--label-shares 0.3" in complaints
+    # One encoder for all folds, of a set whose splits it has respected.
+    encoder = tmp_path / "out" / "fold-0" / "mae" / "model.safetensors"
+    flags = ["--data-dir", world, "--config", tmp_path / "recipe.toml", "--out", tmp_path / "one"]
+    flags += ["--folds", 1, "--epochs", 2]
+    status, _, complaints = call(capsys)(benchmark, *flags, "--encoder", encoder)
+    assert status == 0, complaints
+    again = pd.read_csv(tmp_path / "one" / "gain.csv").set_index("arm").score
+    assert again[pretrained] == table.score[1, pretrained]
+    assert not (tmp_path / "one" / "fold-0" / "mae").exists()
+    path = world / "prepared" / "manifest.csv"
+    rows = pd.read_csv(path, keep_default_na=False, dtype=str)
+    rows.assign(split="").to_csv(path, index=False)
+    for wrong in (
+        ["--encoder", encoder],
+        ["--encoder", "gone"],
+        ["--encoder", encoder, "--same-time"],
+    ):
+        status, _, complaints = call(capsys)(benchmark, *flags, *wrong)
+        assert status == 2 and "--encoder" in complaints, complaints
