@@ -69,7 +69,7 @@ def save_curves(
                 axis.axvline(epochs[start] + 0.5, color=INK, linestyle=":", linewidth=1)
         if staged and column.endswith("f1"):
             compounds = table["natural"] + table["generated"]
-            share = compounds / (table["single"] + compounds)
+            share = compounds / (table["single"] + compounds + table.get("no_majority", 0))
             axis.bar(epochs, share, width=1, color=RULE, zorder=0)
             axis.set_title(
                 f"{column.replace('_', ' ')}; bars: share of compounds", loc="left", fontsize=10

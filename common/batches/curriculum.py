@@ -164,7 +164,8 @@ def draw_epoch(
     balanced: single images show every emotion equally often. Without natural images all compounds
     are generated, and the other way round. Where singles and natural compounds are drawn together,
     `compounds` are the generated ones. Returns the plan, and how many `single`, `natural` and
-    `generated` images it has, also by class, as `kind:name`.
+    `generated` images it has, also by class, as `kind:name`; where votes are drawn together, also
+    images without a majority, as `no_majority`.
     """
     pairs, apart = _pairs_to_generate(stock, mixing), len(stock.natural) and not stock.one_scale
     if not len(pairs) and not apart:
@@ -202,6 +203,9 @@ def draw_epoch(
         targets[mixed] = MIXED_LABELS[mixing.label](targets[mixed], stock.targets[others], part)
     alone = np.isin(first, stock.single) & ~mixed
     kinds = {"single": alone, "natural": ~alone & ~mixed, "generated": mixed}
+    if stock.one_scale and stock.labels is not None:
+        kinds["no_majority"] = np.isin(first, stock.no_majority) & ~mixed
+        kinds["natural"] &= ~kinds["no_majority"]
     return Plan(first, targets, second, form, extent), _counts(union, kinds, PAIRS[mixing.pairs])
 
 
@@ -289,7 +293,7 @@ def _counts(
     names = ADAPTATION[: labels.shape[1]]
     code = (labels > 0) @ (1 << np.arange(len(names)))
     compounds = {name: (1 << a) + (1 << b) for name, (a, b) in pairs.items()}
-    classes = {"single": {name: 1 << i for i, name in enumerate(names)}}
+    classes = {"single": {name: 1 << i for i, name in enumerate(names)}, "no_majority": {}}
     counts = {kind: int(rows.sum()) for kind, rows in kinds.items()}
     for kind, rows in kinds.items():
         for name, number in classes.get(kind, compounds).items():

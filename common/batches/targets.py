@@ -148,6 +148,13 @@ class Stock:
         return self.uncertainty is not None
 
     @property
+    def no_majority(self) -> np.ndarray:
+        """Return the rows drawn with the compounds whose votes name no expression: int64 [n]."""
+        if self.labels is None:
+            return self.natural[:0]
+        return self.natural[~self.labels[self.natural].any(axis=1)]
+
+    @property
     def drawn(self) -> np.ndarray:
         """Return the rows that are drawn as they are, beside compounds: int64 [n]."""
         return np.concatenate([self.single, self.natural]) if self.one_scale else self.single

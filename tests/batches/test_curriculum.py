@@ -256,9 +256,29 @@ def test_sub_stages_go_from_certain_votes_to_mixed_ones(order):
             "single": (~compound).sum(),
             "natural": compound.sum(),
             "generated": 0,
+            "no_majority": 0,
         }
         seen.append(counts["natural"])
     assert seen[0] == 0 < seen[2] < seen[3]
+
+
+def test_images_whose_votes_have_no_majority_are_counted_as_such():
+    _, table = scale()
+    table.loc[table.doubt == 5, ["kind", "labels"]] = "unlabelled", ""
+    settings = {"loss": "softmax", "least_votes": 1, "order": "entropy"}
+    stock = Stock.of(table, pd.Series(True, index=table.index), settings)
+    _, counts = draw_epoch(stock, 400, 0, Mixing(), np.random.default_rng(0))
+    by_kind = table.kind.value_counts()
+    assert kinds(counts) == {
+        "single": by_kind["single"],
+        "natural": by_kind["compound"],
+        "generated": 0,
+        "no_majority": by_kind["unlabelled"],
+    }
+    # a curve has its column from the first epoch, where none is drawn yet
+    certain = stock.most_certain(0.1, np.random.default_rng(0))
+    _, counts = draw_epoch(certain, 40, 0, Mixing(), np.random.default_rng(0))
+    assert counts["no_majority"] == counts["natural"] == 0
 
 
 def test_which_of_equally_certain_images_come_first_is_drawn_anew():
