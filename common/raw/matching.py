@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 from common.raw.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, walk_files
@@ -73,14 +74,28 @@ def nearest_name(name: str, known: Iterable[str]) -> str:
     than half of these differ, or a digit: video 8 is not video 9. known: names that nothing else
     means.
     """
-    wanted, keys = _key(name), {_key(other): other for other in sorted(known)}
-    for key, other in keys.items():
-        if key.lstrip("0") == wanted.lstrip("0"):
-            return f"there is {other!r}, which differs by {_video_difference(name, other)}"
-    digits = re.findall(r"\d", wanted)
-    same = [key for key in keys if re.findall(r"\d", key) == digits]
-    close = difflib.get_close_matches(wanted, same, n=1, cutoff=_ALIKE)
+    wanted, (same, alike) = _key(name), _index(frozenset(known))
+    other = same.get(wanted.lstrip("0"))
+    if other is not None:
+        return f"there is {other!r}, which differs by {_video_difference(name, other)}"
+    keys = alike.get(_digits(wanted), {})
+    close = difflib.get_close_matches(wanted, keys, n=1, cutoff=_ALIKE)
     return f"the nearest name is {keys[close[0]]!r}" if close else ""
+
+
+@lru_cache(maxsize=1)  # thousands of names are looked up among the same ones
+def _index(known: frozenset[str]) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """Return the names by their keys without leading zeros; keys and names by their digits."""
+    same, alike = {}, {}
+    for other in sorted(known, reverse=True):  # of two alike, the first counts
+        key = _key(other)
+        same[key.lstrip("0")] = other
+        alike.setdefault(_digits(key), {})[key] = other
+    return same, alike
+
+
+def _digits(key: str) -> str:
+    return "".join(re.findall(r"\d", key))
 
 
 def _video_difference(name: str, other: str) -> str:

@@ -80,6 +80,12 @@ def _sentence(error: Exception) -> str:
         return f"{where}{error.strerror or error}."
     if isinstance(error, MemoryError):
         return _too_large("machine")
+    if isinstance(error, ValueError) and "Expected more than 1 value per channel" in str(error):
+        return (
+            "The last pass of an epoch holds one image, of which the network leaves one pixel: too "
+            "little for batch normalisation. Choose another --global-batch, or a larger "
+            "--image-size."
+        )
     if isinstance(error, RuntimeError):
         torch = sys.modules.get("torch")  # whose import takes seconds
         if torch and isinstance(error, torch.OutOfMemoryError):

@@ -97,6 +97,10 @@ def test_a_missing_environment_is_one_sentence_that_says_what_makes_it(script, t
 @pytest.mark.parametrize(
     ("code", "told"),
     [
+        (
+            "import torch\ntorch.nn.BatchNorm2d(2)(torch.zeros(1, 2, 1, 1))",
+            "too little for batch normalisation",
+        ),
         ("batch_is(64)\nimport torch\ntorch.empty(1 << 50)", "the machine is too small; try "),
         ("batch_is(64)\nimport numpy\nnumpy.empty(1 << 50)", "the machine is too small; try "),
         ("import torch\ntorch.empty(1 << 50)", "the machine is too small; lower --batch-size.\n"),
