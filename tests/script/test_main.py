@@ -97,10 +97,6 @@ def test_a_missing_environment_is_one_sentence_that_says_what_makes_it(script, t
 @pytest.mark.parametrize(
     ("code", "told"),
     [
-        (
-            "import torch\ntorch.nn.BatchNorm2d(2)(torch.zeros(1, 2, 1, 1))",
-            "too little for batch normalisation",
-        ),
         ("batch_is(64)\nimport torch\ntorch.empty(1 << 50)", "the machine is too small; try "),
         ("batch_is(64)\nimport numpy\nnumpy.empty(1 << 50)", "the machine is too small; try "),
         ("import torch\ntorch.empty(1 << 50)", "the machine is too small; lower --batch-size.\n"),
@@ -120,6 +116,12 @@ def test_a_batch_that_is_too_large_names_one_to_try(code, told):
     status, complaint = ended(code)
     assert status == 2 and complaint.startswith("error: The memory of "), complaint
     assert told in complaint and complaint.count("\n") == 1
+
+
+def test_a_last_pass_too_small_for_batch_normalisation_is_a_sentence():
+    status, complaint = ended("import torch\ntorch.nn.BatchNorm2d(2)(torch.zeros(1, 2, 1, 1))")
+    assert status == 2 and complaint.count("\n") == 1
+    assert "too little for batch normalisation. Choose another --global-batch" in complaint
 
 
 def test_other_errors_of_torch_are_not_taken_for_memory():
