@@ -17,11 +17,7 @@ from accelerate import PartialState
 from common.emotions import CHALLENGE_PAIRS, label_of
 from common.manifest import CATEGORICAL, VOTES, read_manifest
 from common.networks.weights import labelled_videos
-from common.raw.challenge import find_videos
 from common.script.files import UserError, file_digest
-from common.submission.files import locate, split_location
-from common.submission.sources import read_frames
-from common.submission.truth import check_truth, read_truth
 
 DATASET = "challenge-labels"  # in the manifest that a run holds in memory; no file has it
 
@@ -37,6 +33,12 @@ def read_rows(args: argparse.Namespace) -> pd.DataFrame:
     manifest = read_manifest(prepared / "manifest.csv")
     if not path:
         return manifest
+    # The readers of all data sets and of video, for which no other training waits.
+    from common.raw.challenge import find_videos
+    from common.submission.files import locate, split_location
+    from common.submission.sources import read_frames
+    from common.submission.truth import check_truth, read_truth
+
     check_truth(path, args.videos)
     truth = read_truth(path, find_videos(args.videos) if args.videos else None)
     known = {place: label for place, label in truth.items() if label.label >= 0}

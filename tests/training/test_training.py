@@ -251,6 +251,16 @@ def test_help_does_not_wait_for_torch():
     assert done.returncode == 0 and "--mask-ratio" in done.stdout, done.stderr
 
 
+def test_training_needs_no_reader_of_videos():
+    code = (
+        "import sys, common.training.finetuning, common.training.loop\n"
+        "assert not {'av', 'onnxruntime', 'openpyxl', 'sklearn', 'jinja2'} & set(sys.modules)\n"
+        "assert not [name for name in sys.modules if name.startswith('common.raw')]"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_pretraining_goes_on_from_an_autoencoder_decoder_and_all(world, whole, tmp_path, capsys):
     start = whole / "mae" / "autoencoder.safetensors"
     flags = ("--epochs", 1, "--init", start, "--blr", "1e-12")  # too slow to change anything
