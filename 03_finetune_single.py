@@ -19,7 +19,7 @@ Examples
 from __future__ import annotations
 
 from common.script.config import make_parser, parse_arguments
-from common.script.flags import FINETUNING, count, positive, positive_float
+from common.script.flags import EXCLUSIVE_LOSSES, FINETUNING, count, positive, positive_float
 from common.script.main import run_script
 
 # Other modules are imported in functions, so that --help and a wrong flag need not wait for torch.
@@ -88,7 +88,7 @@ def main() -> None:
         if run is None:
             continue
         start = adapt(run, fold.split(adaptation)) if args.adapt_epochs else run.settings["init"]
-        if args.loss != "softmax":
+        if args.loss not in EXCLUSIVE_LOSSES:
             run.say(f"single: left out, not one of the six emotions: {left_out or 'no image'}")
         train_single(run, start, fold.split(singles))
         runs.finish_run(run, last=fold is planned[-1])
@@ -102,7 +102,7 @@ def adapt(run, split) -> str:
 
     from common import emotions, metrics
     from common.networks import weights
-    from common.training import finetuning
+    from common.training import finetuning, losses
 
     settings = run.settings
     if not split.training.any():
@@ -113,13 +113,13 @@ def adapt(run, split) -> str:
     labels = np.array([emotions.ADAPTATION.index(label) for label in split.rows.labels])
     targets = np.eye(classes, dtype=np.float32)[labels]
     network = finetuning.make_classifier(run, settings["init"], classes)
-    prior = finetuning.label_prior(settings, targets[split.training], exclusive=True)
+    prior = losses.label_prior(settings, targets[split.training], exclusive=True)
     prior = prior.to(run.accelerator.device)
 
     def loss(network, batch):
-        logits = finetuning.augmented_logits(settings, network, batch)
+        logits = losses.augmented_logits(settings, network, batch)
         logits = logits + prior.to(logits.device)
-        aims = finetuning.smooth(batch.targets, settings["label_smoothing"])
+        aims = losses.smooth(batch.targets, settings["label_smoothing"])
         return functional.cross_entropy(logits, aims, reduction="none")
 
     finetuning.fit_phase(
@@ -148,17 +148,17 @@ def train_single(run, start: str, split) -> None:
     from common import emotions
     from common.batches.targets import describe, targets_of
     from common.networks import formats, weights
-    from common.training import evaluation, finetuning
+    from common.training import evaluation, finetuning, losses
 
     settings = run.settings
     targets = targets_of(split.rows, settings["loss"], settings["least_votes"])
     held_out = split.rows[split.held_out]
-    if settings["loss"] == "softmax":
+    if settings["loss"] in EXCLUSIVE_LOSSES:
         run.say(f"single: {describe(split.rows[split.training])}")
     # The head's first weights are the same whether this process has adapted or found that done.
     torch.manual_seed(settings["seed"])
     network = finetuning.make_classifier(run, start, targets.shape[1])
-    prior = finetuning.label_prior(settings, targets[split.training])
+    prior = losses.label_prior(settings, targets[split.training])
     choosing = settings["keep"] == "best"
     epochs = finetuning.fit_phase(
         run,
@@ -168,7 +168,7 @@ def train_single(run, start: str, split) -> None:
         name="single",
         epochs=settings["epochs"],
         rate=settings["lr"],
-        loss=finetuning.expression_loss(
+        loss=losses.expression_loss(
             settings, prior.to(run.accelerator.device), settings["small_epochs"]
         ),
         score=lambda logits: evaluation.single_figures(held_out.labels, logits),

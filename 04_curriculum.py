@@ -90,7 +90,7 @@ def main() -> None:
     checks.check_curriculum_settings(args)
     from common import manifest
     from common.batches import curriculum, targets
-    from common.training import challenge, finetuning, folds, runs
+    from common.training import challenge, finetuning, folds, losses, runs
 
     table = challenge.read_rows(args)
     learnt = (targets.singles if args.order == "label" else targets.taught)(table, args.loss)
@@ -115,7 +115,7 @@ def main() -> None:
         runs.finish_run(run, last=fold is planned[-1])
         run.say(f"curriculum: classifier in {run.folder / 'model.safetensors'}")
     if args.folds:
-        folds.gather_folds(args, finetuning.LOSSES[args.loss].threshold)
+        folds.gather_folds(args, losses.LOSSES[args.loss].threshold)
 
 
 def train(run, split) -> None:
@@ -125,7 +125,7 @@ def train(run, split) -> None:
     from common import emotions
     from common.batches import curriculum, examples
     from common.networks import formats, weights
-    from common.training import evaluation, finetuning, loop, optimization
+    from common.training import evaluation, finetuning, loop, losses, optimization
 
     settings = run.settings
     stock = curriculum.Stock.of(split.rows, split.training, settings)
@@ -145,7 +145,7 @@ def train(run, split) -> None:
     if run.main:
         examples.save_examples(run.folder / "generated.png", store, stock, mixing, settings)
     balanced = settings["balance"] == "sampling"
-    prior = finetuning.label_prior(settings, stock.targets[stock.drawn])
+    prior = losses.label_prior(settings, stock.targets[stock.drawn])
     drawn = {}  # by epoch: how many images of each kind and class
 
     def plan(epoch):
@@ -171,7 +171,7 @@ def train(run, split) -> None:
         name="curriculum",
         epochs=len(stages.of_epoch),
         plan=plan,
-        loss=finetuning.expression_loss(settings, prior.to(run.accelerator.device)),
+        loss=losses.expression_loss(settings, prior.to(run.accelerator.device)),
         head_steps=round(settings["head_epochs"] * stages.steps[0]),
         schedule=optimization.staged(settings, stages.steps, stages.of_epoch),
         validate=validate,

@@ -14,7 +14,7 @@ from common.emotions import BASIC
 from common.networks.classifier import create_classifier, create_encoder
 from common.networks.mae import MaskedAutoencoder
 from common.script.flags import FACE_MEAN, FACE_STD
-from common.training.finetuning import expression_loss
+from common.training.losses import expression_loss
 
 # Dense bfloat16 products with float32 sums, TFLOP/s, from the makers' data sheets (those that name
 # twice as much count zeros that are left out). By a word of the card's name, the longer one first.

@@ -11,11 +11,12 @@ from scipy.special import entr
 
 from common import manifest
 from common.emotions import ADAPTATION, BASIC, multi_hot
+from common.script.flags import EXCLUSIVE_LOSSES
 
 
 def names_of(loss: str) -> tuple[str, ...]:
-    """Return the expressions that the logits stand for: six, or the eight of `softmax`."""
-    return ADAPTATION if loss == "softmax" else BASIC
+    """Return the expressions that the logits stand for: six, or eight of an exclusive loss."""
+    return ADAPTATION if loss in EXCLUSIVE_LOSSES else BASIC
 
 
 def singles(rows: pd.DataFrame, loss: str) -> pd.Series:
@@ -26,11 +27,12 @@ def singles(rows: pd.DataFrame, loss: str) -> pd.Series:
 def taught(rows: pd.DataFrame, loss: str) -> pd.Series:
     """Return the images that 03 learns from with a loss, bool [n].
 
-    Singles of the six emotions (paper §3.3: without Neutral). With `softmax` singles of all eight
-    expressions, and every image with votes: its label, single or compound, is only where its votes
-    lie on a scale.
+    Singles of the six emotions (paper §3.3: without Neutral). With an exclusive loss singles of all
+    eight expressions, and every image with votes: its label, single or compound, is only where its
+    votes lie on a scale.
     """
-    return singles(rows, loss) | voted(rows) if loss == "softmax" else singles(rows, loss)
+    learnt = singles(rows, loss)
+    return learnt | voted(rows) if loss in EXCLUSIVE_LOSSES else learnt
 
 
 def usable(rows: pd.DataFrame, loss: str) -> pd.Series:
@@ -52,11 +54,12 @@ def labels_shown(rows: pd.DataFrame, names: tuple[str, ...]) -> np.ndarray:
 def targets_of(rows: pd.DataFrame, loss: str, least_votes: int) -> np.ndarray:
     """Return what a loss compares the logits with, float32 [n, C].
 
-    The labels, [n, 6]; for `softmax` distributions over eight expressions, [n, 8]: of the votes
-    (least_votes: see manifest.votes), and where there are none all on the single's expression, or
-    half and half on the compound's.
+    The labels, [n, 6]; for an exclusive loss distributions over eight expressions, [n, 8]: of the
+    votes (least_votes: see manifest.votes), and where there are none all on the single's
+    expression, or half and half on the compound's.
     """
-    return distributions(rows, least_votes) if loss == "softmax" else labels_shown(rows, BASIC)
+    exclusive = loss in EXCLUSIVE_LOSSES
+    return distributions(rows, least_votes) if exclusive else labels_shown(rows, BASIC)
 
 
 def distributions(rows: pd.DataFrame, least_votes: int = 1) -> np.ndarray:
@@ -124,7 +127,7 @@ class Stock:
             targets_of(rows, loss, settings["least_votes"]),
             np.flatnonzero(training & (rows.kind == "single")),
             np.flatnonzero(training & (rows.kind != "single")),
-            labels_shown(rows, names_of(loss)) if loss == "softmax" else None,
+            labels_shown(rows, names_of(loss)) if loss in EXCLUSIVE_LOSSES else None,
             order and order(distributions(rows)),
         )
 

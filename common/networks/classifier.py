@@ -20,6 +20,7 @@ from common.networks.small import cnn_small  # noqa: F401 (timm knows it once it
 from common.networks.weights import load_weights
 from common.script.config import nearest
 from common.script.files import UserError
+from common.script.flags import EXCLUSIVE_LOSSES
 
 # Short names of the sizes that the masked autoencoder is published in, and of the small one.
 PRESETS = {
@@ -231,7 +232,7 @@ def load_classifier(
     try:
         settings = json.loads(record.read_text(encoding="utf-8"))["settings"]
         shape = settings["model"], settings["image_size"], settings["model_options"]
-        wanted = len(ADAPTATION if settings.get("loss") == "softmax" else BASIC)
+        wanted = len(ADAPTATION if settings.get("loss") in EXCLUSIVE_LOSSES else BASIC)
         if not len(settings["mean"]) == len(settings["std"]) == 3:
             raise ValueError
         set(settings.get("challenge_videos", ()))  # names, where there are some

@@ -12,6 +12,8 @@ from common.script.files import UserError
 # The colour statistics of aligned faces, from the authors' released code.
 FACE_MEAN = (0.4990, 0.4104, 0.3656)
 FACE_STD = (0.2971, 0.2699, 0.2653)
+# Values of --loss that learn one distribution over the eight expressions; others, six emotions.
+EXCLUSIVE_LOSSES = ("softmax",)
 # Pictures are shrunk to the first to find faces; where there is none, to the next.
 DETECT_SIDES_PX = (160, 480)
 
@@ -179,7 +181,7 @@ GROUPS: dict[str, dict[str, dict]] = {
             type=positive, default=256, help="images an optimiser step, over all processes"
         ),
         "loss": dict(
-            choices=["bce", "bmc", "softmax"],
+            choices=["bce", "bmc", *EXCLUSIVE_LOSSES],
             default="bce",
             help="binary cross-entropy (eq. 1); balanced MSE on the logits (released code); or "
             "softmax cross-entropy over eight expressions, Neutral and Contempt too, with people's "

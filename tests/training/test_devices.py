@@ -14,7 +14,7 @@ from common.networks.classifier import create_classifier
 from common.script.files import UserError
 from common.script.signals import Stopped
 from common.training import loop, memory, optimization, runs
-from common.training.finetuning import expression_loss
+from common.training.losses import expression_loss
 
 
 @pytest.fixture

@@ -17,16 +17,8 @@ from common.batches.batch import Batch
 from common.emotions import ADAPTATION_SETS, BASIC, CHALLENGE_PAIRS
 from common.script.flags import COMMON
 from common.training import evaluation
-from common.training.finetuning import (
-    LOSSES,
-    balanced_mse,
-    choose_sets,
-    draw_order,
-    expression_loss,
-    label_prior,
-    no_better_for,
-    prior_logits,
-)
+from common.training.finetuning import choose_sets, draw_order, no_better_for
+from common.training.losses import LOSSES, balanced_mse, expression_loss, label_prior, prior_logits
 
 SETTINGS = dict.fromkeys(("jitter", "cutout", "rotation", "scale", "shift", "label_smoothing"), 0.0)
 SETTINGS |= dict(mean=(0.5,) * 3, std=(0.5,) * 3)

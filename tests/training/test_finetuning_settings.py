@@ -15,7 +15,7 @@ from common.batches.curriculum import Mixing, Stock, draw_epoch
 from common.networks.classifier import create_classifier
 from common.networks.formats import read_tensors
 from common.script.files import UserError
-from common.training import finetuning
+from common.training import finetuning, losses
 from common.training.optimization import Average, freeze, make_optimizer
 
 TINY_VIT = (
@@ -121,10 +121,10 @@ def test_groups_of_the_head_hold_the_same_weights_with_the_same_decay():
 
 def test_smoothed_labels_keep_their_sum():
     targets = torch.tensor([[1.0, 0, 0, 0], [0.5, 0.5, 0, 0]])
-    smoothed = finetuning.smooth(targets, 0.2)
+    smoothed = losses.smooth(targets, 0.2)
     expected = [[0.85, 0.05, 0.05, 0.05], [0.45, 0.45, 0.05, 0.05]]
     assert torch.allclose(smoothed, torch.tensor(expected))
-    assert finetuning.smooth(targets, 0.0) is targets
+    assert losses.smooth(targets, 0.0) is targets
 
 
 def test_balanced_singles_of_the_curriculum_show_each_emotion_equally_often():
@@ -206,7 +206,7 @@ def test_the_first_epochs_show_smaller_images():
 
     settings = dict(loss="bce", small_size=12, label_smoothing=0.0, jitter=0.0, cutout=0.0)
     settings |= dict(mean=(0.5,) * 3, std=(0.2,) * 3, rotation=0.0, scale=0.0, shift=0.0)
-    count, losses = 4, {}
+    count, found = 4, {}
     batch = Batch(
         images=torch.randint(0, 256, (count, 3, 16, 16), dtype=torch.uint8),
         partners=torch.zeros(0, 3, 16, 16, dtype=torch.uint8),
@@ -220,12 +220,12 @@ def test_the_first_epochs_show_smaller_images():
         any_facs=False,
     )
     for small_epochs in (0, 2):
-        loss = finetuning.expression_loss(settings, None, small_epochs)
-        losses[small_epochs] = [loss(Network(), replace(batch, epoch=epoch)) for epoch in range(3)]
+        loss = losses.expression_loss(settings, None, small_epochs)
+        found[small_epochs] = [loss(Network(), replace(batch, epoch=epoch)) for epoch in range(3)]
     assert sides == [(16, 16)] * 3 + [(12, 12)] * 2 + [(16, 16)]
     # smaller images are the same images: their means are nearly alike
-    assert torch.allclose(losses[0][0], losses[2][0], atol=0.05)
-    assert torch.equal(losses[0][2], losses[2][2])
+    assert torch.allclose(found[0][0], found[2][0], atol=0.05)
+    assert torch.equal(found[0][2], found[2][2])
 
 
 def test_a_training_does_not_end_early_among_its_smaller_images(single):

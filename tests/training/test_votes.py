@@ -24,8 +24,8 @@ from common.training.evaluation import (
     say_score,
     score_predictions,
 )
-from common.training.finetuning import label_prior, softmax_cross_entropy
 from common.training.folds import number_folds
+from common.training.losses import label_prior, softmax_cross_entropy
 
 SOFTMAX = ["--loss", "softmax", "--adapt-epochs", "0"]
 
