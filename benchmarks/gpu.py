@@ -34,7 +34,7 @@ from common.script.flags import positive_float
 from common.script.main import run_script
 
 # In this order, and for at most so many seconds each; what one leaves, the later ones may take.
-PARTS = {"steps": 190, "runs": 110, "tests": 125, "loader": 15, "predict": 30}
+PARTS = {"steps": 150, "runs": 150, "tests": 130, "loader": 15, "predict": 30}
 
 
 def main() -> None:
