@@ -54,6 +54,13 @@ def arguments():
     )
     add("--natural-share", type=fraction, default=0.5, help="natural share of the compounds")
     add("--epoch-images", type=positive, help="images an epoch; with `set`, singles (default: all)")
+    add(
+        "--start-share",
+        type=fraction,
+        default=0.0,
+        metavar="S",
+        help="what is validated and kept is S of the weights it starts from and 1 - S of its own",
+    )
     add("--stage-warmup-epochs", type=not_negative, default=0.0, help="warm-up epochs by sub-stage")
     add = parser.group("generated compounds").add_argument
     add("--pairs", choices=("challenge7", "raf11"), default="challenge7", help="valid compounds")

@@ -108,10 +108,10 @@ def fit(run: Run, network: nn.Module, store: ImageStore, experiment: Experiment)
     processes and passes it is computed in. Only what the network itself draws (dropout,
     `--drop-path`) and what it normalises over a batch depend on those.
 
-    Of the run's settings, `global_batch`, `seed`, `ema` (decay of an average of the weights, 0 for
-    none: `validate` and `keep` see the average, and the network holds it in the end), `clip_grad`,
-    `compile` and `grad_checkpointing` are read here. A `batch_size` that the run leaves open is
-    chosen by the memory.
+    Of the run's settings, `global_batch`, `seed`, `ema` and `start_share` (of Average: `validate`
+    and `keep` see the average, and the network holds it in the end), `clip_grad`, `compile` and
+    `grad_checkpointing` are read here. A `batch_size` that the run leaves open is chosen by the
+    memory.
 
     Raises UserError where the loss is not finite, fp16 overflows in step after step, or more than
     0.1 % of an epoch's images cannot be read; the state before is kept.
@@ -135,7 +135,7 @@ def fit(run: Run, network: nn.Module, store: ImageStore, experiment: Experiment)
         if run.any_process(signals.caught()):
             signals.leave()
     if training.average:
-        training.average.swap()  # for good: the average is the result
+        training.average.put()  # for good: the average is the result
     table = pd.DataFrame(progress["rows"])
     journal.report_phase(run, experiment.name, progress, table)
     return table
@@ -153,7 +153,8 @@ def _begin(run: Run, network: nn.Module, store: ImageStore, experiment: Experime
         network.compile(dynamic=False)
     network, optimizer = run.accelerator.prepare(network, experiment.optimizer)
     # After prepare, which has moved the weights to the device.
-    average = Average(network, run.settings["ema"]) if run.settings["ema"] else None
+    kept = run.settings["ema"], run.settings.get("start_share", 0.0)
+    average = Average(network, *kept) if any(kept) else None
     states = States(run, experiment.name, network, optimizer, average)
     numbers = dict(randoms=experiment.randoms, seed=run.settings["seed"], workers=run.workers)
     loader = Loader(store, experiment.geometry, **numbers)

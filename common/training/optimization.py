@@ -204,17 +204,20 @@ def freeze(network: nn.Module, what: int | str, head: Collection[str]) -> int:
 class Average:
     """Exponential moving average of the weights a network learns (Polyak & Juditsky 1992).
 
-    decay: how much of the average a step keeps, below 1. The first steps keep less, (1 + step) /
-    (10 + step), so that the random start is soon forgotten.
+    decay: how much of the average a step keeps, below 1; 0 for the weights themselves. The first
+    steps keep less, (1 + step) / (10 + step), so that the random start is soon forgotten.
+    start_share: how much of the weights that the network has now is in what is validated and kept
+    (Wortsman et al. 2022, WiSE-FT).
     """
 
-    def __init__(self, network: nn.Module, decay: float):
-        self.decay = decay
+    def __init__(self, network: nn.Module, decay: float, start_share: float = 0.0):
+        self.decay, self.start_share = decay, start_share
         self._weights = [weight for weight in network.parameters() if weight.requires_grad]
         # The statistics of batch normalisation belong to the weights they were read with.
         buffers = [value for name, value in network.named_buffers() if "running_" in name]
         self._weights += [value for value in buffers if value.is_floating_point()]
         self.values = [weight.detach().clone() for weight in self._weights]
+        self._start = [value.clone() for value in self.values] if start_share else self.values
 
     @torch.no_grad()
     def update(self, step: int) -> None:
@@ -223,21 +226,22 @@ class Average:
         get_ema_multi_avg_fn(decay)(self.values, self._weights, step)
 
     @torch.no_grad()
-    def swap(self) -> None:
-        """Exchange average and weights: what the network holds, and what is kept here."""
-        for value, weight in zip(self.values, self._weights, strict=True):
-            weight_before = weight.clone()
-            weight.copy_(value)
-            value.copy_(weight_before)
+    def put(self) -> None:
+        """Give the network the average, with its share of the start."""
+        for weight, value, start in zip(self._weights, self.values, self._start, strict=True):
+            weight.copy_(value.lerp(start, self.start_share) if self.start_share else value)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Let the network hold the average within the block, to be validated and saved."""
-        self.swap()
+        before = [weight.detach().clone() for weight in self._weights]
+        self.put()
         try:
             yield
         finally:
-            self.swap()
+            with torch.no_grad():
+                for weight, own in zip(self._weights, before, strict=True):
+                    weight.copy_(own)
 
     def load(self, values: list[torch.Tensor]) -> None:
         """Go on from the values of a saved state."""

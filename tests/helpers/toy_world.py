@@ -24,7 +24,7 @@ STAGES = {
     "single": ["03_finetune_single.py", "--lr", "3e-3", "--epochs", "3", "--adapt-epochs", "2"],
     "curriculum": [
         *("04_curriculum.py", "--lr", "3e-3", "--stage-epochs", "2", "2"),
-        *("--compound-shares", "0", "0.5"),
+        *("--compound-shares", "0", "0.5", "--start-share", "0.2"),
     ],
 }
 SAVE_ALWAYS = ["--save-minutes", "0.0001"]

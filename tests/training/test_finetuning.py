@@ -171,6 +171,22 @@ def test_the_result_does_not_depend_on_the_images_computed_at_once(world, tmp_pa
     assert all(torch.allclose(small[key], large[key], atol=1e-4) for key in small)
 
 
+def test_a_share_of_the_classifier_that_04_starts_from_may_be_kept(world, tmp_path, capsys):
+    curriculum(capsys, world, tmp_path / "first")
+    start = tmp_path / "first" / "curriculum" / "model.safetensors"
+    flags = ["--init", start, "--keep", "last"]
+    for share in ("0", "0.4", "1"):
+        curriculum(capsys, world, tmp_path / share, *flags, "--start-share", share)
+    before = safetensors.torch.load_file(start)
+    trained, mixed, none = (weights(tmp_path / share) for share in ("0", "0.4", "1"))
+    for key in before:
+        assert torch.allclose(mixed[key], trained[key].lerp(before[key], 0.4), atol=1e-6)
+        assert torch.equal(none[key], before[key])
+    command = ["--start-share", "0.5", "--stage-epochs", "1", "--compound-shares", "0"]
+    status, _, complaints = train(capsys, "04_curriculum.py", world, tmp_path / "n", *command)
+    assert status == 2 and "--start-share needs a whole network to start from: --init none" in complaints
+
+
 def test_the_report_agrees_with_the_kept_predictions(world, tmp_path, capsys):
     curriculum(capsys, world, tmp_path)
     folder = tmp_path / "curriculum"

@@ -97,3 +97,25 @@ def test_the_average_is_the_weighted_sum_of_what_the_weights_were():
     with average.applied():
         assert network.weight.item() == pytest.approx(expected)
     assert network.weight.item() == -1.0
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.15])
+def test_a_share_of_the_first_weights_is_in_what_is_kept(decay):
+    network = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.BatchNorm1d(1))
+    start = [value.clone() for value in network.state_dict().values()]
+    plain, mixed = Average(network, decay), Average(network, decay, 0.25)
+    for step in range(3):
+        for value in (*network.parameters(), network[1].running_mean, network[1].running_var):
+            value.data += step + 1
+        plain.update(step)
+        mixed.update(step)
+    trained = [value.clone() for value in network.state_dict().values()]
+    with plain.applied():
+        alone = [value.clone() for value in network.state_dict().values()]
+    with mixed.applied():
+        for found, own, first in zip(network.state_dict().values(), alone, start, strict=True):
+            assert torch.allclose(found.double(), 0.75 * own.double() + 0.25 * first.double())
+    for found, own in zip(network.state_dict().values(), trained, strict=True):
+        assert torch.equal(found, own)
+    mixed.put()
+    assert torch.allclose(network[0].weight, 0.75 * alone[0] + 0.25 * start[0])
