@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from common.batches.targets import voted
 from common.emotions import ADAPTATION_SETS, BASIC, CHALLENGE, CHALLENGE_PAIRS, label_of
 from common.manifest import VOTES, folds, hold_out, read_manifest, training_rows, write_manifest
 from common.submission.files import locate
@@ -51,13 +52,14 @@ def keep_part(folder: Path, data: Path, parts: int, seed: int) -> None:
 
 
 def keep_labels(folder: Path, data: Path, share: float, seed: int) -> None:
-    """Write `folder`/prepared where a share of the persons that train keep their labels.
+    """Write `folder`/prepared where a share of the persons that train keep their labels and votes.
 
-    The others' images are there without labels. What is held out, and sets to adapt on, are as
+    The others' images are there without. What is held out, and sets to adapt on, are as
     they were. Labels stay balanced.
     """
     manifest = read_manifest(data / "prepared" / "manifest.csv")
-    labelled = (manifest.kind != "unlabelled") & ~manifest.dataset.isin(ADAPTATION_SETS)
+    labelled = (manifest.kind != "unlabelled") | voted(manifest)  # votes teach without a majority
+    labelled &= ~manifest.dataset.isin(ADAPTATION_SETS)
     labelled &= training_rows(manifest, hold_out(manifest))
     bare = labelled.copy()
     bare[bare] = folds(manifest[labelled], round(1 / share), seed) != 0

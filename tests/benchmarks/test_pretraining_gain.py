@@ -35,6 +35,11 @@ lr = 3e-3
 
 def test_a_share_of_the_persons_keeps_its_labels_and_all_faces_stay(tmp_path):
     world = make_ferplus(tmp_path / "world")
+    path = world / "prepared" / "manifest.csv"
+    table = pd.read_csv(path, keep_default_na=False, dtype=str)
+    bare = table.kind == "unlabelled"  # of FERPlus's, without a majority
+    table.loc[bare, ["dataset", "split", "votes"]] = "FERPlus", "train", "4 3 3 0 0 0 0 0"
+    table.to_csv(path, index=False)
     keep_labels(tmp_path / "part", world, 0.25, seed=1)
     whole = read_manifest(world / "prepared" / "manifest.csv")
     part = read_manifest(tmp_path / "part" / "prepared" / "manifest.csv")
@@ -48,6 +53,9 @@ def test_a_share_of_the_persons_keeps_its_labels_and_all_faces_stay(tmp_path):
         assert (part[rows][kept].labels.astype(str) == whole[rows][kept].labels.astype(str)).all()
         bare = part[rows][~kept]
         assert set(bare.kind) == {"unlabelled"} and set(bare.labels) == set(bare.votes) == {""}
+    undecided = (whole.kind == "unlabelled") & (whole.votes.astype(str) != "") & ~held_out
+    left = part[undecided].votes.astype(str) != ""
+    assert left.sum() == pytest.approx(undecided.sum() / 4, abs=2) and undecided.sum() > 8
     adaptation = whole.dataset == "AffectNet"
     assert part[adaptation].labels.tolist() == whole[adaptation].labels.tolist()
     # another seed keeps others
