@@ -140,9 +140,11 @@ def train(run, split) -> None:
     stages = curriculum.Stages.of(settings, stock)
     held_out = split.rows[split.held_out]
     truth = held_out.labels.astype(str).map(emotions.challenge_class).to_numpy()
+    undecided, compounds = len(stock.no_majority), len(stock.natural)
     run.say(
-        f"curriculum: {len(stock.single):,} singles, {len(stock.natural):,} natural compounds, "
-        f"{len(held_out):,} compounds to validate"
+        f"curriculum: {len(stock.single):,} singles, {compounds - undecided:,} natural compounds, "
+        + f"{undecided:,} images without a majority, " * bool(undecided)
+        + f"{len(held_out):,} compounds to validate"
     )
     if any(settings["compound_shares"]):
         for warning in curriculum.without_effect(stock, mixing):

@@ -54,7 +54,7 @@ def keep_part(folder: Path, data: Path, parts: int, seed: int) -> None:
 def keep_labels(folder: Path, data: Path, share: float, seed: int) -> None:
     """Write `folder`/prepared where a share of the persons that train keep their labels and votes.
 
-    The others' images are there without. What is held out, and sets to adapt on, are as
+    The others' images stay, without either. What is held out, and sets to adapt on, are as
     they were. Labels stay balanced.
     """
     manifest = read_manifest(data / "prepared" / "manifest.csv")
@@ -70,7 +70,7 @@ def keep_labels(folder: Path, data: Path, share: float, seed: int) -> None:
     if VOTES in changed:
         changed.loc[bare, VOTES] = ""
     # A set without splits is told what is held out of it: of fewer rows other ones would be.
-    open_ = (changed.split == "") & (manifest.kind != "unlabelled")
+    open_ = (changed.split == "") & ((manifest.kind != "unlabelled") | voted(manifest))
     changed.loc[open_, "split"] = np.where(hold_out(manifest)[open_], "val", "train")
     write_derived(folder, data, changed)
 

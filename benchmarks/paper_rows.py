@@ -12,7 +12,7 @@ STAGES = "--stage-epochs {} --compound-shares {}".format
 NETWORK = "--model-options patch_size=8 embed_dim=128 depth=6 num_heads=4 stem={} {}".format
 LABELS = "--challenge-labels {truth} --folds 5"  # of the world's challenge videos
 FACS = "--natural-share 0 --mixes cutmix --cutmix facs"
-# §3.4, whatever the recipe says.
+# §3.4, and our half of natural compounds, whatever the recipe says.
 PAPER = STAGES("5 5 3 3", "0 0.2 0.4 1") + " --natural-share 0.5 --start-share 0"
 NO_COMPOUNDS = STAGES("5 5 3 3", "0 0 0 0")
 BESIDE = STAGES("5 5 3 3", "0 0.2 0.4 0.4")  # singles stay to the end

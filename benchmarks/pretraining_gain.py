@@ -36,9 +36,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.comparison import Section, markdown, standard_error
 from benchmarks.derived_data import keep_labels, training_singles, write_derived
+from common.emotions import ADAPTATION_SETS
 from common.manifest import folds, read_manifest
 from common.pictures import RULE, new_figure, save_figure
-from common.script.files import UserError, whole_file, write_csv
+from common.script.files import UserError, file_digest, whole_file, write_csv
 from common.script.flags import fraction, positive
 from common.script.main import run_script
 
@@ -149,8 +150,13 @@ def check_encoder(arguments: argparse.Namespace) -> None:
         return
     if not arguments.encoder.is_file():
         raise UserError(f"--encoder {arguments.encoder}: there is no such file.")
-    manifest = read_manifest(arguments.data_dir / "prepared" / "manifest.csv")
-    labelled = manifest[manifest["kind"] != "unlabelled"]
+    path, record = arguments.data_dir / "prepared" / "manifest.csv", arguments.encoder
+    made = json.loads(record.with_name("run.json").read_text(encoding="utf-8"))["settings"]
+    if made.get("manifest_sha256") != file_digest(path):
+        raise UserError(f"--encoder {arguments.encoder} was not pretrained on {path}.")
+    manifest = read_manifest(path)
+    labelled = manifest[(manifest["kind"] != "unlabelled")]
+    labelled = labelled[~labelled["dataset"].isin(ADAPTATION_SETS)]
     for dataset, rows in labelled.groupby("dataset", observed=True):
         if set(rows["split"]) == {""}:
             raise UserError(

@@ -75,21 +75,24 @@ def nearest_name(name: str, known: Iterable[str]) -> str:
     means.
     """
     wanted, (same, alike) = _key(name), _index(frozenset(known))
-    other = same.get(wanted.lstrip("0"))
-    if other is not None:
-        return f"there is {other!r}, which differs by {_video_difference(name, other)}"
+    if others := same.get(wanted.lstrip("0")):
+        differs, other = min(
+            ((_video_differences(name, other), other) for other in others),
+            key=lambda found: len(found[0]),
+        )
+        return f"there is {other!r}, which differs by {' and '.join(differs)}"
     keys = alike.get(_digits(wanted), {})
     close = difflib.get_close_matches(wanted, keys, n=1, cutoff=_ALIKE)
     return f"the nearest name is {keys[close[0]]!r}" if close else ""
 
 
 @lru_cache(maxsize=1)  # thousands of names are looked up among the same ones
-def _index(known: frozenset[str]) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+def _index(known: frozenset[str]) -> tuple[dict[str, list[str]], dict[str, dict[str, str]]]:
     """Return the names by their keys without leading zeros; keys and names by their digits."""
     same, alike = {}, {}
-    for other in sorted(known, reverse=True):  # of two alike, the first counts
+    for other in sorted(known):
         key = _key(other)
-        same[key.lstrip("0")] = other
+        same.setdefault(key.lstrip("0"), []).append(other)
         alike.setdefault(_digits(key), {})[key] = other
     return same, alike
 
@@ -98,10 +101,10 @@ def _digits(key: str) -> str:
     return "".join(re.findall(r"\d", key))
 
 
-def _video_difference(name: str, other: str) -> str:
+def _video_differences(name: str, other: str) -> list[str]:
     if _key(name) != _key(other):
-        return "leading zeros"
-    return " and ".join(_differences(name, other) or ["blanks"])
+        return ["leading zeros"]
+    return _differences(name, other) or ["blanks"]
 
 
 def _key(name: str) -> str:

@@ -82,8 +82,8 @@ def _sentence(error: Exception) -> str:
         return _too_large("machine")
     if isinstance(error, ValueError) and "Expected more than 1 value per channel" in str(error):
         return (
-            "The last pass of an epoch holds one image, of which the network leaves one pixel: too "
-            "little for batch normalisation. Choose another --global-batch, or a larger "
+            "A pass holds one image, of which the network leaves one pixel: too little for batch "
+            "normalisation. Choose another --global-batch or --batch-size, or a larger "
             "--image-size."
         )
     if isinstance(error, RuntimeError):

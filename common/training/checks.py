@@ -71,6 +71,11 @@ def check_curriculum_settings(args: argparse.Namespace) -> None:
             f"--stage-epochs ({args.stage_epochs}) and --compound-shares ({args.compound_shares}) "
             "must name the same number of sub-stages."
         )
+    if args.start_share and args.init == "none":
+        raise UserError(
+            f"--start-share {args.start_share:g} is of the weights that 04 starts from, and --init "
+            "none has none; leave one of them out."
+        )
     if args.order != "label" and args.balance == "sampling":
         raise UserError(
             f"--order {args.order} draws singles and compounds together, which --balance sampling "

@@ -59,11 +59,6 @@ def make_classifier(
         options["drop_path_rate"] = settings["drop_path"]
     shape = settings["model"], settings["image_size"], options
     network, report = start_classifier(*shape, init, classes, keep_head)
-    lacking = report.new if report else ["weights"]
-    if settings.get("start_share") and lacking:
-        raise UserError(
-            f"--start-share needs a whole network to start from: --init {init} has no {lacking[0]}."
-        )
     if report:
         run.say(str(report))
         run.notes.setdefault("weights", []).append(report.record())

@@ -213,23 +213,29 @@ class Average:
     def __init__(self, network: nn.Module, decay: float, start_share: float = 0.0):
         self.decay, self.start_share = decay, start_share
         self._weights = [weight for weight in network.parameters() if weight.requires_grad]
-        # The statistics of batch normalisation belong to the weights they were read with.
+        # The statistics of batch normalisation go with the weights they were read with.
         buffers = [value for name, value in network.named_buffers() if "running_" in name]
         self._weights += [value for value in buffers if value.is_floating_point()]
-        self.values = [weight.detach().clone() for weight in self._weights]
-        self._start = [value.clone() for value in self.values] if start_share else self.values
+        self.values = [weight.detach().clone() for weight in self._weights if decay]
+        # Not on the GPU: the batch is chosen without room for it.
+        start = self._weights if start_share else []
+        self._start = [weight.detach().to("cpu", copy=True) for weight in start]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after step `step` (from 0)."""
+        if not self.decay:
+            return
         decay = min(self.decay, (1 + step) / (10 + step))
         get_ema_multi_avg_fn(decay)(self.values, self._weights, step)
 
     @torch.no_grad()
     def put(self) -> None:
         """Give the network the average, with its share of the start."""
-        for weight, value, start in zip(self._weights, self.values, self._start, strict=True):
-            weight.copy_(value.lerp(start, self.start_share) if self.start_share else value)
+        for weight, value in zip(self._weights, self.values, strict=bool(self.decay)):
+            weight.copy_(value)
+        for weight, start in zip(self._weights, self._start, strict=bool(self.start_share)):
+            weight.lerp_(start.to(weight.device), self.start_share)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -1,5 +1,6 @@
 """What pretraining gains: with fewer labels, and in the same time."""
 
+import json
 import subprocess
 
 import pandas as pd
@@ -9,6 +10,7 @@ from helpers.toy_world import make_ferplus, make_prepared
 
 from benchmarks.derived_data import keep_labels, training_singles
 from common.manifest import hold_out, read_manifest
+from common.script.files import file_digest
 
 RECIPE = """
 [common]
@@ -65,8 +67,10 @@ def test_a_share_of_the_persons_keeps_its_labels_and_all_faces_stay(tmp_path):
 
 
 def test_a_share_of_a_set_without_splits_is_judged_by_whom_the_whole_is(tmp_path):
-    path = make_prepared(tmp_path / "world") / "prepared" / "manifest.csv"
+    path = make_ferplus(tmp_path / "world") / "prepared" / "manifest.csv"
     table = pd.read_csv(path, keep_default_na=False, dtype=str)
+    bare = table.kind == "unlabelled"  # votes without a majority
+    table.loc[bare, ["dataset", "votes"]] = "FERPlus", "4 3 3 0 0 0 0 0"
     table.assign(split="").to_csv(path, index=False)
     keep_labels(tmp_path / "part", tmp_path / "world", 0.5, seed=0)
     whole, part = (
@@ -101,21 +105,28 @@ def test_fewer_labels_train_as_many_steps_and_03_alone_as_long_as_both(
     status, _, complaints = call(capsys)(benchmark, *flags, "--label-shares", "0.3")
     assert status == 2 and "--label-shares 0.3" in complaints
     # One encoder for all folds, of a set whose splits it has respected.
-    encoder = tmp_path / "out" / "fold-0" / "mae" / "model.safetensors"
-    flags = ["--data-dir", world, "--config", tmp_path / "recipe.toml", "--out", tmp_path / "one"]
-    flags += ["--folds", 1, "--epochs", 2]
+    flags = ["--data-dir", world, "--config", tmp_path / "recipe.toml"]
+    status, _, complaints = call(capsys)("02_pretrain_mae.py", *flags, "--run-dir", tmp_path)
+    assert status == 0, complaints
+    encoder = tmp_path / "mae" / "model.safetensors"
+    flags += ["--out", tmp_path / "one", "--folds", 1, "--epochs", 2]
     status, _, complaints = call(capsys)(benchmark, *flags, "--encoder", encoder)
     assert status == 0, complaints
     again = pd.read_csv(tmp_path / "one" / "gain.csv").set_index("arm").score
     assert again[pretrained] == table.score[1, pretrained]
     assert not (tmp_path / "one" / "fold-0" / "mae").exists()
+    same_time = ["--encoder", encoder, "--same-time"]
+    for wrong, why in ((["--encoder", "gone"], "there is no such file"), (same_time, "fold's own")):
+        status, _, complaints = call(capsys)(benchmark, *flags, *wrong)
+        assert status == 2 and why in complaints, complaints
     path = world / "prepared" / "manifest.csv"
     rows = pd.read_csv(path, keep_default_na=False, dtype=str)
     rows.assign(split="").to_csv(path, index=False)
-    for wrong in (
-        ["--encoder", encoder],
-        ["--encoder", "gone"],
-        ["--encoder", encoder, "--same-time"],
-    ):
-        status, _, complaints = call(capsys)(benchmark, *flags, *wrong)
-        assert status == 2 and "--encoder" in complaints, complaints
+    status, _, complaints = call(capsys)(benchmark, *flags, "--encoder", encoder)
+    assert status == 2 and "was not pretrained on" in complaints
+    record = encoder.with_name("run.json")
+    made = json.loads(record.read_text())
+    made["settings"]["manifest_sha256"] = file_digest(path)
+    record.write_text(json.dumps(made))
+    status, _, complaints = call(capsys)(benchmark, *flags, "--encoder", encoder)
+    assert status == 2 and "no splits of its own" in complaints

@@ -184,7 +184,7 @@ def test_a_share_of_the_classifier_that_04_starts_from_may_be_kept(world, tmp_pa
         assert torch.equal(none[key], before[key])
     command = ["--start-share", "0.5", "--stage-epochs", "1", "--compound-shares", "0"]
     status, _, complaints = train(capsys, "04_curriculum.py", world, tmp_path / "n", *command)
-    assert status == 2 and "needs a whole network to start from: --init none" in complaints
+    assert status == 2 and "--init none has none" in complaints
 
 
 def test_the_report_agrees_with_the_kept_predictions(world, tmp_path, capsys):
