@@ -150,14 +150,17 @@ def check_encoder(arguments: argparse.Namespace) -> None:
         return
     if not arguments.encoder.is_file():
         raise UserError(f"--encoder {arguments.encoder}: there is no such file.")
-    path, record = arguments.data_dir / "prepared" / "manifest.csv", arguments.encoder
-    made = json.loads(record.with_name("run.json").read_text(encoding="utf-8"))["settings"]
-    if made.get("manifest_sha256") != file_digest(path):
-        raise UserError(f"--encoder {arguments.encoder} was not pretrained on {path}.")
+    path = arguments.data_dir / "prepared" / "manifest.csv"
+    try:
+        record = json.loads(arguments.encoder.with_name("run.json").read_text(encoding="utf-8"))
+        same = record["settings"]["manifest_sha256"] == file_digest(path)
+    except (ValueError, KeyError, TypeError):
+        same = False
+    if not same:
+        raise UserError(f"--encoder {arguments.encoder}: its run.json does not name {path}.")
     manifest = read_manifest(path)
-    labelled = manifest[(manifest["kind"] != "unlabelled")]
-    labelled = labelled[~labelled["dataset"].isin(ADAPTATION_SETS)]
-    for dataset, rows in labelled.groupby("dataset", observed=True):
+    judged = (manifest["kind"] != "unlabelled") & ~manifest["dataset"].isin(ADAPTATION_SETS)
+    for dataset, rows in manifest[judged].groupby("dataset", observed=True):
         if set(rows["split"]) == {""}:
             raise UserError(
                 f"--encoder: {dataset} has no splits of its own, so each fold holds out other "

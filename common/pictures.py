@@ -53,7 +53,7 @@ def save_curves(
     """Write curves by epoch as PNG, one panel a column; gaps where a value is missing.
 
     table: has `epoch` and these columns. Rows of several phases follow one another. Where it has
-    `stage`, the sub-stage from 1, and counts of `single`, `natural`, `generated` images, lines
+    `stage`, the sub-stage from 1, and counts of `single`, `natural` and `generated` images, lines
     part the sub-stages, and steps show the share of compounds behind the scores.
     """
     figure, axes = new_figure(4.2 * max(1, len(columns)), 3.2, max(1, len(columns)))

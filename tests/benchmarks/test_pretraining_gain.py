@@ -123,7 +123,7 @@ def test_fewer_labels_train_as_many_steps_and_03_alone_as_long_as_both(
     rows = pd.read_csv(path, keep_default_na=False, dtype=str)
     rows.assign(split="").to_csv(path, index=False)
     status, _, complaints = call(capsys)(benchmark, *flags, "--encoder", encoder)
-    assert status == 2 and "was not pretrained on" in complaints
+    assert status == 2 and "its run.json does not name" in complaints
     record = encoder.with_name("run.json")
     made = json.loads(record.read_text())
     made["settings"]["manifest_sha256"] = file_digest(path)
