@@ -1,4 +1,4 @@
-"""Convolutional networks at the speed that a CPU allows: order in memory, depthwise gradients."""
+"""Convolutional networks as a CPU needs them: order in memory, gradients in bfloat16."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from torch import nn
 
 
 def make_fast(network: nn.Module) -> nn.Module:
-    """Keep a pixel's channels side by side, and change depthwise convolutions to those below.
+    """Keep a pixel's channels side by side, and change convolutions to those below.
 
     Names, values and results of the network stay as they are. Returns the network.
     """
     for module in network.modules():
         if type(module) in _FAST and _is_plainly_depthwise(module):
             module.__class__ = _FAST[type(module)]
+        elif type(module) is nn.Conv2d:
+            module.__class__ = _SafeConv2d
     return network.to(memory_format=torch.channels_last)
 
 
@@ -34,7 +36,7 @@ class _Depthwise(torch.autograd.Function):
 
     On CPUs the library has no fast bfloat16 kernel for two of them: that of the images where the
     stride is above 1 (50 to 500 times slower than float32), and that of filters above 3×3 (3 to 4
-    times).
+    times). That of filters which reach beyond the whole image is wrong there: see _SafeConv2d.
     """
 
     @staticmethod
@@ -47,6 +49,7 @@ class _Depthwise(torch.autograd.Function):
     def backward(ctx, gradient):
         images, weight = ctx.saved_tensors
         strided, large = max(ctx.stride) > 1, max(weight.shape[2:]) > 3
+        large = large or _is_small(images, weight.shape[2:], ctx.stride)
         found = [None, None]
         for place, slow in enumerate((strided, large)):
             if ctx.needs_input_grad[place]:
@@ -67,6 +70,26 @@ def _in_training_on_a_cpu(images: torch.Tensor) -> bool:
         and torch.is_autocast_enabled("cpu")
         and torch.get_autocast_dtype("cpu") == torch.bfloat16
     )
+
+
+def _is_small(images: torch.Tensor, reach: tuple[int, ...], stride: tuple[int, ...]) -> bool:
+    """Tell whether some weight of a filter may meet nothing but what is added at the border."""
+    return min(images.shape[-2:]) < max(*reach, *stride)
+
+
+class _SafeConv2d(nn.Conv2d):
+    """A convolution that is computed in float32 where images are smaller than its filters.
+
+    In bfloat16 on CPUs, the library (torch 2.11 and 2.15) leaves the gradient of a weight that
+    meets no pixel unwritten: what is found is what lay in memory before, often not finite.
+    """
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        reach = [d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel_size, strict=True)]
+        if _in_training_on_a_cpu(images) and _is_small(images, reach, self.stride):
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(images.float()).bfloat16()
+        return super().forward(images)
 
 
 class _FastConv2d(nn.Conv2d):

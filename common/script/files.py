@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas as pd
+
+LEFT_BEHIND = 10  # seconds that a killed process's children have to let go of its folder
 
 
 class UserError(Exception):
@@ -90,13 +93,36 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def _is_locked(file) -> bool:
+    """Lock an open file for this process alone; return False where another has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # some network file systems have no locks; to refuse to work there is no help
+    return True
+
+
+def _is_alive(pid: str) -> bool:
+    """Tell whether a process of this machine has this id; True where that cannot be told."""
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (ValueError, OSError, OverflowError):
+        pass
+    return True
+
+
 @contextmanager
 def only_process(folder: str | Path) -> Iterator[None]:
     """Keep other processes that ask for the same out of `folder` until this one has left or died.
 
     The lock is on `folder/.lock`, which stays behind and holds the process's id and script; both
     the folder and the file are made. Of a distributed run, only the first process may ask. Raises
-    UserError at once where another process is inside.
+    UserError where another process is inside: at once, or after LEFT_BEHIND seconds where the
+    process named in the file is dead, since a child that it was just making may hold on for that.
     """
     path = Path(folder) / ".lock"
     try:
@@ -105,17 +131,16 @@ def only_process(folder: str | Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"Cannot write in {folder}: {error.strerror}.") from None
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        until = time.monotonic() + LEFT_BEHIND
+        while not _is_locked(file):
             file.seek(0)
             pid, _, script = file.read().strip().partition(" ")
-            raise UserError(
-                f"Another {script or 'process'} (process {pid or 'unknown'}) works in {folder}; "
-                "wait until it ends, or choose another folder."
-            ) from None
-        except OSError:
-            pass  # some network file systems have no locks; to refuse to work there is no help
+            if time.monotonic() > until or _is_alive(pid):
+                raise UserError(
+                    f"Another {script or 'process'} (process {pid or 'unknown'}) works in "
+                    f"{folder}; wait until it ends, or choose another folder."
+                )
+            time.sleep(0.05)
         file.truncate(0)
         module = getattr(sys.modules["__main__"], "__spec__", None)  # of `python -m common.demo`
         name = module.name.removesuffix(".__main__") if module else Path(sys.argv[0]).name

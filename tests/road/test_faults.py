@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import pty
 import shutil
@@ -206,6 +207,18 @@ def test_a_second_run_names_the_first(tmp_path):
             only_process(tmp_path).__enter__()
     finally:
         first.communicate("end")
+
+
+def test_what_a_dead_process_left_is_waited_for(tmp_path):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    with open(tmp_path / ".lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        print(dead.pid, "02_pretrain_mae.py", file=file, flush=True)
+        child = subprocess.Popen(["sleep", "0.5"], stdout=file)  # it has the lock from us
+    with only_process(tmp_path):
+        assert (tmp_path / ".lock").read_text().startswith(f"{os.getpid()} ")
+        assert child.poll() == 0
 
 
 @pytest.mark.parametrize("kind", ["closed", "full"])
