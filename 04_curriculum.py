@@ -153,7 +153,7 @@ def train(run, split) -> None:
     store, judged = (run.images(rows) for rows in (split.rows, held_out))
     if run.main:
         examples.save_examples(run.folder / "generated.png", store, stock, mixing, settings)
-    balanced = settings["balance"] == "sampling"
+    balanced, epochs = settings["balance"] == "sampling", len(stages.of_epoch)
     prior = losses.label_prior(settings, stock.targets[stock.drawn])
     drawn = {}  # by epoch: how many images of each kind and class
 
@@ -165,7 +165,7 @@ def train(run, split) -> None:
 
     def validate(epoch):
         figures = {"stage": stages.of_epoch[epoch] + 1, **drawn[epoch]}
-        if len(held_out):
+        if len(held_out) and finetuning.is_validated(settings, epoch, epochs):
             logits = finetuning.predict_logits(run, network, judged)
             figures["val_macro_f1"] = evaluation.compound_f1(truth, logits)
         return figures
@@ -178,7 +178,7 @@ def train(run, split) -> None:
         network,
         rate=settings["lr"],
         name="curriculum",
-        epochs=len(stages.of_epoch),
+        epochs=epochs,
         plan=plan,
         loss=losses.expression_loss(settings, prior.to(run.accelerator.device)),
         head_steps=round(settings["head_epochs"] * stages.steps[0]),
@@ -188,7 +188,7 @@ def train(run, split) -> None:
         keep=lambda: weights.save_model(run.folder, network),
         stop_early=finetuning.no_better_for(settings["early_stop"], earliest),
     )
-    epochs = loop.fit(run, network, store, experiment)
+    table = loop.fit(run, network, store, experiment)
     if choosing:
         network.load_state_dict(formats.read_tensors(run.folder / "model.safetensors")[0])
     elif run.main:
@@ -199,7 +199,7 @@ def train(run, split) -> None:
         run.say("curriculum: no compound is held out, so the last epoch is kept, unvalidated")
     if choosing and (warning := evaluation.chosen_on_test(held_out)):
         run.say(f"curriculum: {warning}; --keep last chooses none")
-    finetuning.save_curves(run, epochs, "Curriculum")
+    finetuning.save_curves(run, table, "Curriculum")
 
 
 if __name__ == "__main__":

@@ -74,7 +74,8 @@ def parse_arguments(
 
     The recipe's values pass through the same types and choices as flags. Raises UserError for an
     unreadable recipe, an unknown table, key or flag (naming the nearest), or a bad value.
-    model_options of `argv` join the recipe's, key by key.
+    model_options of `argv` join the recipe's, key by key. `defaults` of the result: each flag's
+    value where neither names it.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     finder = Parser(add_help=False, allow_abbrev=False)
@@ -94,6 +95,9 @@ def parse_arguments(
     elif options is not None:
         arguments.model_options = {}
     refuse_impossible(arguments)
+    given = vars(arguments)
+    defaults = {flag.dest: flag.default for flag in parser._actions if flag.dest in given}
+    arguments.defaults = settings_of(argparse.Namespace(**defaults))
     return arguments
 
 
@@ -172,4 +176,6 @@ def settings_of(arguments: argparse.Namespace) -> dict:
             return {key: plain(item) for key, item in value.items()}
         return value if isinstance(value, str | int | float | None) else str(value)
 
-    return {key: plain(value) for key, value in sorted(vars(arguments).items())}
+    found = {key: plain(value) for key, value in sorted(vars(arguments).items())}
+    found.pop("defaults", None)
+    return found

@@ -268,6 +268,13 @@ GROUPS: dict[str, dict[str, dict]] = {
             metavar="N",
             help="stop after N epochs without a better validation score (default: never)",
         ),
+        "validate_every": dict(
+            type=positive,
+            default=1,
+            metavar="N",
+            help="validate after every Nth epoch and the last one; saves time where the images to "
+            "validate on outnumber those that train",
+        ),
         "keep": dict(
             choices=["best", "last"],
             default="best",

@@ -152,11 +152,11 @@ def fit_phase(
     keep: Callable[[], None] | None = None,
     early: int = 0,
 ) -> pd.DataFrame:
-    """Fit a phase of 03, validating after each epoch; return one row an epoch.
+    """Fit a phase of 03, validating as --validate-every says; return one row an epoch.
 
     targets: float32 [n, C], of the split's rows. score(logits of the held-out rows): the validation
-    figures; `keep` stores the epoch with the best `val_macro_f1`. early: first epochs, whose
-    scores --early-stop does not count.
+    figures; `keep` stores the validated epoch with the best `val_macro_f1`. early: first epochs,
+    whose scores --early-stop does not count.
     """
     settings = run.settings
     training = np.flatnonzero(split.training)
@@ -177,8 +177,9 @@ def fit_phase(
         order = draw_order(training, classes, settings["balance"], random)
         return Plan(order, targets[order])
 
-    def validate(_: int) -> dict[str, float]:
-        return score(predict_logits(run, network, checked))
+    def validate(epoch: int) -> dict[str, float]:
+        due = len(checked) and is_validated(settings, epoch, epochs)
+        return score(predict_logits(run, network, checked)) if due else {}
 
     experiment = make_experiment(
         run,
@@ -192,12 +193,17 @@ def fit_phase(
         schedule=SCHEDULES[settings["schedule"]](
             epochs * steps, round(settings["warmup_epochs"] * steps)
         ),
-        validate=validate if len(checked) else lambda _: {},
+        validate=validate,
         best="val_macro_f1" if keep else None,
         keep=keep,
         stop_early=no_better_for(settings["early_stop"], early),
     )
     return fit(run, network, store, experiment)
+
+
+def is_validated(settings: dict, epoch: int, epochs: int) -> bool:
+    """Tell whether an epoch (from 0, of so many) is validated: every Nth, and always the last."""
+    return (epoch + 1) % settings["validate_every"] == 0 or epoch + 1 == epochs
 
 
 def no_better_for(epochs: int | None, first: int = 0) -> Callable[[list[dict]], bool]:
@@ -208,7 +214,8 @@ def no_better_for(epochs: int | None, first: int = 0) -> Callable[[list[dict]], 
     """
 
     def stop(rows: list[dict]) -> bool:
-        scores = [row["val_macro_f1"] for row in rows[first:] if "val_macro_f1" in row]
-        return bool(epochs and scores) and len(scores) - 1 - int(np.argmax(scores)) >= epochs
+        scores = {row["epoch"]: row["val_macro_f1"] for row in rows[first:] if "val_macro_f1" in row}
+        best = max(scores, key=scores.get, default=0)
+        return bool(epochs and scores) and max(scores) - best >= epochs
 
     return stop

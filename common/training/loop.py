@@ -41,8 +41,8 @@ class Experiment:
     plan(epoch): what the epoch shows. loss(network, batch): of each image, [b]. randoms: random
     numbers that travel with each image. schedule(step): factor of the learning rates. head_steps:
     first steps in which only parameter groups marked `head` learn.
-    validate(epoch): figures of the epoch, after it. best: the figure whose highest value makes
-    `keep` store the network. stop_early(rows of the epochs so far): end here?
+    validate(epoch): figures of the epoch, after it. best: the figure, where there is one, whose
+    highest value makes `keep` store the network. stop_early(rows of the epochs so far): end here?
     """
 
     name: str
@@ -317,9 +317,9 @@ def _validate(training: _Training, number: int) -> dict:
         with training.average.applied() if training.average else nullcontext():
             with signals.at_once():
                 figures = experiment.validate(number)
-            best = experiment.best
-            if best and all(figures[best] >= earlier[best] for earlier in progress["rows"]):
-                progress["best"] = figures[best]
+            score = figures.get(experiment.best)
+            if score is not None and score >= (progress["best"] or 0.0):
+                progress["best"] = score
                 if run.main:
                     experiment.keep()
     except BaseException:

@@ -147,7 +147,8 @@ def start_run(args: argparse.Namespace, stage: str, facts: dict) -> Run | None:
     if before and not before.get("finished") and not list((folder / "state").glob("*.pt")):
         before = None  # it ended before anything was learned: there is nothing to agree with
     if before:
-        _refuse_other_settings(folder, before["settings"], settings)
+        # What a record does not name is a flag that came after it.
+        _refuse_other_settings(folder, {**args.defaults, **before["settings"]}, settings)
     if before and before.get("finished"):
         if not (folder / "model.safetensors").is_file():
             raise UserError(
@@ -233,7 +234,7 @@ def _refuse_launcher_settings(precision: str) -> None:
 
 def _refuse_other_settings(folder: Path, before: dict, now: dict) -> None:
     free = {*FREE_SETTINGS, *(["init"] if "init_sha256" in now else [])}  # a file may be moved
-    keys = sorted((set(before) | set(now)) - free)
+    keys = sorted((before.keys() | now) - free)
     differing = [key for key in keys if before.get(key) != now.get(key)]
     if differing:
         shown = ", ".join(dict.fromkeys(_change(key, before, now) for key in differing[:4]))

@@ -228,6 +228,32 @@ def test_the_first_epochs_show_smaller_images():
     assert torch.equal(found[0][2], found[2][2])
 
 
+def test_validating_now_and_then_changes_no_weight(single):
+    flags = ("--epochs", "5", "--keep", "last")
+    often, _ = single(*flags, folder="often")
+    rarely, _ = single(*flags, "--validate-every", "2", folder="rarely")
+    scores = [pd.read_csv(folder / "metrics.csv").val_macro_f1 for folder in (often, rarely)]
+    assert scores[1].isna().tolist() == [True, False, True, False, False]
+    assert (scores[0] == scores[1])[[1, 3, 4]].all()
+    files = [read_tensors(str(folder / "model.safetensors"))[0] for folder in (often, rarely)]
+    assert all(torch.equal(files[0][name], files[1][name]) for name in files[0])
+
+
+def test_an_early_stop_counts_epochs_also_where_not_all_are_validated():
+    stop = finetuning.no_better_for(3)
+    scores = {2: 0.5, 4: 0.4, 5: 0.3}
+    rows = [
+        {"epoch": n, **({"val_macro_f1": scores[n]} if n in scores else {})} for n in range(1, 6)
+    ]
+    assert [stop(rows[:n]) for n in range(6)] == [False] * 5 + [True]
+
+
+def test_the_best_of_the_validated_epochs_is_kept(single):
+    folder, _ = single("--epochs", "4", "--validate-every", "3")
+    scores = pd.read_csv(folder / "metrics.csv").val_macro_f1
+    assert record(folder)["phases"]["single"]["best"] == pytest.approx(scores.max(), abs=1e-5)
+
+
 def test_a_training_does_not_end_early_among_its_smaller_images(single):
     flags = ("--epochs", "6", "--small-epochs", "3", "--small-size", "8", "--early-stop", "1")
     still = ("--lr", "1e-12")  # never better

@@ -80,6 +80,18 @@ def test_a_finished_stage_is_not_run_again_and_other_settings_are_refused(world,
     assert (whole / "mae" / "model.safetensors").stat().st_mtime_ns == before
 
 
+def test_a_record_from_before_a_flag_agrees_with_its_default(world, whole, tmp_path, capsys):
+    shutil.copytree(whole / "mae", tmp_path / "mae")
+    older = record(tmp_path / "mae")
+    assert older["settings"].pop("ema") == 0
+    (tmp_path / "mae" / "run.json").write_text(json.dumps(older))
+    status, output, _ = pretrain(world, tmp_path, "--epochs", 4, start=call(capsys))
+    assert status == 0 and "finished already" in output
+    again = ("--epochs", 4, "--ema", "0.9")
+    status, _, complaints = pretrain(world, tmp_path, *again, start=call(capsys))
+    assert status == 2 and "ema was 0.0, now 0.9" in complaints
+
+
 def test_a_killed_run_whose_newest_state_is_damaged_goes_on_from_the_one_before(
     world, whole, tmp_path
 ):
