@@ -11,7 +11,8 @@ With --label-shares the same of fewer labels: 02 sees all faces, 03 the labels o
 persons, in as many steps (--most-epochs at most). With --same-time 03 from random weights trains as
 long as 02 and 03 did together, by the seconds that they took: read it on a quiet machine. --encoder
 takes one finished run of 02 for all folds, in place of one a fold; what a fold holds out it must
-not have seen, so that this is for sets with splits of their own.
+not have seen, so that this is for sets with splits of their own. Sets with votes are scored by the
+eight expressions and by the challenge's compounds too.
 
 Writes OUT/gain.md, gain.csv and, of several shares, gain.png, and prints the table after each fold.
 
@@ -26,6 +27,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -34,7 +36,7 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.comparison import Section, markdown, standard_error
+from benchmarks.comparison import Section, differences, markdown, means, standard_error
 from benchmarks.derived_data import keep_labels, training_singles, write_derived
 from common.emotions import ADAPTATION_SETS
 from common.manifest import folds, read_manifest
@@ -75,8 +77,6 @@ def main() -> None:
         "--encoder", type=Path, help="model.safetensors of a 02 on the same data, for all folds"
     )
     arguments = parser.parse_args()
-    if arguments.encoder and arguments.same_time:
-        raise UserError("--same-time needs a 02 of each fold's own: leave --encoder out.")
     check_encoder(arguments)
     for share in arguments.label_shares:
         if not share or abs(1 / share - round(1 / share)) > 1e-3 / share:
@@ -93,13 +93,22 @@ def main() -> None:
             arms = [(row["arm"], row["row"], None) for row in made]
             sections.setdefault(share, Section(title, arms))
         table = pd.DataFrame(rows)
-        text = "\n".join(markdown(section, table) for section in sections.values())
+        text = "\n".join(tables_of(section, table) for section in sections.values())
         print(f"{text}\n({fold + 1} of {arguments.folds} folds)\n", flush=True)
         write_csv(arguments.out / "gain.csv", table, float_format=None)
         with whole_file(arguments.out / "gain.md", "w") as file:
             file.write(text)
         if len(sections) > 1:
             save_curve(arguments.out / "gain.png", table)
+
+
+def tables_of(section: Section, table: pd.DataFrame) -> str:
+    """Return a section as Markdown, and the other measures of sets with votes."""
+    others = [name for name in ("accuracy", "compounds") if table[name].notna().any()]
+    parts = [markdown(section, table)]
+    if others:
+        parts += [means(section, table, others), differences(section, table, others)]
+    return "\n".join(parts)
 
 
 def run_share(arguments: argparse.Namespace, folder: Path, fold: int, share: float) -> list[dict]:
@@ -122,8 +131,9 @@ def run_share(arguments: argparse.Namespace, folder: Path, fold: int, share: flo
         arms[title] = ("none", epochs, "--balance", form)
     found = {arm: score(arguments, folder, data, fold, *a) for arm, a in arms.items()}
     if arguments.same_time:
-        pretraining = seconds_of(folder / "mae", "mae")
-        longer = round(epochs * (1 + pretraining / found["from the masked autoencoder"][1]))
+        where = arguments.encoder.parent if arguments.encoder else folder / "mae"
+        both = found["from the masked autoencoder"]["seconds"] + seconds_of(where, "mae")
+        longer = round(epochs * both / found["from random weights"]["seconds"])
         arms["from random weights, for the time of both"] = ("none", longer)
         found["from random weights, for the time of both"] = score(
             arguments, folder, data, fold, "none", longer
@@ -133,12 +143,11 @@ def run_share(arguments: argparse.Namespace, folder: Path, fold: int, share: flo
             "row": f"{share:g}: {arm}",
             "world": str(arguments.data_dir),
             "seed": fold,
-            "score": found[arm][0],
             "arm": arm,
             "share": share,
             "images": images,
             "epochs": settings[1],
-            "seconds": found[arm][1],
+            **found[arm],
         }
         for arm, settings in arms.items()
     ]
@@ -189,10 +198,11 @@ def score(
     init: str,
     epochs: int,
     *flags: str,
-) -> tuple[float, float]:
+) -> dict[str, float]:
     """Run 03 on `data`, after 02 on the fold where it starts from it.
 
-    Returns the last epoch's macro-F1 and the seconds of 03.
+    Returns the last epoch's macro-F1 as `score`, its accuracy over eight expressions and macro-F1
+    over compounds (NaN for sets without votes), and the seconds of 03.
     """
     shared = ["--config", arguments.config, "--seed", seed]
     weights = arguments.encoder if init == "mae" else None
@@ -201,11 +211,16 @@ def score(
         weights = folder / "mae" / "model.safetensors"
     run = data / "-".join([init, str(epochs), *flags[1:]])
     settings = ["--run-dir", run, "--init", weights or "none", "--epochs", epochs]
-    settings += ["--adapt-epochs", 0]
+    settings += ["--adapt-epochs", 0, "--keep", "last", "--validate-every", epochs]
     execute("03_finetune_single.py", *shared, "--data-dir", data, *settings, *flags)
     table = pd.read_csv(run / "single" / "metrics.csv")
-    figure = float(table[table.phase == "single"].val_macro_f1.iloc[-1])
-    return figure, seconds_of(run / "single", "single")
+    last = table[table.phase == "single"].iloc[-1]
+    return {
+        "score": float(last.val_macro_f1),
+        "accuracy": float(last.get("val_accuracy", math.nan)),
+        "compounds": float(last.get("val_compound_f1", math.nan)),
+        "seconds": seconds_of(run / "single", "single"),
+    }
 
 
 def seconds_of(folder: Path, phase: str) -> float:

@@ -78,6 +78,7 @@ def record(folder: Path) -> dict:
 WARM = multiprocessing.get_context("forkserver")
 WARM.set_forkserver_preload(
     ["common.training.loop", "common.submission.inference", "common.prepare.images"]
+    + ["matplotlib.backends.backend_agg", "sklearn.linear_model", "sklearn.model_selection"]
 )
 
 
