@@ -9,7 +9,7 @@ images that resemble one of train are left out: a network may remember those.
 
 Examples:
     python benchmarks/ferplus.py --data-dir data/ferplus runs/ferplus/single runs/ferplus/curriculum
-    python benchmarks/ferplus.py --data-dir data/ferplus --peer runs/ferplus-*/single
+    python benchmarks/ferplus.py --data-dir data/ferplus --peer runs/ferplus-*/single  # together too
     python benchmarks/ferplus.py --data-dir data/ferplus runs/ferplus/curriculum --split test
 """
 
@@ -114,9 +114,13 @@ def main() -> None:
             files, judged = folds or [run / "model.safetensors"], rows
             found = np.mean([predict_run(root, rows, file, args.flip) for file in files], axis=0)
             lines.append(line(str(run), rows, found, singles=not np.isnan(found).any()))
-            apart.append(lines[-1])
+            apart.append((lines[-1], found))
         last = files[0], lines[-1]["name"], judged, found
-    lines += [mean_line(apart)] if len(apart) > 1 else []
+    if len(apart) > 1:
+        lines.append(mean_line([one for one, _ in apart]))
+        together = np.mean([found for _, found in apart], axis=0)
+        name = f"the {len(apart)} together"
+        lines.append(line(name, rows, together, singles=not np.isnan(together).any()))
     text = table(lines)
     print(text)
     if args.out:

@@ -53,6 +53,11 @@ def test_the_scores_are_those_of_the_runs_own_report(world, tmp_path, capsys):
         assert report["expressions"]["basic"] > 0
     mean = np.mean([float(row[2].split()[0]) for row in rows[2:4]])
     assert float(rows[4][2].split()[0]) == pytest.approx(mean, abs=1e-3)
+    # One network twice answers as it does alone; two others do not.
+    assert rows[5][0] == "the 2 together"
+    status, output, _ = call(capsys)(BENCHMARK, folders[0], folders[0], *common)
+    alone, *_, twice = [cells(line)[1:] for line in output.splitlines() if line.startswith("|")][2:]
+    assert alone == twice == rows[2][1:] != rows[5][1:]
     # and without the images that resemble one of train most
     manifest = read_manifest(world / "prepared" / "manifest.csv")
     manifest = manifest[manifest.dataset == "FERPlus"]
