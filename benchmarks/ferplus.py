@@ -9,7 +9,7 @@ images that resemble one of train are left out: a network may remember those.
 
 Examples:
     python benchmarks/ferplus.py --data-dir data/ferplus runs/ferplus/single runs/ferplus/curriculum
-    python benchmarks/ferplus.py --data-dir data/ferplus --peer runs/ferplus-*/single  # together too
+    python benchmarks/ferplus.py --data-dir data/ferplus --peer runs/ferplus*/single
     python benchmarks/ferplus.py --data-dir data/ferplus runs/ferplus/curriculum --split test
 """
 

@@ -93,6 +93,9 @@ RUNS = {
     "curriculum, labels": Variant(start="03, labels", votes=False),
     "curriculum, bce": Variant("--loss bce", start="03, bce"),
     "natural, labels": Variant("--natural-share 1", start="03, labels", votes=False),
+    "singles, labels": Variant(STAGES("16", "0"), start="03, labels", votes=False),
+    "generated, labels": Variant("--natural-share 0", start="03, labels", votes=False),
+    "facs, labels": Variant(FACS, start="03, labels", votes=False),
     "no order": Variant(f"--order none {NO_COMPOUNDS}"),
     "entropy": Variant(f"--order entropy {NO_COMPOUNDS}"),
     "second": Variant(f"--order second {NO_COMPOUNDS}"),
@@ -195,6 +198,14 @@ SECTIONS = {
         ("labels, softmax over eight expressions", "curriculum, labels", None),
         ("labels, six sigmoid logits (the paper's)", "curriculum, bce", None),
     ], pairs=True),
+    "labels": Section("The paper's regime: labels alone, 03 on single expressions", [
+        ("single labels only", "singles, labels", None),
+        ("the paper's sub-stages, half of the compounds natural", "curriculum, labels", None),
+        ("natural compounds only", "natural, labels", None),
+        ("generated compounds only, any pixels", "generated, labels", None),
+        ("generated compounds only, upper over lower face", "facs, labels", None),
+        ("the classifier they start from (03)", "03, labels", None),
+    ]),
     "sizes": Section("Generation after action units, by how many single expressions there are", [
         ("all: singles only", "singles, own 03", None),
         ("all: generated after action units", "facs, own 03", None),
@@ -231,4 +242,4 @@ SECTIONS = {
 }  # fmt: skip
 DEFAULT = ("table1", "table2", "controls", "facs")
 # Where each seed has a 03 of its own. Other rows need an encoder, or the demo.
-WITH_VOTES = (*DEFAULT, "order", "votes")
+WITH_VOTES = (*DEFAULT, "order", "votes", "labels")
