@@ -214,7 +214,8 @@ def no_better_for(epochs: int | None, first: int = 0) -> Callable[[list[dict]], 
     """
 
     def stop(rows: list[dict]) -> bool:
-        scores = {row["epoch"]: row["val_macro_f1"] for row in rows[first:] if "val_macro_f1" in row}
+        found = [row.get("val_macro_f1") for row in rows[first:]]
+        scores = {epoch: score for epoch, score in enumerate(found) if score is not None}
         best = max(scores, key=scores.get, default=0)
         return bool(epochs and scores) and max(scores) - best >= epochs
 

@@ -135,6 +135,8 @@ def test_training_stops_after_the_stated_epochs_without_a_better_score():
     rows = [{"val_macro_f1": score} for score in (0.9, 0.1, 0.3, 0.3, 0.2, 0.2)]
     assert [no_better_for(2)(rows[:n]) for n in (1, 2, 3, 4)] == [False, False, True, True]
     assert [no_better_for(2, first=1)(rows[:n]) for n in (3, 4, 5, 6)] == [False] * 2 + [True] * 2
+    rows[2:4] = [{}, {}]  # not validated, and epochs all the same
+    assert [no_better_for(3)(rows[:n]) for n in range(7)] == [False] * 5 + [True] * 2
     assert not no_better_for(None)(rows) and not no_better_for(1)([{"loss": 1.0}] * 5)
 
 

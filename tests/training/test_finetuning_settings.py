@@ -239,15 +239,6 @@ def test_validating_now_and_then_changes_no_weight(single):
     assert all(torch.equal(files[0][name], files[1][name]) for name in files[0])
 
 
-def test_an_early_stop_counts_epochs_also_where_not_all_are_validated():
-    stop = finetuning.no_better_for(3)
-    scores = {2: 0.5, 4: 0.4, 5: 0.3}
-    rows = [
-        {"epoch": n, **({"val_macro_f1": scores[n]} if n in scores else {})} for n in range(1, 6)
-    ]
-    assert [stop(rows[:n]) for n in range(6)] == [False] * 5 + [True]
-
-
 def test_the_best_of_the_validated_epochs_is_kept(single):
     folder, _ = single("--epochs", "4", "--validate-every", "3")
     scores = pd.read_csv(folder / "metrics.csv").val_macro_f1
