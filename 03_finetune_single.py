@@ -62,6 +62,7 @@ def main() -> None:
 
     checks.check_settings(args)
     checks.check_small_size(args)
+    checks.check_validation(args, args.small_epochs, args.epochs, "--epochs after --small-epochs")
     from common import emotions, manifest
     from common.batches import targets
     from common.training import finetuning, folds, runs

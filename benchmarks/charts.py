@@ -90,7 +90,8 @@ def draw_curriculum(args: argparse.Namespace, path: Path) -> None:
     figure.set_dpi(DPI)
     compounds = table.natural + table.generated
     axis.bar(table.epoch, compounds / (table.single + compounds), width=1, color=RULE)
-    axis.plot(table.epoch, table.val_macro_f1, "o-", color=BLUE, linewidth=2.5)
+    scored = table.dropna(subset="val_macro_f1")
+    axis.plot(scored.epoch, scored.val_macro_f1, "o-", color=BLUE, linewidth=2.5)
     for stage, rows in table.groupby("stage"):
         middle, last = rows.epoch.mean(), rows.epoch.max()
         axis.text(middle, 1.06, f"sub-stage {stage}", ha="center", fontsize=FONT, color=INK)

@@ -9,7 +9,7 @@ images that resemble one of train are left out: a network may remember those.
 
 Examples:
     python benchmarks/ferplus.py --data-dir data/ferplus runs/ferplus/single runs/ferplus/curriculum
-    python benchmarks/ferplus.py --data-dir data/ferplus --peer runs/ferplus*/single
+    python benchmarks/ferplus.py --data-dir data/ferplus --peer runs/ferplus{,-1,-2}/single
     python benchmarks/ferplus.py --data-dir data/ferplus runs/ferplus/curriculum --split test
 """
 
@@ -118,9 +118,9 @@ def main() -> None:
         last = files[0], lines[-1]["name"], judged, found
     if len(apart) > 1:
         lines.append(mean_line([one for one, _ in apart]))
-        together = np.mean([found for _, found in apart], axis=0)
-        name = f"the {len(apart)} together"
-        lines.append(line(name, rows, together, singles=not np.isnan(together).any()))
+        answers = np.stack([found for _, found in apart])
+        if not np.isnan(answers).any():  # six logits and eight are on other scales
+            lines.append(line(f"the {len(apart)} together", rows, answers.mean(0)))
     text = table(lines)
     print(text)
     if args.out:

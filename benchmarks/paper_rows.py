@@ -198,7 +198,7 @@ SECTIONS = {
         ("labels, softmax over eight expressions", "curriculum, labels", None),
         ("labels, six sigmoid logits (the paper's)", "curriculum, bce", None),
     ], pairs=True),
-    "labels": Section("The paper's regime: labels alone, 03 on single expressions", [
+    "labels": Section("Labels alone, without votes: 03 on single expressions", [
         ("single labels only", "singles, labels", None),
         ("the paper's sub-stages, half of the compounds natural", "curriculum, labels", None),
         ("natural compounds only", "natural, labels", None),

@@ -88,7 +88,7 @@ def arguments() -> tuple[argparse.Namespace, list[str]]:
         "--rows",
         nargs="+",
         choices=SECTIONS,
-        help=f"tables (default: {' '.join(DEFAULT)}; on FER+ also order votes)",
+        help=f"tables (default: {' '.join(DEFAULT)}; on FER+ {' '.join(WITH_VOTES)})",
     )
     add("--folds", type=several, metavar="N", help="with FERPlus, 03 and 04 by N folds")
     add(

@@ -10,9 +10,10 @@ is kept; the same command goes on.
 With --label-shares the same of fewer labels: 02 sees all faces, 03 the labels of a share of the
 persons, in as many steps (--most-epochs at most). With --same-time 03 from random weights trains as
 long as 02 and 03 did together, by the seconds that they took: read it on a quiet machine. --encoder
-takes one finished run of 02 for all folds, in place of one a fold; what a fold holds out it must
-not have seen, so that this is for sets with splits of their own. Sets with votes are scored by the
-eight expressions and by the challenge's compounds too.
+takes one finished run of 02 for all folds, in place of one a fold, and with --same-time one of this
+machine; what a fold holds out it must not have seen, so that this is for sets with splits of their
+own. With `loss = "softmax"` in the recipe, the accuracy over eight expressions is told too, and the
+macro-F1 over the challenge's compounds.
 
 Writes OUT/gain.md, gain.csv and, of several shares, gain.png, and prints the table after each fold.
 
@@ -133,7 +134,7 @@ def run_share(arguments: argparse.Namespace, folder: Path, fold: int, share: flo
     if arguments.same_time:
         where = arguments.encoder.parent if arguments.encoder else folder / "mae"
         both = found["from the masked autoencoder"]["seconds"] + seconds_of(where, "mae")
-        longer = round(epochs * both / found["from random weights"]["seconds"])
+        longer = epochs_for(both, epochs, found["from random weights"]["seconds"])
         arms["from random weights, for the time of both"] = ("none", longer)
         found["from random weights, for the time of both"] = score(
             arguments, folder, data, fold, "none", longer
@@ -153,6 +154,11 @@ def run_share(arguments: argparse.Namespace, folder: Path, fold: int, share: flo
     ]
 
 
+def epochs_for(seconds: float, epochs: int, took_s: float) -> int:
+    """Return how many epochs fit into a time, where so many took `took_s`; no fewer than these."""
+    return max(epochs, round(epochs * seconds / took_s)) if took_s else epochs
+
+
 def check_encoder(arguments: argparse.Namespace) -> None:
     """Raise UserError for an encoder that is not there, or may have seen what a fold holds out."""
     if not arguments.encoder:
@@ -163,6 +169,7 @@ def check_encoder(arguments: argparse.Namespace) -> None:
     try:
         record = json.loads(arguments.encoder.with_name("run.json").read_text(encoding="utf-8"))
         same = record["settings"]["manifest_sha256"] == file_digest(path)
+        same = same and float(record["phases"]["mae"]["seconds"]) >= 0
     except (ValueError, KeyError, TypeError):
         same = False
     if not same:
@@ -202,7 +209,7 @@ def score(
     """Run 03 on `data`, after 02 on the fold where it starts from it.
 
     Returns the last epoch's macro-F1 as `score`, its accuracy over eight expressions and macro-F1
-    over compounds (NaN for sets without votes), and the seconds of 03.
+    over compounds (NaN where 03 has six logits), and the seconds of 03.
     """
     shared = ["--config", arguments.config, "--seed", seed]
     weights = arguments.encoder if init == "mae" else None

@@ -50,7 +50,7 @@ def save_confusion(
 def save_curves(
     path: str | Path, table: pd.DataFrame, columns: Sequence[str], title: str = ""
 ) -> None:
-    """Write curves by epoch as PNG, one panel a column; gaps where a value is missing.
+    """Write curves by epoch as PNG, one panel a column; a missing value is passed over.
 
     table: has `epoch` and these columns. Rows of several phases follow one another. Where it has
     `stage`, the sub-stage from 1, and counts of `single`, `natural` and `generated` images, lines
@@ -62,7 +62,9 @@ def save_curves(
     again = table["epoch"].duplicated().any()
     epochs = np.arange(1, len(table) + 1) if again else table["epoch"].to_numpy()
     for axis, column in zip(axes, columns, strict=False):
-        axis.plot(epochs, table[column], color=BLUE, marker="o", markersize=3.5, linewidth=1.5)
+        known = table[column].notna().to_numpy()
+        line = dict(color=BLUE, marker="o", markersize=3.5, linewidth=1.5)
+        axis.plot(epochs[known], table[column][known], **line)
         axis.set_title(column.replace("_", " "), loc="left", fontsize=10)
         if staged:
             for start in np.flatnonzero(np.diff(table["stage"])):

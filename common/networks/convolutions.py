@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from timm.layers import Conv2dSame
+from timm.layers import Conv2dSame, ScaledStdConv2d, StdConv2d
 from timm.layers.padding import pad_same
 from torch import nn
 
@@ -16,8 +16,8 @@ def make_fast(network: nn.Module) -> nn.Module:
     for module in network.modules():
         if type(module) in _FAST and _is_plainly_depthwise(module):
             module.__class__ = _FAST[type(module)]
-        elif type(module) is nn.Conv2d:
-            module.__class__ = _SafeConv2d
+        elif type(module) in _SAFE:
+            module.__class__ = _SAFE[type(module)]
     return network.to(memory_format=torch.channels_last)
 
 
@@ -36,7 +36,7 @@ class _Depthwise(torch.autograd.Function):
 
     On CPUs the library has no fast bfloat16 kernel for two of them: that of the images where the
     stride is above 1 (50 to 500 times slower than float32), and that of filters above 3×3 (3 to 4
-    times). That of filters which reach beyond the whole image is wrong there: see _SafeConv2d.
+    times). That of filters which reach beyond the whole image is wrong there: see _Safe.
     """
 
     @staticmethod
@@ -77,8 +77,8 @@ def _is_small(images: torch.Tensor, reach: tuple[int, ...], stride: tuple[int, .
     return min(images.shape[-2:]) < max(*reach, *stride)
 
 
-class _SafeConv2d(nn.Conv2d):
-    """A convolution that is computed in float32 where images are smaller than its filters.
+class _Safe(nn.Conv2d):
+    """A convolution of torch or timm, in float32 where images are smaller than its filters.
 
     In bfloat16 on CPUs, the library (torch 2.11 and 2.15) leaves the gradient of a weight that
     meets no pixel unwritten: what is found is what lay in memory before, often not finite.
@@ -115,3 +115,8 @@ class _FastConv2dSame(Conv2dSame):
 
 
 _FAST = {nn.Conv2d: _FastConv2d, Conv2dSame: _FastConv2dSame}
+# Convolutions that pad images to TensorFlow's size see none that is smaller than their filters.
+_SAFE = {
+    kind: type(f"_Safe{kind.__name__}", (_Safe, kind), {})
+    for kind in (nn.Conv2d, StdConv2d, ScaledStdConv2d)
+}

@@ -98,6 +98,8 @@ def parse_arguments(
     given = vars(arguments)
     defaults = {flag.dest: flag.default for flag in parser._actions if flag.dest in given}
     arguments.defaults = settings_of(argparse.Namespace(**defaults))
+    if "model_options" in defaults:
+        arguments.defaults["model_options"] = {}
     return arguments
 
 

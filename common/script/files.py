@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -105,13 +105,14 @@ def _is_locked(file) -> bool:
 
 
 def _is_alive(pid: str) -> bool:
-    """Tell whether a process of this machine has this id; True where that cannot be told."""
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except (ValueError, OSError, OverflowError):
-        pass
+    """Tell whether a process of this machine runs under this id; True where that is unknown."""
+    with suppress(ValueError, OSError, OverflowError):
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            return False
+        # Ended, but not yet fetched by its parent: a zombie.
+        return Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return True
 
 
@@ -122,7 +123,7 @@ def only_process(folder: str | Path) -> Iterator[None]:
     The lock is on `folder/.lock`, which stays behind and holds the process's id and script; both
     the folder and the file are made. Of a distributed run, only the first process may ask. Raises
     UserError where another process is inside: at once, or after LEFT_BEHIND seconds where the
-    process named in the file is dead, since a child that it was just making may hold on for that.
+    process named in the file is dead: a child forked just before a kill may hold the lock so long.
     """
     path = Path(folder) / ".lock"
     try:
@@ -135,10 +136,15 @@ def only_process(folder: str | Path) -> Iterator[None]:
         while not _is_locked(file):
             file.seek(0)
             pid, _, script = file.read().strip().partition(" ")
-            if time.monotonic() > until or _is_alive(pid):
+            if _is_alive(pid):
                 raise UserError(
                     f"Another {script or 'process'} (process {pid or 'unknown'}) works in "
                     f"{folder}; wait until it ends, or choose another folder."
+                )
+            if time.monotonic() > until:
+                raise UserError(
+                    f"{script} (process {pid}) has ended on this machine, but what it started, or "
+                    f"a run on another machine, holds {folder}; end that, or choose another folder."
                 )
             time.sleep(0.05)
         file.truncate(0)

@@ -266,7 +266,8 @@ GROUPS: dict[str, dict[str, dict]] = {
             type=positive,
             default=None,
             metavar="N",
-            help="stop after N epochs without a better validation score (default: never)",
+            help="stop after N epochs, validated or not, without a better validation score "
+            "(default: never)",
         ),
         "validate_every": dict(
             type=positive,

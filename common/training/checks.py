@@ -15,6 +15,7 @@ from common.networks.classifier import (
     refuse_image_size,
 )
 from common.script.files import UserError
+from common.training.finetuning import is_validated
 
 
 def check_encoder(args: argparse.Namespace) -> None:
@@ -81,16 +82,34 @@ def check_curriculum_settings(args: argparse.Namespace) -> None:
             f"--order {args.order} draws singles and compounds together, which --balance sampling "
             "cannot make even; leave one of them out, or choose --balance logit-adjustment."
         )
-    latest = args.stage_epochs[-1] - 2  # the earliest end: one epoch is best, N are worse
-    if args.early_stop and args.early_stop > latest:
-        raise UserError(
-            f"--early-stop {args.early_stop} could never end a run: only the last sub-stage "
-            f"counts, which has {args.stage_epochs[-1]} epochs; N may be {max(latest, 0)} at most."
-        )
+    epochs = sum(args.stage_epochs)
+    check_validation(args, epochs - args.stage_epochs[-1], epochs, "the last sub-stage")
     if "cutmix" in args.mixes and args.cutmix.startswith("facs") and args.pairs != "challenge7":
         raise UserError(
             f"--cutmix {args.cutmix} is defined for the challenge's seven compounds only; "
             f"leave out --pairs {args.pairs}."
+        )
+
+
+def check_validation(args: argparse.Namespace, first: int, epochs: int, what: str) -> None:
+    """Raise UserError where too few epochs are validated for --keep best, or for --early-stop.
+
+    first: the epoch, from 0 and of so many, from which scores count. what: these epochs in words.
+    """
+    every, last = args.validate_every, epochs - 1
+    validated = [epoch for epoch in range(first, last) if is_validated(vars(args), epoch, epochs)]
+    if args.keep == "best" and every > 1 and not validated:
+        raise UserError(
+            f"--validate-every {every} validates one epoch alone of {what}, so that --keep best "
+            "has no choice; validate more often, or choose --keep last."
+        )
+    # The earliest end: the first score is the best.
+    latest = validated[-1] - validated[0] if validated else 0
+    if args.early_stop and args.early_stop > latest:
+        raise UserError(
+            f"--early-stop {args.early_stop} could never end a run: only {what} counts, with "
+            f"{epochs - first} epochs{f', every {every}th validated' if every > 1 else ''}; N may "
+            f"be {latest} at most."
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -117,7 +118,7 @@ def fit(run: Run, network: nn.Module, store: ImageStore, experiment: Experiment)
     0.1 % of an epoch's images cannot be read; the state before is kept.
     """
     training = _begin(run, network, store, experiment)
-    progress = training.progress
+    progress, lately = training.progress, deque(maxlen=run.settings.get("validate_every", 1))
     for number in range(progress["epoch"], experiment.epochs):
         if experiment.stop_early(progress["rows"]):
             run.say(f"{experiment.name}: no better for a while, stopped after epoch {number}")
@@ -129,7 +130,8 @@ def fit(run: Run, network: nn.Module, store: ImageStore, experiment: Experiment)
         progress.update(epoch=number + 1, step=0, sums=[0.0] * 3, rows=[*progress["rows"], row])
         journal.write_metrics(run, progress["rows"])
         training.states.save(progress)
-        left_s = spent_s / trained * (experiment.epochs - number - 1) if trained else 0
+        lately.append(spent_s / trained if trained else 0)
+        left_s = np.mean(lately) * (experiment.epochs - number - 1)
         with signals.at_once():  # a full pipe may keep us waiting
             journal.report_epoch(run, row, experiment.epochs, left_s)
         if run.any_process(signals.caught()):

@@ -9,6 +9,7 @@ from helpers.running import call, forked_run
 from helpers.toy_world import make_ferplus, make_prepared
 
 from benchmarks.derived_data import keep_labels, training_singles
+from benchmarks.pretraining_gain import epochs_for, seconds_of
 from common.manifest import hold_out, read_manifest
 from common.script.files import file_digest
 
@@ -96,9 +97,13 @@ def test_fewer_labels_train_as_many_steps_and_03_alone_as_long_as_both(
     assert table.epochs[0.5, pretrained] == table.epochs[0.5, alone] == 4
     assert table.epochs[1, pretrained] == table.epochs[1, alone] == 2
     assert 2 * table.images[0.5, alone] == pytest.approx(table.images[1, alone], abs=3)
+    longer = f"{alone}, for the time of both"
+    folder = tmp_path / "out" / "fold-0" / "mae"
     for share in (0.5, 1):
-        longer = f"{alone}, for the time of both"
-        assert table.epochs[share, longer] > table.epochs[share, alone]
+        both = table.seconds[share, pretrained] + seconds_of(folder, "mae")
+        given = table.epochs[share, alone], table.seconds[share, alone]
+        assert table.epochs[share, longer] == epochs_for(both, *given) >= given[0]
+    assert epochs_for(90, 10, 30) == 30 and epochs_for(20, 10, 30) == 10 == epochs_for(9, 10, 0)
     assert (tmp_path / "out" / "gain.png").read_bytes()[:4] == b"\x89PNG"
     text = (tmp_path / "out" / "gain.md").read_text()
     assert text in output and "4 epochs of 03, labels of 50% of the persons**" in text
@@ -109,12 +114,12 @@ def test_fewer_labels_train_as_many_steps_and_03_alone_as_long_as_both(
     status, _, complaints = call(capsys)("02_pretrain_mae.py", *flags, "--run-dir", tmp_path)
     assert status == 0, complaints
     encoder = tmp_path / "mae" / "model.safetensors"
-    flags += ["--out", tmp_path / "one", "--folds", 1, "--epochs", 2]
+    flags += ["--out", tmp_path / "one", "--folds", 1, "--epochs", 2, "--same-time"]
     status, _, complaints = call(capsys)(benchmark, *flags, "--encoder", encoder)
     assert status == 0, complaints
     again = pd.read_csv(tmp_path / "one" / "gain.csv").set_index("arm").score
     assert again[pretrained] == table.score[1, pretrained]
-    assert not (tmp_path / "one" / "fold-0" / "mae").exists()
+    assert not (tmp_path / "one" / "fold-0" / "mae").exists() and longer in again
     status, _, complaints = call(capsys)(benchmark, *flags, "--encoder", "gone")
     assert status == 2 and "there is no such file" in complaints
     path = world / "prepared" / "manifest.csv"

@@ -5,6 +5,7 @@ import copy
 import pytest
 import timm
 import torch
+from timm.layers import ScaledStdConv2d, StdConv2d
 
 from common.networks.convolutions import make_fast
 
@@ -67,13 +68,19 @@ def not_a_number_in_free_memory():
 
 
 # In bfloat16 a CPU leaves some gradients unwritten, where a weight meets no pixel.
-@pytest.mark.parametrize("groups", [1, 64])
+@pytest.mark.parametrize(
+    ("kind", "groups"),
+    [(torch.nn.Conv2d, 1), (torch.nn.Conv2d, 64), (StdConv2d, 1), (ScaledStdConv2d, 1)],
+)
 @pytest.mark.parametrize("size", [1, 2, 3])
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("kernel", [2, 3, 5, 7])
-def test_filters_larger_than_the_image_have_their_true_gradients(kernel, stride, size, groups):
+def test_filters_larger_than_the_image_have_their_true_gradients(
+    kernel, stride, size, kind, groups
+):
     torch.manual_seed(0)
-    plain = torch.nn.Conv2d(64, 64, kernel, stride, kernel // 2, groups=groups, bias=False)
+    settings = {"stride": stride, "padding": kernel // 2, "groups": groups, "bias": False}
+    plain = kind(64, 64, kernel, **settings)
     images = torch.randn(8, 64, size, size, requires_grad=True)
     plain(images).square().mean().backward()
     truth, seen = plain.weight.grad, images.grad.clone()

@@ -218,7 +218,7 @@ def test_what_a_dead_process_left_is_waited_for(tmp_path):
         child = subprocess.Popen(["sleep", "0.5"], stdout=file)  # it has the lock from us
     with only_process(tmp_path):
         assert (tmp_path / ".lock").read_text().startswith(f"{os.getpid()} ")
-        assert child.poll() == 0
+        assert child.wait(10) == 0
 
 
 @pytest.mark.parametrize("kind", ["closed", "full"])

@@ -44,6 +44,18 @@ def test_an_early_stop_that_could_never_come_is_refused(world, tmp_path, capsys)
         ("04_curriculum.py", "--natural-share 1.5", "--natural-share"),
         ("04_curriculum.py", "--warmup-epochs -1", "--warmup-epochs"),
         ("03_finetune_single.py", "--loss bmc --balance logit-adjustment", "balanced by itself"),
+        ("03_finetune_single.py", "--epochs 9 --validate-every 9", "choose --keep last"),
+        ("03_finetune_single.py", "--epochs 9 --early-stop 8", "N may be 7"),
+        (
+            "04_curriculum.py",
+            "--stage-epochs 4 5 --compound-shares 0 1 --validate-every 9",
+            "choose --keep last",
+        ),
+        (
+            "04_curriculum.py",
+            "--stage-epochs 4 9 --compound-shares 0 1 --validate-every 3 --early-stop 7",
+            "may be 6",
+        ),
         ("04_curriculum.py", "--order none --balance sampling", "singles and compounds together"),
     ],
 )
