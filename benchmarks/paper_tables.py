@@ -28,9 +28,11 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import signal
 import sys
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
@@ -176,13 +178,26 @@ def main() -> None:
         flush=True,
     )
     with only_process(args.out), ThreadPoolExecutor(args.jobs) as pool:
-        for outcome in [pool.submit(work, task) for task in tasks]:
-            try:
+        outcomes = [pool.submit(work, task) for task in tasks]
+        try:
+            for outcome in outcomes:
                 outcome.result()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            stop([outcome for outcome in outcomes if outcome.running()])
+            raise
     print((args.out / "paper_tables.md").read_text(encoding="utf-8"))
+
+
+def stop(outcomes: list[Future]) -> None:
+    """End the commands of the rows under way as SIGTERM does, so that they can go on later."""
+    told = set()
+    while wait(outcomes, timeout=0.5).not_done:
+        listed = [path.read_text().split() for path in Path("/proc/self/task").glob("*/children")]
+        for child in {int(child) for children in listed for child in children} - told:
+            told.add(child)
+            with suppress(ProcessLookupError):  # one that has just ended
+                os.kill(child, signal.SIGTERM)
 
 
 def check_world(world: str, data: str, starts: set[str]) -> None:

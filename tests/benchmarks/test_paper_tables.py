@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.running import ROOT, forked_run, record
+from helpers.running import ROOT, forked_run, record, start_warm, wait_for
 from helpers.toy_world import TINY, make_ferplus, make_prepared
 from scipy.stats import ttest_rel
 
@@ -223,6 +223,24 @@ def test_a_row_on_ferplus_starts_from_a_03_of_its_seed_and_has_the_protocols_sco
     commands, _ = commands_of(row._replace(folds=5))
     assert f"--init {tmp_path}/start/single --folds 5" in shlex.join(commands[0])
     assert commands_of(start._replace(folds=5))[0][0][-2:] == ["--folds", "5"]
+
+
+def test_a_signal_ends_the_row_under_way_too(tmp_path):
+    world, recipe = make_ferplus(tmp_path / "data"), tmp_path / "recipe.toml"
+    recipe.write_text(
+        "[common]\nloss = 'softmax'\nmodel = 'cnn_small'\nimage_size = 16\nworkers = 0\n"
+        "[finetune_single]\ninit = 'none'\nadapt_epochs = 0\nepochs = 9999\n"
+    )
+    flags = ["--data", "FERPlus", "--worlds", world, "--config", recipe, "--rows", "votes"]
+    flags += ["--seeds", "0", "--out", tmp_path / "out"]
+    tables = start_warm(tmp_path / "log", "benchmarks/paper_tables.py", *flags)
+    single = tmp_path / "out" / "03" / "data" / "0" / "single"
+    assert wait_for((single / "metrics.csv").is_file, tables, 60), (tmp_path / "log").read_text()
+    tables.terminate()
+    tables.join(30)
+    assert tables.exitcode == 143 and "Stopped by SIGTERM" in (tmp_path / "log").read_text()
+    assert not Path("/proc", (single / ".lock").read_text().split()[0]).exists()
+    assert list(single.glob("state/*.pt"))
 
 
 def test_a_world_without_a_run_trains_a_03_for_each_seed(tmp_path, monkeypatch):
