@@ -193,11 +193,11 @@ def stop(outcomes: list[Future]) -> None:
     """End the commands of the rows under way as SIGTERM does, so that they can go on later."""
     told = set()
     while wait(outcomes, timeout=0.5).not_done:
-        listed = [path.read_text().split() for path in Path("/proc/self/task").glob("*/children")]
-        for child in {int(child) for children in listed for child in children} - told:
-            told.add(child)
-            with suppress(ProcessLookupError):  # one that has just ended
-                os.kill(child, signal.SIGTERM)
+        for listed in Path("/proc/self/task").glob("*/children"):
+            with suppress(FileNotFoundError, ProcessLookupError):  # what has just ended
+                for child in set(map(int, listed.read_text().split())) - told:
+                    told.add(child)
+                    os.kill(child, signal.SIGTERM)
 
 
 def check_world(world: str, data: str, starts: set[str]) -> None:

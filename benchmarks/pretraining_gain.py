@@ -104,7 +104,7 @@ def main() -> None:
 
 
 def tables_of(section: Section, table: pd.DataFrame) -> str:
-    """Return a section as Markdown, and the other measures of sets with votes."""
+    """Return a section as Markdown, and what a loss over eight expressions is measured by too."""
     others = [name for name in ("accuracy", "compounds") if table[name].notna().any()]
     parts = [markdown(section, table)]
     if others:

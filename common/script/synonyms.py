@@ -43,6 +43,7 @@ OTHER_NAMES = {
     "save_minutes": "save_steps save_every save_interval",
     "seed": "random_seed random_state",
     "stage_epochs": "epochs num_epochs num_train_epochs max_epochs",
+    "validate_every": "eval_every val_every eval_interval val_interval check_val_every_n_epoch",
     "warmup_epochs": "warmup warmup_steps warmup_ratio",
     "weight_decay": "wd",
     "workers": "num_workers dataloader_num_workers j",

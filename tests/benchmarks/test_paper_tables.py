@@ -237,7 +237,7 @@ def test_a_signal_ends_the_row_under_way_too(tmp_path):
     single = tmp_path / "out" / "03" / "data" / "0" / "single"
     assert wait_for((single / "metrics.csv").is_file, tables, 60), (tmp_path / "log").read_text()
     tables.terminate()
-    tables.join(30)
+    tables.join(60)
     assert tables.exitcode == 143 and "Stopped by SIGTERM" in (tmp_path / "log").read_text()
     assert not Path("/proc", (single / ".lock").read_text().split()[0]).exists()
     assert list(single.glob("state/*.pt"))

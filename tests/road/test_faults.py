@@ -209,9 +209,10 @@ def test_a_second_run_names_the_first(tmp_path):
         first.communicate("end")
 
 
-def test_what_a_dead_process_left_is_waited_for(tmp_path):
+@pytest.mark.parametrize("fetched", [True, False])  # by its parent; else it is a zombie
+def test_what_a_dead_process_left_is_waited_for(tmp_path, fetched):
     dead = subprocess.Popen(["true"])
-    dead.wait()
+    os.waitid(os.P_PID, dead.pid, os.WEXITED | (0 if fetched else os.WNOWAIT))
     with open(tmp_path / ".lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         print(dead.pid, "02_pretrain_mae.py", file=file, flush=True)
