@@ -91,6 +91,7 @@ def train(run, store, table, training, held_out) -> None:
     from common.batches import augment, images, loading
     from common.networks import classifier, mae, weights
     from common.training import loop, optimization, probe
+    from common.training.experiment import Experiment
 
     settings = run.settings
     encoder = classifier.create_encoder(
@@ -129,7 +130,7 @@ def train(run, store, table, training, held_out) -> None:
         return probing() if probing and due(settings["probe"]) else {}
 
     rate = mae.learning_rate_of(settings["blr"], size)
-    experiment = loop.Experiment(
+    experiment = Experiment(
         name="mae",
         epochs=epochs,
         plan=plan,

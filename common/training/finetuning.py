@@ -22,8 +22,9 @@ from common.networks.recognition import has_fixed_scales, settle
 from common.script.config import nearest
 from common.script.files import UserError
 from common.training.evaluation import predict, prediction_table, save_validation
+from common.training.experiment import Experiment
 from common.training.folds import Split
-from common.training.loop import Experiment, fit
+from common.training.loop import fit
 from common.training.losses import LOSSES
 from common.training.optimization import SCHEDULES, freeze, make_optimizer
 from common.training.runs import Run

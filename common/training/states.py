@@ -74,8 +74,8 @@ class States:
         """Put the last readable state into network and optimiser; return its progress.
 
         Its keys: epoch and step to go on from, from 0; steps_done in all, and skipped of them by
-        fp16; sums of that epoch (see loop._Epoch); rows of metrics.csv; best figure; seconds of
-        training; names of unreadable images.
+        fp16; sums of that epoch (see experiment.Epoch); rows of metrics.csv; best figure; seconds
+        of training; names of unreadable images.
         """
         for path in reversed(self._paths()):
             try:

@@ -26,6 +26,7 @@ from common.batches.batch import Batch
 from common.networks.classifier import create_classifier
 from common.submission.ensemble import Ensemble, face_probabilities
 from common.training import evaluation, loop, optimization
+from common.training.experiment import Training
 from common.training.states import States
 
 
@@ -79,7 +80,7 @@ def fake_gpu(monkeypatch, without_values):
             progress = {"step": 0, "steps_done": 0, "skipped": 0, "sums": [0.0] * 3, "rows": []}
             numbers = dict(randoms=experiment.randoms, seed=0, workers=0)
             loader = loop.Loader(store, experiment.geometry, **numbers)
-            training = loop._Training(
+            training = Training(
                 run, experiment, store, network, optimizer, average, states, loader, progress
             )
             loop._train_epoch(training, 0)
