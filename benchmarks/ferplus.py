@@ -5,7 +5,8 @@ Without folds a model is judged by PublicTest (`val`), which may have chosen its
 with folds (`fold-1`, `fold-2`, …, of `--folds`) is judged out of fold: each compound of train and
 PublicTest by the model that has not seen it, the singles of PublicTest dealt out to all of them.
 PrivateTest (`--split test`) is for one last figure, never for a choice. With --lookalikes the
-images that resemble one of train are left out: a network may remember those.
+images that resemble one of train are left out: a network may remember those. --ceiling says how
+far ten votes an image let anyone come.
 
 Examples:
     python benchmarks/ferplus.py --data-dir data/ferplus runs/ferplus/single runs/ferplus/curriculum
@@ -33,9 +34,10 @@ from common.batches.augment import normalise
 from common.batches.images import ImageStore
 from common.batches.loading import evaluation_batches
 from common.emotions import ADAPTATION, RULES
-from common.manifest import read_manifest
+from common.manifest import VOTES, read_manifest
 from common.networks.classifier import load_classifier
 from common.networks.weights import refuse_unfinished
+from common.raw.votes import RULE, labels_of
 from common.script.files import UserError, whole_file, write_json
 from common.script.flags import fraction
 from common.script.main import run_script
@@ -74,6 +76,12 @@ def main() -> None:
         metavar="R",
         help="leave out images whose pixels correlate by R or more with one of train, mirrored or "
         "not; 0.92 is another frame of a film, or another cut of a photograph",
+    )
+    add(
+        "--ceiling",
+        action="store_true",
+        help="also what the last run would score if all people voted as it answers, and as many as "
+        "did were asked: no more is to be had from so few votes; ± is the spread of one reading",
     )
     add("--out", type=Path, help="Markdown file to write the table to")
     add("--page", type=Path, help="HTML page to write: the table, and pictures of the last run")
@@ -121,6 +129,10 @@ def main() -> None:
         answers = np.stack([found for _, found in apart])
         if not np.isnan(answers).any():  # six logits and eight are on other scales
             lines.append(line(f"the {len(apart)} together", rows, answers.mean(0)))
+    if args.ceiling:
+        if last is None or np.isnan(found).any():
+            raise UserError("--ceiling takes a run that answers with eight expressions; name one.")
+        lines.append(ceiling(judged, found))
     text = table(lines)
     print(text)
     if args.out:
@@ -245,6 +257,26 @@ def line(name: str, rows: pd.DataFrame, found: np.ndarray, singles: bool = True)
     if not scores["basic"]:
         values[1] = np.nan
     return {"name": name, "values": values, "errors": errors, "scores": scores}
+
+
+def ceiling(rows: pd.DataFrame, shares: np.ndarray, draws: int = 100) -> dict:
+    """Return a row: the mean and spread of what the true shares of votes score.
+
+    shares: float [n, 8], taken for those of all people. As many as voted on an image are asked
+    anew, their votes make its label, and the answers are the shares themselves.
+    """
+    if VOTES not in rows or not rows[VOTES].str.fullmatch(r"\d+( \d+)*").all():
+        raise UserError("--ceiling needs the number of votes of each image; 01 takes FERPlus' own.")
+    asked = [sum(map(int, text.split())) for text in rows[VOTES]]
+    random, drawn = np.random.default_rng(0), []
+    for _ in range(draws):
+        votes = random.multinomial(asked, shares / shares.sum(1, keepdims=True))
+        labels = [" ".join(labels_of(one, RULE)) for one in votes.tolist()]
+        by = {rule: expression_scores(labels, shares, rule) for rule in RULES}
+        drawn.append([figure(by) for figure in FIGURES.values()])
+    values, errors = np.mean(drawn, axis=0), np.std(drawn, axis=0, ddof=1)
+    name = "were all people's votes as the last run answers"
+    return {"name": name, "values": values, "errors": errors, "scores": by["sum"]}
 
 
 def figures_of(one: dict) -> dict:

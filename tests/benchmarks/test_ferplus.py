@@ -13,7 +13,7 @@ from helpers.toy_world import make_ferplus
 from PIL import Image
 
 from benchmarks.fer_network import CLASSES, fer_file, probabilities, read_weights
-from benchmarks.ferplus import predict_run, resemblance
+from benchmarks.ferplus import FIGURES, ceiling, predict_run, resemblance
 from common.emotions import ADAPTATION, parse_labels
 from common.manifest import read_manifest
 from common.script.files import UserError
@@ -71,6 +71,20 @@ def test_the_scores_are_those_of_the_runs_own_report(world, tmp_path, capsys):
     assert "leaves no image" in complaints
     counts = re.search(r"n = (\d+) \(accuracy\), \d+ \(six\), (\d+) compounds", output).groups()
     assert 0 < sum(map(int, counts)) <= whole - left
+
+
+def test_ten_votes_let_nobody_know_more_than_they_say():
+    rows = pd.DataFrame({"votes": ["10 0 0 0 0 0 0 0", "4 2 0 0 0 0 1 2"] * 40})
+    sure, torn = np.eye(8)[[0, 6] * 40], np.tile([0.55, 0, 0, 0, 0, 0, 0.45, 0], (80, 1))
+    # Of ten votes 0.504 make a majority of the likelier, 0.262 of the other; of nine 0.621, 0.379.
+    for shares, accuracy in ((sure, 1.0), (torn, (0.504 + 0.621) / (0.766 + 1.0))):
+        found = dict(zip(FIGURES, ceiling(rows, shares)["values"], strict=True))
+        assert found["accuracy"] == pytest.approx(accuracy, abs=0.03)
+    # a compound of two that share the votes is one only where both get three or more
+    halves = np.tile([0, 0, 0, 0, 0.5, 0.5, 0, 0], (80, 1))
+    assert 0 < ceiling(rows, halves)["scores"]["compounds"] < 80
+    with pytest.raises(UserError, match="number of votes"):
+        ceiling(rows.assign(votes=["0.5 0.5", ""] * 40), torn)
 
 
 def test_folds_are_judged_by_the_model_that_has_not_seen_them(world, tmp_path, capsys):
