@@ -17,7 +17,7 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from common.script.files import whole_file
 
@@ -85,26 +85,31 @@ def save_curves(
     save_figure(figure, path)
 
 
-def save_examples(path: str | Path, examples: dict[str, np.ndarray], title: str = "") -> None:
-    """Write images by class as PNG, a row a class: uint8 [n, k, 3, S, S], n groups of k each."""
+def save_examples(
+    path: str | Path, examples: dict[str, np.ndarray], title: str = "", side: int = 104
+) -> None:
+    """Write images by name as PNG, a row a name: uint8 [n, k, 3, S, S], n groups of k each.
+
+    side: of an image there, pixels.
+    """
     examples = {name: np.asarray(pictures) for name, pictures in examples.items() if len(pictures)}
-    columns = max(len(pictures) for pictures in examples.values())
-    width = 0.8 * columns * next(iter(examples.values())).shape[1] + 1.8
-    figure, axes = new_figure(width, 0.85 * len(examples) + 0.4, len(examples), [1] * len(examples))
-    for axis, (name, pictures) in zip(axes, examples.items(), strict=True):
-        n, k, _, side, _ = pictures.shape
-        strip = np.full((side, columns * (k * side + side // 8), 3), 255, dtype=np.uint8)
-        for group in range(n):
-            start = group * (k * side + side // 8)
-            row = pictures[group].transpose(2, 0, 3, 1).reshape(side, k * side, 3)
-            strip[:, start : start + k * side] = row
-        axis.imshow(strip)
-        axis.set_xticks([])
-        axis.set_yticks([side / 2], [name.replace("_", "\n")], fontsize=7)
-        axis.tick_params(length=0)
-        axis.spines[:].set_visible(False)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
-    save_figure(figure, path)
+    left, top, gap = 110, 30, 12  # pixels
+    groups = max(len(pictures) for pictures in examples.values())
+    width = next(iter(examples.values())).shape[1] * side + gap  # of a group
+    size = left + groups * width, top + len(examples) * (side + gap)
+    sheet = Image.new("RGB", size, "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    pen.text((gap, top / 2), title, INK, font, "lm")
+    for row, (name, pictures) in enumerate(examples.items()):
+        above = top + row * (side + gap)
+        middle = left - gap, above + side / 2
+        pen.multiline_text(middle, name.replace("_", "\n"), INK, font, "rm", align="right")
+        for group, number in np.ndindex(pictures.shape[:2]):
+            picture = Image.fromarray(pictures[group, number].transpose(1, 2, 0))
+            corner = left + group * width + number * side, above
+            sheet.paste(picture.resize((side, side), Image.Resampling.BILINEAR), corner)
+    with whole_file(path) as file:
+        sheet.save(file, format="PNG")
 
 
 def new_figure(
@@ -125,6 +130,9 @@ def new_figure(
 
 def save_figure(figure: Figure, path: str | Path) -> None:
     """Write a figure as PNG, whole or not at all."""
+    # Here, once: savefig would draw everything to lay it out, and again to keep it.
+    figure.get_layout_engine().execute(figure)
+    figure.set_layout_engine("none")
     with whole_file(path) as file:
         figure.savefig(file, format="png")
 

@@ -17,7 +17,7 @@ from common.emotions import BASIC
 from common.manifest import thin_out
 from common.metrics import macro_f1
 from common.networks.mae import MaskedAutoencoder
-from common.pictures import new_figure, save_figure
+from common.pictures import save_examples
 from common.script.files import UserError
 from common.training.evaluation import predict
 from common.training.runs import Run
@@ -109,12 +109,8 @@ def save_reconstructions(run: Run, model: MaskedAutoencoder, store: ImageStore) 
     masked, rebuilt = model.rebuild(originals, noise.to(device))
     std = torch.tensor(run.settings["std"], device=device).view(1, 3, 1, 1)
     mean = torch.tensor(run.settings["mean"], device=device).view(1, 3, 1, 1)
-    figure, axes = new_figure(9, 3.6, 3, [1, 1, 1])
     names = ("face", f"{run.settings['mask_ratio']:.0%} hidden", "rebuilt")
-    for axis, name, row in zip(axes, names, (originals, masked, rebuilt), strict=True):
-        strip = (row * std + mean).clamp(0, 1).permute(2, 0, 3, 1).flatten(1, 2)  # [S, n · S, 3]
-        axis.imshow(strip.cpu().numpy())
-        axis.set_ylabel(name, fontsize=12)
-        axis.set(xticks=[], yticks=[])
-        axis.spines[:].set_visible(False)
-    save_figure(figure, run.folder / "reconstructions.png")
+    shown = torch.stack([originals, masked, rebuilt]) * std + mean  # [3, n, 3, S, S]
+    shown = (255 * shown.clamp(0, 1)).round().byte().unsqueeze(2).cpu().numpy()
+    rows = dict(zip(names, shown, strict=True))
+    save_examples(run.folder / "reconstructions.png", rows, "Faces that it has seen", side=140)

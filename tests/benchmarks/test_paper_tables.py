@@ -151,7 +151,8 @@ def test_a_row_may_decide_anew_with_the_network_of_another(monkeypatch):
     assert (args.data_dir, args.truth) == (Path("data"), Path("data/truth.csv"))
 
 
-def test_a_row_is_run_once_and_read_from_then_on(tmp_path):
+def test_a_row_is_run_once_and_read_from_then_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(subprocess, "run", forked_run(tmp_path / "log"))
     make_prepared(tmp_path / "data")
     options = dict(patch_size=4, embed_dim=16, depth=1, num_heads=2)
     (tmp_path / "run" / "single").mkdir(parents=True)
