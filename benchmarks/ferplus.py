@@ -5,8 +5,8 @@ Without folds a model is judged by PublicTest (`val`), which may have chosen its
 with folds (`fold-1`, `fold-2`, …, of `--folds`) is judged out of fold: each compound of train and
 PublicTest by the model that has not seen it, the singles of PublicTest dealt out to all of them.
 PrivateTest (`--split test`) is for one last figure, never for a choice. With --lookalikes the
-images that resemble one of train are left out: a network may remember those. --ceiling says how
-far ten votes an image let anyone come.
+images that resemble one of train are left out: a network may remember those. --ceiling
+estimates how much so few votes an image let anyone score.
 
 Examples:
     python benchmarks/ferplus.py --data-dir data/ferplus runs/ferplus/single runs/ferplus/curriculum
@@ -47,6 +47,7 @@ from common.training.folds import number_folds
 
 DATASET = "FERPlus"
 SAMPLES = 200  # of the bootstrap behind a standard error
+COUNTED = ("singles", "basic", "compounds")  # keys of expression_scores: numbers of images
 # Columns: title, and what it shows of the scores by rule.
 FIGURES: dict[str, Callable[[dict], float]] = {
     "accuracy": lambda by: by["sum"]["accuracy"],
@@ -80,13 +81,16 @@ def main() -> None:
     add(
         "--ceiling",
         action="store_true",
-        help="also what the last run would score if all people voted as it answers, and as many as "
-        "did were asked: no more is to be had from so few votes; ± is the spread of one reading",
+        help="also what the last run would score if its answers were all people's shares of votes, "
+        "and as many as did were asked: roughly what so few votes let anyone score; ± is the "
+        "standard deviation over 100 draws of the votes",
     )
     add("--out", type=Path, help="Markdown file to write the table to")
     add("--page", type=Path, help="HTML page to write: the table, and pictures of the last run")
     add("--scores", type=Path, help="JSON file to write the scores of each line to")
     args = parser.parse_args()
+    if args.ceiling and not args.runs:
+        raise UserError("--ceiling takes a run's answers; name one, such as runs/ferplus/single.")
     if args.page and not args.runs:
         raise UserError("--page shows what a run answers; name one, such as runs/ferplus/single.")
     manifest = read_manifest(args.data_dir / "prepared" / "manifest.csv")
@@ -130,8 +134,8 @@ def main() -> None:
         if not np.isnan(answers).any():  # six logits and eight are on other scales
             lines.append(line(f"the {len(apart)} together", rows, answers.mean(0)))
     if args.ceiling:
-        if last is None or np.isnan(found).any():
-            raise UserError("--ceiling takes a run that answers with eight expressions; name one.")
+        if np.isnan(found).any():
+            raise UserError(f"--ceiling needs answers of eight expressions; {run} has six.")
         lines.append(ceiling(judged, found))
     text = table(lines)
     print(text)
@@ -260,23 +264,30 @@ def line(name: str, rows: pd.DataFrame, found: np.ndarray, singles: bool = True)
 
 
 def ceiling(rows: pd.DataFrame, shares: np.ndarray, draws: int = 100) -> dict:
-    """Return a row: the mean and spread of what the true shares of votes score.
+    """Return a row: what the true shares of votes would score, were they these.
 
-    shares: float [n, 8], taken for those of all people. As many as voted on an image are asked
-    anew, their votes make its label, and the answers are the shares themselves.
+    shares: float [n, 8]. As many votes as an image has are drawn by them and make its label, by
+    RULE and without votes for what is no expression; the answers are the shares themselves. Values
+    are means over the draws, errors their standard deviations, and so are the numbers of images.
+    Raises UserError where an image has no count of votes.
     """
-    if VOTES not in rows or not rows[VOTES].str.fullmatch(r"\d+( \d+)*").all():
-        raise UserError("--ceiling needs the number of votes of each image; 01 takes FERPlus' own.")
+    counted = rows[VOTES].str.fullmatch(r"\d+( \d+)*") if VOTES in rows else rows.image.isna()
+    if not counted.all():
+        image = rows.image[~counted].iloc[0]
+        raise UserError(f"--ceiling needs counts of votes; {image} of the manifest has none.")
     asked = [sum(map(int, text.split())) for text in rows[VOTES]]
-    random, drawn = np.random.default_rng(0), []
+    random, drawn, numbers = np.random.default_rng(0), [], []
     for _ in range(draws):
         votes = random.multinomial(asked, shares / shares.sum(1, keepdims=True))
         labels = [" ".join(labels_of(one, RULE)) for one in votes.tolist()]
         by = {rule: expression_scores(labels, shares, rule) for rule in RULES}
         drawn.append([figure(by) for figure in FIGURES.values()])
+        numbers.append([by["sum"][key] for key in COUNTED])
     values, errors = np.mean(drawn, axis=0), np.std(drawn, axis=0, ddof=1)
-    name = "were all people's votes as the last run answers"
-    return {"name": name, "values": values, "errors": errors, "scores": by["sum"]}
+    scores = dict(zip(COUNTED, np.mean(numbers, axis=0).round().astype(int).tolist(), strict=True))
+    scores["support"] = "mean of the draws"
+    name = "were its answers all people's shares of votes"
+    return {"name": name, "values": values, "errors": errors, "scores": scores}
 
 
 def figures_of(one: dict) -> dict:

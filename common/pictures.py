@@ -92,18 +92,21 @@ def save_examples(
 
     side: of an image there, pixels.
     """
-    examples = {name: np.asarray(pictures) for name, pictures in examples.items() if len(pictures)}
-    left, top, gap = 110, 30, 12  # pixels
-    groups = max(len(pictures) for pictures in examples.values())
-    width = next(iter(examples.values())).shape[1] * side + gap  # of a group
-    size = left + groups * width, top + len(examples) * (side + gap)
-    sheet = Image.new("RGB", size, "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    rows = {name.replace("_", "\n"): np.asarray(pictures) for name, pictures in examples.items()}
+    rows = {name: pictures for name, pictures in rows.items() if len(pictures)}
+    font, gap, top = ImageFont.load_default(13), 12, 30  # pixels
+    words = [font.getlength(word) for name in rows for word in name.split("\n")]
+    left = int(max(words, default=0)) + 3 * gap
+    groups = max((len(pictures) for pictures in rows.values()), default=0)
+    width = max((pictures.shape[1] for pictures in rows.values()), default=0) * side + gap
+    across = max(left + groups * width, int(font.getlength(title)) + 2 * gap)
+    sheet = Image.new("RGB", (across, top + len(rows) * (side + gap)), "white")
+    pen = ImageDraw.Draw(sheet)
     pen.text((gap, top / 2), title, INK, font, "lm")
-    for row, (name, pictures) in enumerate(examples.items()):
+    for row, (name, pictures) in enumerate(rows.items()):
         above = top + row * (side + gap)
         middle = left - gap, above + side / 2
-        pen.multiline_text(middle, name.replace("_", "\n"), INK, font, "rm", align="right")
+        pen.multiline_text(middle, name, INK, font, "rm", align="right")
         for group, number in np.ndindex(pictures.shape[:2]):
             picture = Image.fromarray(pictures[group, number].transpose(1, 2, 0))
             corner = left + group * width + number * side, above

@@ -31,7 +31,7 @@ ON_CPU = 64
 def choose_batch(run: Run, network: nn.Module, experiment) -> int:
     """Return how many images a process trains on at once; never more than its share of a step.
 
-    experiment: see experiment.Experiment.
+    experiment: an Experiment, of experiment.py.
     """
     device, settings, most = run.accelerator.device, run.settings, ON_CPU
     if device.type == "cuda":
@@ -58,7 +58,7 @@ def image_bytes(
     """Return the bytes that a training step in float32 keeps of each image for its gradient.
 
     They are counted on torch's `meta` device, where tensors have shapes and no memory: any network
-    and loss (see experiment.Experiment), in two forward passes of one and of two images.
+    and loss (see Experiment), in two forward passes of one and of two images.
     """
     tensors = [*network.named_parameters(), *network.named_buffers()]
     shapes = {

@@ -113,4 +113,5 @@ def save_reconstructions(run: Run, model: MaskedAutoencoder, store: ImageStore) 
     shown = torch.stack([originals, masked, rebuilt]) * std + mean  # [3, n, 3, S, S]
     shown = (255 * shown.clamp(0, 1)).round().byte().unsqueeze(2).cpu().numpy()
     rows = dict(zip(names, shown, strict=True))
-    save_examples(run.folder / "reconstructions.png", rows, "Faces that it has seen", side=140)
+    title = "Training faces: as they are, masked, rebuilt"
+    save_examples(run.folder / "reconstructions.png", rows, title, side=140)

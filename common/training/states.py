@@ -74,7 +74,7 @@ class States:
         """Put the last readable state into network and optimiser; return its progress.
 
         Its keys: epoch and step to go on from, from 0; steps_done in all, and skipped of them by
-        fp16; sums of that epoch (see experiment.Epoch); rows of metrics.csv; best figure; seconds
+        fp16; sums of that epoch (see Epoch); rows of metrics.csv; best figure; seconds
         of training; names of unreadable images.
         """
         for path in reversed(self._paths()):

@@ -13,7 +13,7 @@ from common.batches.augment import normalise
 from common.networks.classifier import create_classifier
 from common.script.files import UserError
 from common.script.signals import Stopped
-from common.training import loop, memory, optimization, runs
+from common.training import loop, memory, optimization, runs, steps
 from common.training.losses import expression_loss
 
 
@@ -39,21 +39,21 @@ def float16(monkeypatch):
 
 def watch(monkeypatch) -> list[tuple[bool, float, int]]:
     """Return a list that fills with each step: skipped, learning rate, updates of the average."""
-    steps, updates = [], []
-    take, update = loop.take_step, optimization.Average.update
+    taken, updates = [], []
+    take, update = steps.take_step, optimization.Average.update
 
     def watched(accelerator, optimizer):
         skipped = take(accelerator, optimizer)
-        steps.append((skipped, optimizer.param_groups[-1]["lr"], len(updates)))
+        taken.append((skipped, optimizer.param_groups[-1]["lr"], len(updates)))
         return skipped
 
-    monkeypatch.setattr(loop, "take_step", watched)
+    monkeypatch.setattr(steps, "take_step", watched)
     monkeypatch.setattr(
         optimization.Average,
         "update",
         lambda self, step: (updates.append(step), update(self, step)),
     )
-    return steps
+    return taken
 
 
 @pytest.mark.cuda
