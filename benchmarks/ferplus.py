@@ -83,7 +83,7 @@ def main() -> None:
         action="store_true",
         help="also what the last run would score if its answers were all people's shares of votes, "
         "and as many as did were asked: roughly what so few votes let anyone score; ± is the "
-        "standard deviation over 100 draws of the votes",
+        "standard deviation over 100 draws of the votes; labels by 01's default --votes-rule",
     )
     add("--out", type=Path, help="Markdown file to write the table to")
     add("--page", type=Path, help="HTML page to write: the table, and pictures of the last run")
