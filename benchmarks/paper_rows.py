@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from benchmarks.comparison import Section
@@ -90,12 +91,7 @@ RUNS = {
     "03, labels": Variant(None, votes=False),
     "03, bce": Variant(None, single="--loss bce"),
     "03, bmc": Variant(None, single="--loss bmc --balance none --balance-strength 1"),
-    "curriculum, labels": Variant(start="03, labels", votes=False),
     "curriculum, bce": Variant("--loss bce", start="03, bce"),
-    "natural, labels": Variant("--natural-share 1", start="03, labels", votes=False),
-    "singles, labels": Variant(STAGES("16", "0"), start="03, labels", votes=False),
-    "generated, labels": Variant("--natural-share 0", start="03, labels", votes=False),
-    "facs, labels": Variant(FACS, start="03, labels", votes=False),
     "no order": Variant(f"--order none {NO_COMPOUNDS}"),
     "entropy": Variant(f"--order entropy {NO_COMPOUNDS}"),
     "second": Variant(f"--order second {NO_COMPOUNDS}"),
@@ -143,6 +139,8 @@ SECTIONS = {
         ("reversed: [3, 3, 5, 5] × [1, 0.4, 0.2, 0]", "reversed", None),
         ("natural compounds only", "natural", None),
         ("generated compounds only", "generated", None),
+        ("singles to the end: × [0, 0.2, 0.4, 0.4]", "curriculum, singles too", None),
+        ("singles to the end, natural compounds only", "natural, singles too", None),
     ]),
     "facs": Section("Generation after action units (ours)", [
         ("generated only: Mixup and CutMix, any pixels", "generated", None),
@@ -184,8 +182,6 @@ SECTIONS = {
         ("by entropy, and upper over lower face", "entropy, facs", None),
         ("the paper's sub-stages: × [0, 0.2, 0.4, 1]", "curriculum", None),
         ("the same, natural compounds only", "natural", None),
-        ("the same, singles to the end: × [0, 0.2, 0.4, 0.4]", "curriculum, singles too", None),
-        ("singles to the end, natural compounds only", "natural, singles too", None),
         ("the classifier they start from (03)", "03", None),
     ]),
     "votes": Section("Votes as soft labels, or hard labels", [
@@ -198,14 +194,6 @@ SECTIONS = {
         ("labels, softmax over eight expressions", "curriculum, labels", None),
         ("labels, six sigmoid logits (the paper's)", "curriculum, bce", None),
     ], pairs=True),
-    "labels": Section("Labels alone, without votes: 03 on single expressions", [
-        ("single labels only", "singles, labels", None),
-        ("the paper's sub-stages, half of the compounds natural", "curriculum, labels", None),
-        ("natural compounds only", "natural, labels", None),
-        ("generated compounds only, any pixels", "generated, labels", None),
-        ("generated compounds only, upper over lower face", "facs, labels", None),
-        ("the classifier they start from (03)", "03, labels", None),
-    ]),
     "sizes": Section("Generation after action units, by how many single expressions there are", [
         ("all: singles only", "singles, own 03", None),
         ("all: generated after action units", "facs, own 03", None),
@@ -242,4 +230,16 @@ SECTIONS = {
 }  # fmt: skip
 DEFAULT = ("table1", "table2", "controls", "facs")
 # Where each seed has a 03 of its own. Other rows need an encoder, or the demo.
-WITH_VOTES = (*DEFAULT, "order", "votes", "labels")
+WITH_VOTES = (*DEFAULT, "order", "votes")
+LABELS_ALONE = "03, labels"
+for _name in {run for name in DEFAULT for _, run, _ in SECTIONS[name].rows}:
+    RUNS[f"{_name}, labels"] = RUNS[_name]._replace(start=LABELS_ALONE, votes=False)
+
+
+def without_votes(name: str) -> Section:
+    """Return a table of DEFAULT whose runs see labels alone; table 2 has their 03 too."""
+    section = SECTIONS[name]
+    rows = [(label, f"{run}, labels", paper) for label, run, paper in section.rows]
+    if name == "table2":
+        rows.append(("the classifier they start from (03)", LABELS_ALONE, None))
+    return replace(section, rows=rows)

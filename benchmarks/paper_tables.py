@@ -20,7 +20,7 @@ Examples
   python benchmarks/paper_tables.py --rows table2 controls -- --mixed-label soft
   python benchmarks/paper_tables.py --rows teams tracks            table 3: benchmarks/teams
   python benchmarks/paper_tables.py --data FERPlus --quick --rows order votes --seeds 0 1 2
-  python benchmarks/paper_tables.py --data FERPlus --folds 5 --rows facs
+  python benchmarks/paper_tables.py --data FERPlus --folds 5 --no-votes --rows table2 controls
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.comparison import Section, differences, markdown, means, save_plot
-from benchmarks.paper_rows import DEFAULT, RUNS, SECTIONS, WITH_VOTES
+from benchmarks.paper_rows import DEFAULT, RUNS, SECTIONS, WITH_VOTES, without_votes
 from benchmarks.paper_runs import FERPLUS, MEASURES, ROOT, Row, run_row, start_of
 from common.emotions import challenge_class
 from common.manifest import hold_out, read_manifest
@@ -92,6 +92,12 @@ def arguments() -> tuple[argparse.Namespace, list[str]]:
         choices=SECTIONS,
         help=f"tables (default: {' '.join(DEFAULT)}; on FER+ {' '.join(WITH_VOTES)})",
     )
+    add(
+        "--no-votes",
+        action="store_true",
+        help="with FERPlus, 03 and 04 see the labels alone, as in the paper; of --rows "
+        + ", ".join(DEFAULT),
+    )
     add("--folds", type=several, metavar="N", help="with FERPlus, 03 and 04 by N folds")
     add(
         "--quick",
@@ -120,6 +126,7 @@ def main() -> None:
     }[known]
     worlds = args.worlds or [world]
     config = args.config or ROOT / "configs" / f"{known.lower()}.toml"
+    default = DEFAULT if args.no_votes else default
     chosen = args.rows or (("table1", "table2") if args.quick else default)
     seeds = list(dict.fromkeys(args.seeds or ([0] if args.quick else range(5))))
     args.out = args.out or Path(
@@ -129,11 +136,14 @@ def main() -> None:
         () if known == "demo" else chosen
     ):
         raise UserError(f"--rows {name} needs the demo: its videos, or a network of its size.")
-    if args.folds and known != FERPLUS:
-        raise UserError("--folds is for --data FERPlus, whose protocol it belongs to.")
+    for flag in ("folds", "no_votes"):
+        if getattr(args, flag) and known != FERPLUS:
+            raise UserError(f"--{flag.replace('_', '-')} is for --data FERPlus.")
+    if args.no_votes and (needing := set(chosen).difference(DEFAULT)):
+        raise UserError(f"--no-votes: --rows {min(needing)} is about votes.")
     single, short = QUICK.get(known, QUICK["demo"]) if args.quick else ([], [])
     extra = [*short, *extra]
-    sections = [SECTIONS[name] for name in chosen]
+    sections = [without_votes(name) if args.no_votes else SECTIONS[name] for name in chosen]
     names = dict.fromkeys(run for section in sections for _, run, _ in section.rows)
     for world in worlds:
         check_world(world, args.data, {start_of(name) for name in names})

@@ -25,7 +25,7 @@ from benchmarks.comparison import (
     scores_of,
 )
 from benchmarks.derived_data import add_pseudo_labels, keep_part
-from benchmarks.paper_rows import PAPER, RUNS, SECTIONS
+from benchmarks.paper_rows import DEFAULT, LABELS_ALONE, PAPER, RUNS, SECTIONS, without_votes
 from benchmarks.paper_runs import MEASURES, Row, commands_of, run_row
 from benchmarks.paper_tables import check_world, main
 from common.emotions import CHALLENGE
@@ -99,7 +99,8 @@ def test_tables_of_several_scores_have_a_mean_and_a_difference_for_each(table):
 
 
 def test_every_row_is_a_run_whose_settings_04_accepts(monkeypatch):
-    named = {run for section in SECTIONS.values() for _, run, _ in section.rows}
+    sections = [*SECTIONS.values(), *map(without_votes, DEFAULT)]
+    named = {run for section in sections for _, run, _ in section.rows}
     assert named | {variant.start for variant in RUNS.values()} == set(RUNS)
     before = runpy.run_path(str(ROOT / "03_finetune_single.py"))
     script = runpy.run_path(str(ROOT / "04_curriculum.py"))
@@ -115,7 +116,7 @@ def test_every_row_is_a_run_whose_settings_04_accepts(monkeypatch):
         flags = [*shlex.split(PAPER), *shlex.split(variant.flags)]
         monkeypatch.setattr(sys, "argv", ["04_curriculum.py", *flags])
         args = script["arguments"]()
-        if variant.start != "03, labels":  # of the same loss as the 03 that it starts from
+        if variant.start != LABELS_ALONE:  # of the same loss as the 03 that it starts from
             own = shlex.split(RUNS[variant.start].single or "")
             assert args.loss == (own[own.index("--loss") + 1] if own else "bce")
         check_curriculum_settings(args)
@@ -244,7 +245,8 @@ def test_a_signal_ends_the_row_under_way_too(tmp_path):
     assert list(single.glob("state/*.pt"))
 
 
-def test_a_world_without_a_run_trains_a_03_for_each_seed(tmp_path, monkeypatch):
+@pytest.mark.parametrize("flags", (["--rows", "votes"], ["--no-votes"]))
+def test_a_world_without_a_run_trains_a_03_for_each_seed(tmp_path, monkeypatch, flags):
     world, rows = make_ferplus(tmp_path / "data"), []
 
     def note(row, threads):
@@ -253,13 +255,15 @@ def test_a_world_without_a_run_trains_a_03_for_each_seed(tmp_path, monkeypatch):
 
     monkeypatch.setattr("benchmarks.paper_tables.run_row", note)
     monkeypatch.chdir(tmp_path)
-    flags = ["--data", "FERPlus", "--worlds", str(world), "--seeds", "0", "1", "--quick"]
-    flags += ["--rows", "votes", "--folds", "2"]
+    alone = "--no-votes" in flags
+    flags = ["--data", "FERPlus", "--worlds", str(world), "--seeds", "0", "1", "--quick", *flags]
+    flags += ["--folds", "2"]
     monkeypatch.setattr(sys, "argv", ["paper_tables.py", *flags])
     main()
     made = {(row.name, row.seed): row for row in rows}
     for (name, seed), row in made.items():
         variant = RUNS[name]
+        assert not (alone and variant.votes)
         expected = None if variant.flags is None else made[variant.start, seed].folder
         assert row.start == expected and row.folds == 2 and row.config.name == "ferplus.toml"
         assert "--epochs" in row.single and "--epoch-images" in row.extra
@@ -269,6 +273,8 @@ def test_a_world_without_a_run_trains_a_03_for_each_seed(tmp_path, monkeypatch):
         (["--data", "own", "--worlds", str(world)], "name its run too"),
         (["--data", "FERPlus", "--worlds", str(world), "--rows", "sizes"], "needs a run"),
         (["--data", "own", "--worlds", f"{world}:x", "--folds", "2"], "--folds is for"),
+        (["--no-votes", "--worlds", f"{world}:x"], "--no-votes is for"),
+        (["--data", "FERPlus", "--no-votes", "--rows", "order"], "order is about votes"),
     ):
         monkeypatch.setattr(sys, "argv", ["paper_tables.py", *flags])
         with pytest.raises(UserError, match=message):
