@@ -72,6 +72,16 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def guessed_f1(support: np.ndarray) -> np.ndarray:
+    """Return the F1 that uniform guessing tends to with many frames, by class.
+
+    support: the frames of each class, [c].
+    """
+    share = support / max(1, support.sum())
+    # A guesser answers each class in 1/c of all frames, and `share` of those are right.
+    return 2 * share / (share * len(support) + 1)
+
+
 def summarise(
     truth: np.ndarray, predicted: np.ndarray, groups: np.ndarray, classes: int, seed: int = 0
 ) -> dict:
@@ -99,8 +109,7 @@ def summarise(
         "support": support.tolist(),
         "predicted": answers.tolist(),
         "confusion": matrix.tolist(),
-        # A guesser answers each class in 1/c of all frames, and `share` of those are right.
-        "chance_f1": float((2 * share / (share * classes + 1)).mean()),
+        "chance_f1": float(guessed_f1(support).mean()),
         "constant_f1": float(2 * share.max() / (share.max() + 1) / classes),
         "constant_class": int(share.argmax()),
     }

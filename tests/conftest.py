@@ -14,7 +14,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 @pytest.fixture(autouse=True)
 def torch_as_in_a_new_process():
-    """Let no test meet the device, number format or attention of a script that ran before it."""
+    """Let no test meet the device, number format, attention or random state of one before it."""
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
     yield
     if layers := sys.modules.get("timm.layers"):
         layers.set_fused_attn(True)  # as timm comes

@@ -13,9 +13,11 @@ from helpers.toy_world import make_ferplus
 from PIL import Image
 
 from benchmarks.fer_network import CLASSES, fer_file, probabilities, read_weights
-from benchmarks.ferplus import FIGURES, ceiling, predict_run, resemblance
-from common.emotions import ADAPTATION, parse_labels
+from benchmarks.ferplus import predict_run, resemblance
+from benchmarks.ferplus_scores import FIGURES, ceiling, guessing
+from common.emotions import ADAPTATION, CHALLENGE_PAIRS, label_of, parse_labels
 from common.manifest import read_manifest
+from common.metrics import f1_per_class
 from common.script.files import UserError
 from common.training.evaluation import expression_scores
 
@@ -56,7 +58,8 @@ def test_the_scores_are_those_of_the_runs_own_report(world, tmp_path, capsys):
     # One network twice answers as it does alone; two others do not.
     assert rows[5][0] == "the 2 together"
     status, output, _ = call(capsys)(BENCHMARK, folders[0], folders[0], *common)
-    alone, *_, twice = [cells(line)[1:] for line in output.splitlines() if line.startswith("|")][2:]
+    again = [cells(line)[1:] for line in output.splitlines() if line.startswith("|")]
+    alone, twice = again[2], again[-2]
     assert alone == twice == rows[2][1:] != rows[5][1:]
     # and on votes drawn by the answers
     status, output, complaints = call(capsys)(BENCHMARK, *folders, *common, "--ceiling")
@@ -96,6 +99,22 @@ def test_what_shares_score_on_votes_drawn_by_them_is_as_by_hand():
     for votes in ("0.5 0.5", ""):
         with pytest.raises(UserError, match="counts of votes; b of"):
             ceiling(rows.assign(image=["a", "b"] * 40, votes=["9 1", votes] * 40), torn)
+
+
+def test_what_guessing_scores_is_the_mean_of_guesses():
+    random = np.random.default_rng(0)
+    names = [*ADAPTATION, *(label_of(pair) for pair in CHALLENGE_PAIRS[:4])]
+    often = 20 * np.array([90, 10, 20, 60, 30, 40, 100, 12, 500, 400, 0, 150])
+    rows = pd.DataFrame({"labels": np.repeat(names, often)})
+    found = dict(zip(FIGURES, guessing(rows)["values"], strict=True))
+    shown = np.repeat(np.arange(4), often[8:])
+    draws = [f1_per_class(shown, random.integers(0, 7, len(shown)), 7) for _ in range(200)]
+    assert found["seven"] == pytest.approx(np.mean(draws), abs=0.003)
+    assert found["five"] == pytest.approx(np.mean(draws, axis=0)[[0, 1, 3]].mean(), abs=0.003)
+    shown = np.repeat(np.arange(6), often[:6])
+    draws = [f1_per_class(shown, random.integers(0, 6, len(shown)), 6) for _ in range(200)]
+    assert found["six"] == pytest.approx(np.mean(draws), abs=0.003)
+    assert found["accuracy"] == 1 / 8
 
 
 def test_folds_are_judged_by_the_model_that_has_not_seen_them(world, tmp_path, capsys):
@@ -193,7 +212,8 @@ def test_the_peers_answers_stand_at_the_expressions_they_are_of():
 
 
 def test_the_peer_sees_the_face():
-    faces = torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8)
+    faces = torch.arange(48).repeat(2, 3, 48, 1).mul(5).to(torch.uint8)  # lighter to the right
+    faces[1] = faces[1].flip(-1)
     found = probabilities(random_weights(), faces)
     assert found.sum(1) == pytest.approx([1, 1]) and np.abs(found[0] - found[1]).max() > 1e-4
 
