@@ -1,5 +1,5 @@
 # make demo     the whole road on a drawn world, from raw data sets to a scored submission
-# make test     all tests
+# make test     all tests but those that take minutes (python -m pytest -m slow)
 # make predict VIDEOS=dir CHECKPOINT=runs/demo/curriculum   labels for your clips, in OUT=runs/predict;
 #               LIST=file names the frames that count, as the challenge's list does;
 #               IMAGES="a.jpg folder" in place of VIDEOS: photographs or face crops

@@ -16,6 +16,8 @@ from helpers.docs import PAGES, SCRIPTS, blocks_of, make_world
 from helpers.running import ROOT, run_warm
 from PIL import Image
 
+from benchmarks.paper_rows import SECTIONS
+
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*\w")
 LIMITS = {"README.md": 170, "CONTRIBUTING.md": 60, "CHANGELOG.md": 80}
 # Of programs that are not ours: accelerate, torchrun, pip, sbatch, git.
@@ -128,6 +130,19 @@ def test_every_flag_that_a_page_names_exists(page):
     for line in lines:
         script, flags = spoken(line)
         assert flags <= (flags_of(script) | FOREIGN if script else every), line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_table_that_a_page_names_is_one_of_paper_tables(page):
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    named = set(" ".join(re.findall(r"--rows((?: [a-z]+\d?\b)+)", text)).split())
+    if page.name == "paper_tables.md":  # its index of them
+        index = re.search(r"rows \(`--rows`\) \|\n.*\n((?:\|.*\n)+)", text)[1]
+        cells = [line.split("|")[2] for line in index.splitlines()]
+        found = [re.findall(r"`([a-z]+\d?)`", cell) for cell in cells]
+        assert all(found), "a row of the index without a table"
+        named |= {name for names in found for name in names}
+    assert named <= set(SECTIONS), named - set(SECTIONS)
 
 
 def anchor(title: str) -> str:
