@@ -50,14 +50,15 @@ def line(name: str, rows: pd.DataFrame, found: np.ndarray, singles: bool = True)
 
 
 def guessing(rows: pd.DataFrame) -> dict:
-    """Return a row: the expected scores of uniform guessing on these images."""
+    """Return a row: about the expected scores of uniform guessing on these images."""
     scores = expression_scores(rows.labels.astype(str).tolist(), np.ones((len(rows), 8)))
     support = np.array(scores["support"])
     f1 = guessed_f1(support)
     basic = np.array([(rows.labels == name).sum() for name in BASIC])
     five = f1[support >= COMMON_CLASS].mean() if (support >= COMMON_CLASS).any() else 0.0
     seven = [f1.mean()] * len(RULES)
-    values = np.array([1 / len(ADAPTATION), guessed_f1(basic).mean(), *seven, five])
+    six = guessed_f1(basic).mean() if basic.any() else np.nan
+    values = np.array([1 / len(ADAPTATION), six, *seven, five])
     errors = np.full(len(values), np.nan)
     return {"name": "uniform guessing", "values": values, "errors": errors, "scores": scores}
 

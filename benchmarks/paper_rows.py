@@ -21,6 +21,9 @@ BESIDE = STAGES("5 5 3 3", "0 0.2 0.4 0.4")  # singles stay to the end
 MIXUP = "--mixes mixup --mixup-beta 1 --mixed-label soft"
 
 
+LABELS_ALONE = "03, labels"  # the 03 of rows that see no votes
+
+
 class Variant(NamedTuple):
     """How a run differs from the recipe.
 
@@ -88,7 +91,7 @@ RUNS = {
     "prior": Variant(other="curriculum", decision="--prior-correction 1"),
     "half prior": Variant(other="curriculum", decision="--prior-correction 0.5"),
     "03": Variant(None),
-    "03, labels": Variant(None, votes=False),
+    LABELS_ALONE: Variant(None, votes=False),
     "03, bce": Variant(None, single="--loss bce"),
     "03, bmc": Variant(None, single="--loss bmc --balance none --balance-strength 1"),
     "curriculum, bce": Variant("--loss bce", start="03, bce"),
@@ -186,7 +189,7 @@ SECTIONS = {
     ]),
     "votes": Section("Votes as soft labels, or hard labels", [
         ("03 on the distributions of votes", "03", None),
-        ("03 on the labels of singles", "03, labels", None),
+        ("03 on the labels of singles", LABELS_ALONE, None),
         ("03 and the paper's sub-stages on votes", "curriculum", None),
         ("03 and the paper's sub-stages on labels", "curriculum, labels", None),
         ("votes, natural compounds only", "natural", None),
@@ -231,8 +234,7 @@ SECTIONS = {
 DEFAULT = ("table1", "table2", "controls", "facs")
 # Where each seed has a 03 of its own. Other rows need an encoder, or the demo.
 WITH_VOTES = (*DEFAULT, "order", "votes")
-LABELS_ALONE = "03, labels"
-for _name in {run for name in DEFAULT for _, run, _ in SECTIONS[name].rows}:
+for _name in dict.fromkeys(run for name in DEFAULT for _, run, _ in SECTIONS[name].rows):
     RUNS[f"{_name}, labels"] = RUNS[_name]._replace(start=LABELS_ALONE, votes=False)
 
 

@@ -95,7 +95,7 @@ def arguments() -> tuple[argparse.Namespace, list[str]]:
     add(
         "--no-votes",
         action="store_true",
-        help="with FERPlus, 03 and 04 see the labels alone, as in the paper; of --rows "
+        help="with FERPlus, 03 and 04 see the labels alone, as in the paper; for --rows "
         + ", ".join(DEFAULT),
     )
     add("--folds", type=several, metavar="N", help="with FERPlus, 03 and 04 by N folds")
@@ -109,7 +109,7 @@ def arguments() -> tuple[argparse.Namespace, list[str]]:
     add(
         "--out",
         type=Path,
-        help="folder of results (default: runs/paper_tables, with -ferplus and -quick)",
+        help="folder of results (default: runs/paper_tables, with -ferplus, -labels and -quick)",
     )
     own = sys.argv[1:]
     cut = own.index("--") if "--" in own else len(own)
@@ -130,7 +130,11 @@ def main() -> None:
     chosen = args.rows or (("table1", "table2") if args.quick else default)
     seeds = list(dict.fromkeys(args.seeds or ([0] if args.quick else range(5))))
     args.out = args.out or Path(
-        "runs", "paper_tables" + "-ferplus" * (known == FERPLUS) + "-quick" * args.quick
+        "runs",
+        "paper_tables"
+        + "-ferplus" * (known == FERPLUS)
+        + "-labels" * args.no_votes
+        + "-quick" * args.quick,
     )
     for name in {"beyond", "start", "teams", "tracks"}.intersection(
         () if known == "demo" else chosen
@@ -140,7 +144,12 @@ def main() -> None:
         if getattr(args, flag) and known != FERPLUS:
             raise UserError(f"--{flag.replace('_', '-')} is for --data FERPlus.")
     if args.no_votes and (needing := set(chosen).difference(DEFAULT)):
-        raise UserError(f"--no-votes: --rows {min(needing)} is about votes.")
+        tables = ", ".join(DEFAULT)
+        raise UserError(f"--no-votes is for --rows {tables}; {min(needing)} is not among them.")
+    if args.no_votes and (named := [world for world in worlds if ":" in world]):
+        raise UserError(
+            f"--no-votes trains its own 03; name the data folder alone, not {named[0]}."
+        )
     single, short = QUICK.get(known, QUICK["demo"]) if args.quick else ([], [])
     extra = [*short, *extra]
     sections = [without_votes(name) if args.no_votes else SECTIONS[name] for name in chosen]
@@ -261,7 +270,8 @@ def write_results(
         settings += f" Of 03: `{shlex.join(single)}`." if single else ""
         if args.data == FERPLUS:
             where = f"out of fold ({args.folds} folds)" if args.folds else "on PublicTest"
-            file.write(f"Scores of benchmarks/ferplus.py, {where}.{settings}\n\n")
+            seen = " Labels alone, without votes." * args.no_votes
+            file.write(f"Scores of benchmarks/ferplus.py, {where}.{seen}{settings}\n\n")
             for section in sections:
                 file.write(means(section, table, MEASURES) + "\n")
                 file.write(differences(section, table, MEASURES) + "\n")

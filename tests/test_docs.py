@@ -135,7 +135,7 @@ def test_every_flag_that_a_page_names_exists(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_table_that_a_page_names_is_one_of_paper_tables(page):
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-    named = set(" ".join(re.findall(r"--rows((?: [a-z]+\d?\b)+)", text)).split())
+    named = set(" ".join(re.findall(r"--rows((?:[ \n][a-z]+\d?\b)+)", text)).split())
     if page.name == "paper_tables.md":  # its index of them
         index = re.search(r"rows \(`--rows`\) \|\n.*\n((?:\|.*\n)+)", text)[1]
         cells = [line.split("|")[2] for line in index.splitlines()]

@@ -105,6 +105,7 @@ def test_what_guessing_scores_is_the_mean_of_guesses():
     random = np.random.default_rng(0)
     names = [*ADAPTATION, *(label_of(pair) for pair in CHALLENGE_PAIRS[:4])]
     often = 20 * np.array([90, 10, 20, 60, 30, 40, 100, 12, 500, 400, 0, 150])
+    often[10] = 5  # too few to be one of the five
     rows = pd.DataFrame({"labels": np.repeat(names, often)})
     found = dict(zip(FIGURES, guessing(rows)["values"], strict=True))
     shown = np.repeat(np.arange(4), often[8:])

@@ -267,14 +267,18 @@ def test_a_world_without_a_run_trains_a_03_for_each_seed(tmp_path, monkeypatch, 
         expected = None if variant.flags is None else made[variant.start, seed].folder
         assert row.start == expected and row.folds == 2 and row.config.name == "ferplus.toml"
         assert "--epochs" in row.single and "--epoch-images" in row.extra
-    text = (tmp_path / "runs" / "paper_tables-ferplus-quick" / "paper_tables.md").read_text()
+    folder = f"paper_tables-ferplus{'-labels' * alone}-quick"
+    text = (tmp_path / "runs" / folder / "paper_tables.md").read_text()
+    assert ("Labels alone, without votes." in text) == alone
     assert "out of fold (2 folds)" in text and "| accuracy | six | seven | five |" in text
     for flags, message in (
         (["--data", "own", "--worlds", str(world)], "name its run too"),
         (["--data", "FERPlus", "--worlds", str(world), "--rows", "sizes"], "needs a run"),
         (["--data", "own", "--worlds", f"{world}:x", "--folds", "2"], "--folds is for"),
         (["--no-votes", "--worlds", f"{world}:x"], "--no-votes is for"),
-        (["--data", "FERPlus", "--no-votes", "--rows", "order"], "order is about votes"),
+        (["--data", "FERPlus", "--no-votes", "--rows", "order"], "order is not among them"),
+        (["--data", "FERPlus", "--no-votes", "--rows", "settings"], "settings is not among them"),
+        (["--data", "FERPlus", "--no-votes", "--worlds", f"{world}:x"], "the data folder alone"),
     ):
         monkeypatch.setattr(sys, "argv", ["paper_tables.py", *flags])
         with pytest.raises(UserError, match=message):
