@@ -17,6 +17,7 @@ FACS = "--natural-share 0 --mixes cutmix --cutmix facs"
 PAPER = STAGES("5 5 3 3", "0 0.2 0.4 1") + " --natural-share 0.5 --start-share 0"
 NO_COMPOUNDS = STAGES("5 5 3 3", "0 0 0 0")
 BESIDE = STAGES("5 5 3 3", "0 0.2 0.4 0.4")  # singles stay to the end
+AFFINE = "--rotation 15 --scale 0.12 --shift 0.06"  # of configs/ferplus.toml
 # Mixup with its share of the image as its share of the label (Zhang et al. 2018).
 MIXUP = "--mixes mixup --mixup-beta 1 --mixed-label soft"
 
@@ -87,6 +88,9 @@ RUNS = {
     "ema": Variant("--ema 0.99"),
     "logit adjustment": Variant(single="--balance logit-adjustment"),
     "own 03": Variant(single=""),
+    "affine, own 03": Variant(AFFINE, single=AFFINE),
+    "ema, own 03": Variant("--ema 0.99", single="--ema 0.99"),
+    "natural, singles too, own 03": Variant(f"--natural-share 1 {BESIDE}", single=""),
     "self-training": Variant(other="curriculum"),
     "prior": Variant(other="curriculum", decision="--prior-correction 1"),
     "half prior": Variant(other="curriculum", decision="--prior-correction 0.5"),
@@ -212,6 +216,12 @@ SECTIONS = {
         ("without 02: linear stem, positions kept", "linear stem, positions", None),
         ("without 02: conv stem, average pooling", "conv stem, average", None),
         ("without 02: conv stem, attention pooling", "conv stem, attention", None),
+    ]),
+    "transfer": Section("What gains on FER+, in the demo: a classifier (03) of each row's own", [
+        ("the recipe's", "own 03", None),
+        ("faces turned, scaled and moved in 03 and 04", "affine, own 03", None),
+        ("averages of the weights in 03 and 04 (--ema 0.99)", "ema, own 03", None),
+        ("singles to the end, natural compounds only", "natural, singles too, own 03", None),
     ]),
     "teams": Section("Table 3: the teams' systems, without labels of the challenge's videos", [
         ("the frame network that they share, sum rule", "frames", None),

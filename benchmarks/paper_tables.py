@@ -136,7 +136,7 @@ def main() -> None:
         + "-labels" * args.no_votes
         + "-quick" * args.quick,
     )
-    for name in {"beyond", "start", "teams", "tracks"}.intersection(
+    for name in {"beyond", "start", "transfer", "teams", "tracks"}.intersection(
         () if known == "demo" else chosen
     ):
         raise UserError(f"--rows {name} needs the demo: its videos, or a network of its size.")
@@ -156,7 +156,9 @@ def main() -> None:
     names = dict.fromkeys(run for section in sections for _, run, _ in section.rows)
     for world in worlds:
         check_world(world, args.data, {start_of(name) for name in names})
-        if ":" not in world and (lacking := {"sizes", "start", "beyond"}.intersection(chosen)):
+        if ":" not in world and (
+            lacking := {"sizes", "start", "transfer", "beyond"}.intersection(chosen)
+        ):
             raise UserError(f"--worlds {world}: --rows {lacking.pop()} needs a run, DATA:RUN.")
     if len({name_of(world) for world in worlds}) < len(worlds):
         raise UserError("--worlds: two data folders have the same name; rename one.")
