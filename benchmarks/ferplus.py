@@ -129,8 +129,7 @@ def main() -> None:
         answers = np.stack([found for _, found in apart])
         if not np.isnan(answers).any():  # six logits and eight are on other scales
             lines.append(line(f"the {len(apart)} together", rows, answers.mean(0)))
-    where = judged if args.runs else rows
-    lines.append(guessing(where) | ({} if where is rows else {"name": "guessing, out of fold"}))
+    lines.append(guessing(judged if args.runs else rows))
     if args.ceiling:
         if np.isnan(found).any():
             raise UserError(f"--ceiling needs answers of eight expressions; {run} has six.")

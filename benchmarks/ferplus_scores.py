@@ -50,7 +50,10 @@ def line(name: str, rows: pd.DataFrame, found: np.ndarray, singles: bool = True)
 
 
 def guessing(rows: pd.DataFrame) -> dict:
-    """Return a row: about the expected scores of uniform guessing on these images."""
+    """Return a row: about the expected scores of uniform guessing on these images.
+
+    Where runs are judged by others, these are the last one's; the notes below the table count them.
+    """
     scores = expression_scores(rows.labels.astype(str).tolist(), np.ones((len(rows), 8)))
     support = np.array(scores["support"])
     f1 = guessed_f1(support)
