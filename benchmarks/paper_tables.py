@@ -41,7 +41,14 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.comparison import Section, differences, markdown, means, save_plot
-from benchmarks.paper_rows import DEFAULT, RUNS, SECTIONS, WITH_VOTES, without_votes
+from benchmarks.paper_rows import (
+    DEFAULT,
+    RUNS,
+    SECTIONS,
+    WITH_VOTES,
+    WITHOUT_VOTES,
+    without_votes,
+)
 from benchmarks.paper_runs import FERPLUS, MEASURES, ROOT, Row, run_row, start_of
 from common.emotions import challenge_class
 from common.manifest import hold_out, read_manifest
@@ -96,7 +103,7 @@ def arguments() -> tuple[argparse.Namespace, list[str]]:
         "--no-votes",
         action="store_true",
         help="with FERPlus, 03 and 04 see the labels alone, as in the paper; for --rows "
-        + ", ".join(DEFAULT),
+        + ", ".join(WITHOUT_VOTES),
     )
     add("--folds", type=several, metavar="N", help="with FERPlus, 03 and 04 by N folds")
     add(
@@ -143,8 +150,8 @@ def main() -> None:
     for flag in ("folds", "no_votes"):
         if getattr(args, flag) and known != FERPLUS:
             raise UserError(f"--{flag.replace('_', '-')} is for --data FERPlus.")
-    if args.no_votes and (needing := set(chosen).difference(DEFAULT)):
-        tables = ", ".join(DEFAULT)
+    if args.no_votes and (needing := set(chosen).difference(WITHOUT_VOTES)):
+        tables = ", ".join(WITHOUT_VOTES)
         raise UserError(f"--no-votes is for --rows {tables}; {min(needing)} is not among them.")
     if args.no_votes and (named := [world for world in worlds if ":" in world]):
         raise UserError(

@@ -25,7 +25,7 @@ from benchmarks.comparison import (
     scores_of,
 )
 from benchmarks.derived_data import add_pseudo_labels, keep_part
-from benchmarks.paper_rows import DEFAULT, LABELS_ALONE, PAPER, RUNS, SECTIONS, without_votes
+from benchmarks.paper_rows import PAPER, RUNS, SECTIONS, WITHOUT_VOTES, without_votes
 from benchmarks.paper_runs import MEASURES, Row, commands_of, run_row
 from benchmarks.paper_tables import check_world, main
 from common.emotions import CHALLENGE
@@ -99,7 +99,7 @@ def test_tables_of_several_scores_have_a_mean_and_a_difference_for_each(table):
 
 
 def test_every_row_is_a_run_whose_settings_04_accepts(monkeypatch):
-    sections = [*SECTIONS.values(), *map(without_votes, DEFAULT)]
+    sections = [*SECTIONS.values(), *map(without_votes, WITHOUT_VOTES)]
     named = {run for section in sections for _, run, _ in section.rows}
     assert named | {variant.start for variant in RUNS.values()} == set(RUNS)
     before = runpy.run_path(str(ROOT / "03_finetune_single.py"))
@@ -116,9 +116,9 @@ def test_every_row_is_a_run_whose_settings_04_accepts(monkeypatch):
         flags = [*shlex.split(PAPER), *shlex.split(variant.flags)]
         monkeypatch.setattr(sys, "argv", ["04_curriculum.py", *flags])
         args = script["arguments"]()
-        if variant.start != LABELS_ALONE:  # of the same loss as the 03 that it starts from
-            own = shlex.split(RUNS[variant.start].single or "")
-            assert args.loss == (own[own.index("--loss") + 1] if own else "bce")
+        own = shlex.split(RUNS[variant.start].single or "")  # of the same loss as its 03
+        assert args.loss == (own[own.index("--loss") + 1] if own else "bce")
+        assert variant.votes == RUNS[variant.start].votes
         check_curriculum_settings(args)
         assert args.model_options == network  # 04 starts from the network of 03
         steps = zip(args.stage_epochs, args.compound_shares, strict=True)
@@ -128,6 +128,7 @@ def test_every_row_is_a_run_whose_settings_04_accepts(monkeypatch):
     assert {epochs[run] for _, run, _ in SECTIONS["equal"].rows} == {16}
     compounds = {name: amount for name, _, amount in shown}
     assert compounds["constant"] == pytest.approx(compounds["curriculum"])
+    assert compounds["natural, no order"] == pytest.approx(compounds["natural, singles too"])
     assert epochs["reversed"] == epochs["curriculum"] == epochs["constant"]
 
 
@@ -245,7 +246,9 @@ def test_a_signal_ends_the_row_under_way_too(tmp_path):
     assert list(single.glob("state/*.pt"))
 
 
-@pytest.mark.parametrize("flags", (["--rows", "votes"], ["--no-votes"]))
+@pytest.mark.parametrize(
+    "flags", (["--rows", "votes"], ["--no-votes", "--rows", "controls", "settings"])
+)
 def test_a_world_without_a_run_trains_a_03_for_each_seed(tmp_path, monkeypatch, flags):
     world, rows = make_ferplus(tmp_path / "data"), []
 
@@ -277,7 +280,7 @@ def test_a_world_without_a_run_trains_a_03_for_each_seed(tmp_path, monkeypatch, 
         (["--data", "own", "--worlds", f"{world}:x", "--folds", "2"], "--folds is for"),
         (["--no-votes", "--worlds", f"{world}:x"], "--no-votes is for"),
         (["--data", "FERPlus", "--no-votes", "--rows", "order"], "order is not among them"),
-        (["--data", "FERPlus", "--no-votes", "--rows", "settings"], "settings is not among them"),
+        (["--data", "FERPlus", "--no-votes", "--rows", "equal"], "equal is not among them"),
         (["--data", "FERPlus", "--no-votes", "--worlds", f"{world}:x"], "the data folder alone"),
     ):
         monkeypatch.setattr(sys, "argv", ["paper_tables.py", *flags])
