@@ -144,6 +144,7 @@ def adapt(run, split) -> str:
 
 def train_single(run, start: str, split) -> None:
     """Train the emotions' logits (eq. 1), keep an epoch's weights, report on held-out images."""
+    import numpy as np
     import torch
 
     from common import emotions
@@ -156,6 +157,9 @@ def train_single(run, start: str, split) -> None:
     held_out = split.rows[split.held_out]
     if settings["loss"] in EXCLUSIVE_LOSSES:
         run.say(f"single: {describe(split.rows[split.training])}")
+    absent = np.flatnonzero(~targets[split.training].any(0))
+    if lacking := ", ".join(emotions.ADAPTATION[index] for index in absent):
+        run.say(f"warning: no training image shows {lacking}, so it is not learnt")
     # The head's first weights are the same whether this process has adapted or found that done.
     torch.manual_seed(settings["seed"])
     network = finetuning.make_classifier(run, start, targets.shape[1])

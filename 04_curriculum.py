@@ -129,7 +129,7 @@ def train(run, split) -> None:
     """Train the curriculum, keep the best or the last epoch, and report on held-out compounds."""
     import numpy as np
 
-    from common import emotions
+    from common import emotions, manifest
     from common.batches import curriculum, examples
     from common.networks import formats, weights
     from common.training import evaluation, finetuning, loop, losses, optimization
@@ -144,7 +144,7 @@ def train(run, split) -> None:
     run.say(
         f"curriculum: {len(stock.single):,} singles, {compounds - undecided:,} natural compounds, "
         + f"{undecided:,} images without a majority, " * bool(undecided)
-        + f"{len(held_out):,} compounds to validate"
+        + f"{len(held_out):,} compounds to validate{manifest.held_back(*split)}"
     )
     if any(settings["compound_shares"]):
         for warning in curriculum.without_effect(stock, mixing):

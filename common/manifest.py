@@ -10,6 +10,7 @@ import csv
 import itertools
 import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from string import hexdigits
 
@@ -54,8 +55,9 @@ def read_manifest(path: str | Path) -> pd.DataFrame:
     A sixth categorical, if the file has it, is for the function `votes`. Raises UserError for a
     missing file, a value not of its column's type, or anything that check_manifest refuses.
     """
+    header: tuple[str, ...] = ()
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             header = tuple(file.readline().rstrip("\r\n").split(","))
         if header not in (COLUMNS, (*COLUMNS, VOTES)):
             raise UserError(
@@ -72,12 +74,29 @@ def read_manifest(path: str | Path) -> pd.DataFrame:
     except OSError as error:
         raise UserError(f"Cannot read the manifest {path}: {error.strerror}.") from None
     except (ValueError, OverflowError) as error:  # pandas' parser errors among them
+        fault = (header and _first_fault(path, header)) or str(error).strip()
         raise UserError(
-            f"The manifest {path} is damaged ({str(error).strip()}); write it again with "
-            "01_prepare_data.py."
+            f"The manifest {path} is damaged ({fault}); write it again with 01_prepare_data.py."
         ) from None
     check_manifest(frame, path)
     return frame
+
+
+def _first_fault(path: str | Path, header: tuple[str, ...]) -> str:
+    """Return the first line that has not the header's columns, or a side that is no number."""
+    with (
+        open(path, encoding="utf-8-sig", errors="replace", newline="") as file,
+        suppress(csv.Error),
+    ):
+        rows = csv.reader(file)
+        for row in filter(None, rows):
+            if len(row) != len(header):
+                return f"line {rows.line_num} has {len(row)} columns, not {len(header)}"
+            for name, text in zip(header, row, strict=True):
+                number = text.strip().isdecimal() and len(text.strip()) < 10
+                if name in ("width", "height") and rows.line_num > 1 and not number:
+                    return f"line {rows.line_num}: the {name} is {text[:50]!r}"
+    return ""
 
 
 def write_manifest(path: str | Path, frame: pd.DataFrame | Iterable[pd.DataFrame]) -> None:
@@ -273,7 +292,7 @@ def training_rows(frame: pd.DataFrame, held_out: pd.Series) -> pd.Series:
 def held_back(frame: pd.DataFrame, training: pd.Series, held_out: pd.Series) -> str:
     """Return a note on the rows of train that training_rows left out, "" for none.
 
-    training, held_out: bool [n].
+    training, held_out: bool [n]; of those held out, 04 names only what it validates on.
     """
     count = (frame["split"].isin(("train", "")) & ~training & ~held_out).sum()
     return f"; {count:,} left out, whose person or photograph is held out" if count else ""

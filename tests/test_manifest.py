@@ -141,12 +141,14 @@ def test_two_dots_in_a_name_are_no_escape():
     ("edit", "words"),
     [
         (lambda text: text.replace("image,", "picture,", 1), "line 1"),
-        (lambda text: text.replace(",100,16,", ",wide,16,"), "damaged"),
+        (lambda text: text.replace(",100,16,", ",wide,16,", 1), r"line \d: the width is 'wide'"),
+        (lambda text: text.replace(",100,16,", ",100,,", 1), r"line \d: the height is ''"),
+        (lambda text: text.rstrip()[:-17], "line 7 has 8 columns, not 9"),
         (lambda text: text.replace("ffffffffffffffff", "ffff"), "damaged.*line 4"),
         (lambda text: text.replace("ffffffffffffffff", "zzzzzzzzzzzzzzzz"), "damaged"),
         (lambda text: text.replace("ffffffffffffffff", "f" * 17), "damaged.*line 4"),
         (lambda text: text.replace("ffffffffffffffff", "ffffffff ffffffff"[:16]), "line 4"),
-        (lambda text: text + "a,b,c,d,e,f,g,h,i,j,k,l\n", "damaged"),
+        (lambda text: text + "a,b,c,d,e,f,g,h,i,j,k,l\n", "line 8 has 12 columns"),
     ],
 )
 def test_a_damaged_file_is_a_user_error(tmp_path, edit, words):

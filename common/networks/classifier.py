@@ -63,6 +63,10 @@ def create_encoder(model: str, image_size: int, options: dict | None = None) -> 
     return encoder
 
 
+# Arguments of timm's models that are known without --model-options.
+_SET_HERE = {"img_size", "in_chans", "num_classes", "pretrained", "checkpoint_path"}
+
+
 def create_network(
     model: str, image_size: int, options: dict | None = None, classes: int = 0
 ) -> nn.Module:
@@ -73,6 +77,11 @@ def create_network(
     UserError for an unknown model or option, or an image size that the model does not take.
     """
     name, arguments, plain = PRESETS.get(model, model), dict(options or {}), _is_plain_vit(model)
+    if taken := sorted(_SET_HERE.intersection(arguments)):
+        raise UserError(
+            f"--model-options cannot set {taken[0]}; images are RGB, of --image-size, and --init "
+            "names weights."
+        )
     if plain:
         arguments = {"global_pool": "avg", **arguments}
     concat = arguments.get("global_pool") == "concat"
@@ -90,7 +99,7 @@ def create_network(
         arguments["embed_layer"] = STEMS[stem]
     try:
         network = _ask_timm(name, image_size, {"num_classes": classes, **arguments})
-    except (RuntimeError, TypeError, AssertionError, ValueError) as error:
+    except (RuntimeError, TypeError, AssertionError, ValueError, ArithmeticError) as error:
         check_model(model)
         given = " ".join(f"{key}={value}" for key, value in (options or {}).items())
         raise UserError(

@@ -71,6 +71,22 @@ def colours_of(init: str) -> tuple[Colours, str]:
     return (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD), "ImageNet"
 
 
+def flags_of(init: str, settings: Mapping) -> str:
+    """Return the flags of the network of a run's weights; "" where `settings` name that network.
+
+    init: file of weights, or another value of --init, of which nothing is known.
+    """
+    known = _settings_beside(Path(init))
+    names = ("model", "image_size", "model_options")
+    if any(name not in known for name in names) or all(
+        known[name] == settings[name] for name in names
+    ):
+        return ""
+    options = "".join(f" {key}={value}" for key, value in dict(known["model_options"]).items())
+    flags = f"--model {known['model']} --image-size {known['image_size']}"
+    return flags + f" --model-options{options}" * bool(options)
+
+
 def _settings_beside(path: Path) -> dict:
     """Return the settings in the run.json beside a file of weights; empty where it is no run's."""
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import sys
 import tomllib
 from collections.abc import Iterable, Sequence
@@ -57,6 +58,7 @@ def make_parser(description: str, *common: str, **defaults) -> Parser:
         formatter_class=_Help,
         allow_abbrev=False,
     )
+    parser.register("type", Path, _path)
     parser.group("run").add_argument(
         "--config", type=Path, metavar="RECIPE", help="TOML file, e.g. configs/demo.toml"
     )
@@ -103,16 +105,30 @@ def parse_arguments(
     return arguments
 
 
+def _path(text: str) -> Path:
+    """Return a path whose name can be written to the results; "" would be this folder."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        name = os.fsencode(text).decode("ascii", "backslashreplace")
+        raise argparse.ArgumentTypeError(f"{name} is not UTF-8; rename it") from None
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError("a path must have a name")
+    return Path(text)
+
+
 def _recipe_flags(parser: argparse.ArgumentParser, path: Path, table: str) -> list[str]:
     """Return the recipe's values as if they had been typed."""
     try:
-        recipe = tomllib.loads(path.read_text(encoding="utf-8"))
+        recipe = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(f"Cannot read the recipe {path}: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also no UTF-8, and thousands of digits
         raise UserError(f"The recipe {path} is not valid TOML: {error}.") from None
     for name, value in recipe.items():
-        if name not in TABLES or not isinstance(value, dict):
+        if name in TABLES and not isinstance(value, dict):
+            raise UserError(f"{path}: {name} must be one table, with the heading [{name}].")
+        if name not in TABLES:
             raise UserError(f"{path} has an unknown table [{name}]{nearest(name, TABLES)}")
     actions = {action.dest: action for action in parser._actions}
     own = {**recipe.get("common", {}), **recipe.get(table, {})}
@@ -123,13 +139,18 @@ def _recipe_flags(parser: argparse.ArgumentParser, path: Path, table: str) -> li
                 continue  # a common flag that this script has no use for
             raise UserError(f"{path} has an unknown key {key!r}{_hint(key, parser)}")
         action = actions[key]
-        if isinstance(action, argparse.BooleanOptionalAction):
+        texts = value if isinstance(value, list) else [value]
+        if action.type is Path and not all(isinstance(text, str) for text in texts):
+            raise UserError(f"{path}: {key} must be a path in quotes, not {value!r}.")
+        if action.nargs == 0:
             if not isinstance(value, bool):
                 raise UserError(f"{path}: {key} must be true or false, not {value!r}.")
-            flags.append(action.option_strings[0 if value else 1])
+            flags += action.option_strings[0 if value else 1 :][:1]  # not every flag has a --no-
         elif isinstance(value, dict):
             flags += [action.option_strings[0], *(f"{k}={v}" for k, v in value.items())]
         elif isinstance(value, list):
+            if action.nargs is None:
+                raise UserError(f"{path}: {key} takes one value, not a list.")
             flags += [action.option_strings[0], *map(str, value)]
         else:  # joined by `=`, so that a value may begin with a dash
             flags.append(f"{action.option_strings[0]}={value}")

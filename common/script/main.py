@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import io
 import os
 import sys
 import time
@@ -41,6 +42,8 @@ def run_script(main: Callable[[], None]) -> None:
     A signal that ends the script exits with 128 and its number: 143 for SIGTERM, 130 for Ctrl-C.
     """
     prepare_process()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name, or a sign, that it has no letters for
+        sys.stdout.reconfigure(errors="backslashreplace")
     signals.listen()
     try:
         _run(main)

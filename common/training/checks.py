@@ -15,7 +15,6 @@ from common.networks.classifier import (
     refuse_image_size,
 )
 from common.script.files import UserError
-from common.training.finetuning import is_validated
 
 
 def check_encoder(args: argparse.Namespace) -> None:
@@ -97,7 +96,7 @@ def check_validation(args: argparse.Namespace, first: int, epochs: int, what: st
     first: the epoch, from 0 and of so many, from which scores count. what: these epochs in words.
     """
     every, last = args.validate_every, epochs - 1
-    validated = [epoch for epoch in range(first, last) if is_validated(vars(args), epoch, epochs)]
+    validated = range(first + (-(first + 1) % every), last, every)  # see is_validated
     if args.keep == "best" and every > 1 and not validated:
         raise UserError(
             f"--validate-every {every} validates one epoch alone of {what}, so that --keep best "

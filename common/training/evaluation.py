@@ -242,6 +242,8 @@ def say_score(score: dict, say: Callable[[str], None]) -> None:
         f"validation macro-F1 {score['macro_f1']:.4f} ({between}; {score['frames']:,} images, "
         f"{', '.join(of) or 'none'})"
     )
+    if (seen := sum(map(bool, score["support"]))) < len(score["classes"]):
+        say(f"at most {seen / len(score['classes']):.3f}, as a class without an image counts 0")
     columns = ("precision", "recall", "f1", "support", "predicted")
     say(f"{'':24}" + "".join(f"{column:>11}" for column in columns))
     for index, name in enumerate(score["classes"]):

@@ -19,6 +19,7 @@ from common.manifest import held_back
 from common.networks.classifier import start_classifier
 from common.networks.fitting import head_names
 from common.networks.recognition import has_fixed_scales, settle
+from common.networks.weights import flags_of
 from common.script.config import nearest
 from common.script.files import UserError
 from common.training.evaluation import predict, prediction_table, save_validation
@@ -59,7 +60,12 @@ def make_classifier(
     if settings["drop_path"]:  # some families have no stochastic depth
         options["drop_path_rate"] = settings["drop_path"]
     shape = settings["model"], settings["image_size"], options
-    network, report = start_classifier(*shape, init, classes, keep_head)
+    try:
+        network, report = start_classifier(*shape, init, classes, keep_head)
+    except UserError as error:
+        if not (flags := flags_of(init, settings)):
+            raise
+        raise UserError(f"{error} They were trained with {flags}.") from None
     if report:
         run.say(str(report))
         run.notes.setdefault("weights", []).append(report.record())

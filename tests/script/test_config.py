@@ -16,6 +16,7 @@ def parser():
         "What it does.", "epochs", "mixed_precision", "model_options", "run_dir", epochs=5
     )
     parser.add_argument("--flip-tta", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--once", action="store_true")
     parser.add_argument("--shares", nargs="+", type=flags.fraction, default=[0.0, 1.0])
     parser.add_argument("--checkpoints", type=Path, nargs="+")
     parser.add_argument("--rate", type=flags.positive_float, default=1e-3)
@@ -103,6 +104,14 @@ def test_common_key_that_a_script_has_no_use_for_is_no_mistake(parser, tmp_path)
         ("[curriculum]\nmixed_precision = 'bf17'\n", "bf16"),
         ("[curriculum]\nconfig = 'other.toml'\n", "config"),
         ("[curriculum\n", "TOML"),
+        (f"[curriculum]\nepochs = {'1' * 5000}\n", "TOML"),
+        (f"[curriculum]\nepochs = {'[' * 100_000}\n", "TOML"),
+        ("[[curriculum]]\nepochs = 1\n", "must be one table, with the heading [curriculum]"),
+        ("[curriculum]\nrun_dir = ['a', 'b']\n", "run_dir takes one value"),
+        ("[curriculum]\nrun_dir = 7\n", "run_dir must be a path in quotes"),
+        ("[curriculum]\ncheckpoints = ['a', 7]\n", "checkpoints must be a path in quotes"),
+        ("[curriculum]\nrun_dir = ''\n", "must have a name"),
+        ("[curriculum]\nonce = 1\n", "once must be true or false"),
     ],
 )
 def test_mistake_in_a_recipe_is_one_sentence_with_the_file_and_the_nearest(
@@ -111,6 +120,11 @@ def test_mistake_in_a_recipe_is_one_sentence_with_the_file_and_the_nearest(
     with pytest.raises(UserError) as caught:
         read(parser, tmp_path, recipe)
     assert "recipe.toml" in str(caught.value) and named in str(caught.value)
+
+
+def test_a_switch_is_set_by_true_and_an_editors_byte_order_mark_is_no_mistake(parser, tmp_path):
+    assert read(parser, tmp_path, "\ufeff[curriculum]\nonce = true\n").once
+    assert not read(parser, tmp_path, "[curriculum]\nonce = false\n").once
 
 
 def test_missing_recipe_is_named(parser, tmp_path):
@@ -133,6 +147,8 @@ def test_missing_recipe_is_named(parser, tmp_path):
         (["--mixed-precision", "bf17"], "bf16"),
         (["--model-options", "depth"], "key=value"),
         (["stray"], "stray"),
+        (["--run-dir="], "--run-dir: a path must have a name"),
+        (["--checkpoints", "a", "caf\udce9"], "not UTF-8; rename it"),
     ],
 )
 def test_mistake_in_a_flag_is_one_sentence_and_names_the_nearest(parser, argv, named):

@@ -80,6 +80,13 @@ def test_mistakes_of_the_user_exit_2_without_a_traceback_and_ours_with_1():
     assert status == 1 and "Traceback" in complaint
 
 
+def test_what_the_terminal_has_no_letters_for_is_printed_escaped():
+    code = "from common.script.main import run_script; run_script(lambda: print('§ \\udce9'))"
+    narrow = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    said = subprocess.check_output([sys.executable, "-c", code], env=narrow, cwd=ROOT)
+    assert said == b"\\xa7 \\udce9\n"
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda words: words[-1])
 def test_a_missing_environment_is_one_sentence_that_says_what_makes_it(script, tmp_path):
     # -S: Python without installed packages.

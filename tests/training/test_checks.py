@@ -46,6 +46,11 @@ def test_an_early_stop_that_could_never_come_is_refused(world, tmp_path, capsys)
         ("03_finetune_single.py", "--loss bmc --balance logit-adjustment", "balanced by itself"),
         ("03_finetune_single.py", "--epochs 9 --validate-every 9", "choose --keep last"),
         ("03_finetune_single.py", "--epochs 9 --early-stop 8", "N may be 7"),
+        ("03_finetune_single.py", f"--epochs 1{'0' * 15} --early-stop 1{'0' * 15}", "be 9999999"),
+        ("03_finetune_single.py", "--model-options embed_dim=0", "with --model-options embed_dim"),
+        ("03_finetune_single.py", "--model-options patch_size=0", "patch_size=0"),
+        ("03_finetune_single.py", "--model-options img_size=32", "cannot set img_size"),
+        ("04_curriculum.py", "--model-options num_classes=3", "cannot set num_classes"),
         (
             "04_curriculum.py",
             "--stage-epochs 4 5 --compound-shares 0 1 --validate-every 9",

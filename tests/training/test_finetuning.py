@@ -299,6 +299,34 @@ def test_labels_that_are_none_of_the_six_are_counted(world, tmp_path, capsys):
         capsys, "03_finetune_single.py", tmp_path, tmp_path, "--adapt-epochs", 0, "--epochs", 1
     )
     assert status == 0 and "left out, not one of the six emotions: 3 Neutral" in output
+    assert "no training image shows" not in output
+
+
+def test_an_emotion_without_an_image_is_told_in_training_and_in_the_score(tmp_path, capsys):
+    world = make_prepared(tmp_path)
+    path = world / "prepared" / "manifest.csv"
+    manifest = pd.read_csv(path, keep_default_na=False, dtype=str)
+    manifest[manifest.labels != "Fear"].to_csv(path, index=False)
+    status, output, _ = train(
+        capsys, "03_finetune_single.py", world, tmp_path, "--adapt-epochs", 0, "--epochs", 1
+    )
+    assert status == 0 and "no training image shows Fear, so it is not learnt" in output
+    assert "at most 0.833, as a class without an image counts 0" in output
+
+
+def test_04_with_the_network_of_another_model_is_told_what_03_was_trained_with(
+    world, tmp_path, capsys
+):
+    short = ("--adapt-epochs", 0, "--epochs", 1, "--model-options", "depth=2")
+    assert train(capsys, "03_finetune_single.py", world, tmp_path, *short)[0] == 0
+    init = ("--init", tmp_path / "single" / "model.safetensors", "--stage-epochs", 1)
+    init += ("--compound-shares", 0)
+    status, _, complaint = train(capsys, "04_curriculum.py", world, tmp_path, *init)
+    assert (
+        status == 2 and "They were trained with --model vit_tiny_patch16_224 --image" in complaint
+    )
+    flags = complaint.partition("trained with ")[2].strip().rstrip(".").split()
+    assert train(capsys, "04_curriculum.py", world, tmp_path, *init, *flags)[0] == 0
 
 
 def test_an_epoch_chosen_on_a_test_split_is_told(tmp_path, capsys):
