@@ -12,6 +12,7 @@ In:  <data-dir>/prepared/{frames.csv,crops/} of 01, or --videos
 Out: <run-dir>/submission/predictions.txt    the file to hand in: the frames of the list, in order
                           probabilities.csv  class, probabilities and scores of each frame
                           report.html        one page that opens offline
+                          frame_list.txt     a copy of the list, or all frames
                           run.json, score.json of --truth, tuned.toml of --tune
      <run-dir>/images.csv  probabilities and compound of each of --images
 
@@ -139,9 +140,8 @@ def predict(args: argparse.Namespace) -> None:
         for warning in warnings:
             print(f"warning: {warning}", file=sys.stderr)
 
-        kept = submission.replace_submission(folder, source.header, locations, table["decision"])
-        if source.list_path is None:
-            submission.write_frame_list(folder / "frame_list.txt", locations)
+        new = source.header, locations, table["decision"], source.listing
+        kept = submission.replace_submission(folder, *new, args.fuse or [])
         scoring.write_probabilities(folder / "probabilities.csv", table)
 
         # The truth is opened only now: nothing above can depend on it.
@@ -161,6 +161,8 @@ def predict(args: argparse.Namespace) -> None:
         files.write_json(folder / "run.json", record)
         if score:
             files.write_json(folder / "score.json", {"track": record["track"], **score})
+        else:
+            kept = submission.set_aside_score(folder) or kept
 
     print(scoring.summary_text(table, record, sources.unseen_videos(source, observed), kept))
     if complaint:

@@ -46,12 +46,15 @@ class Finding:
 def find_list(path: Path, prepared: Path) -> Path:
     """Return the frame list to check a submission against: beside it, or in the prepared folder.
 
+    Beside predictions-1.txt, frame_list-1.txt comes first.
+
     Raises UserError where there is no such submission, or no list.
     """
     if not path.is_file():
         raise UserError(f"There is no submission {path} to check.")
     places = path.with_name("frame_list.txt"), prepared / "frame_list.txt"
-    for place in places:
+    number = path.stem.removeprefix("predictions")
+    for place in (path.with_name(f"frame_list{number}.txt"), *places):
         if place.is_file():
             return place
     raise UserError(

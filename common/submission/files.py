@@ -27,6 +27,17 @@ AFTER_COMMA = "the class after the comma is one of " + ", ".join(
     f"{number} {name}" for number, name in enumerate(CHALLENGE)
 )
 
+# What 05 writes for one submission; predictions.txt is copied last, so that its copy is whole.
+FILES = (
+    "frame_list.txt",
+    "probabilities.csv",
+    "run.json",
+    "score.json",
+    "report.html",
+    "predictions.txt",
+)
+_DATED = ("run.json", "report.html")  # these differ with each run
+
 # Longer than any valid row: a film passed as a list is refused without reading all of it.
 LONGEST_LINE = 4096
 
@@ -142,24 +153,29 @@ def read_frame_list(path: str | Path) -> tuple[str, list[str]]:
     return header, list(line_of)
 
 
-def write_submission(
-    path: str | Path, header: str, locations: Sequence[str], classes: Sequence[int]
-) -> None:
-    """Write the challenge's file: the header and `01/00001.jpg,3` for each frame, LF, atomically.
+def submission_text(header: str, locations: Sequence[str], classes: Sequence[int]) -> str:
+    """Return the challenge's file: the header and `01/00001.jpg,3` for each frame, with LF.
 
     Raises ValueError where there is not one class 0..6 for each location.
     """
     if len(locations) != len(classes) or not set(map(int, classes)) <= set(range(len(CHALLENGE))):
         raise ValueError("a submission needs one class 0..6 for each listed frame")
     rows = zip(locations, classes, strict=True)
-    with whole_file(path, "w") as file:
-        file.writelines([f"{header}\n", *(f"{place},{int(number)}\n" for place, number in rows)])
+    return "".join([f"{header}\n", *(f"{place},{int(number)}\n" for place, number in rows)])
 
 
-def write_frame_list(path: str | Path, locations: Sequence[str]) -> None:
-    """Write a list as the challenge does: its header, then `01/00001.jpg,` for each frame."""
+def write_submission(
+    path: str | Path, header: str, locations: Sequence[str], classes: Sequence[int]
+) -> None:
+    """Write the challenge's file, as `submission_text`, whole or not at all."""
+    text = submission_text(header, locations, classes)
     with whole_file(path, "w") as file:
-        file.writelines(f"{row}\n" for row in (HEADER, *(f"{place}," for place in locations)))
+        file.write(text)
+
+
+def list_text(header: str, locations: Sequence[str]) -> str:
+    """Return a list as the challenge writes it: its header, then `01/00001.jpg,` for each frame."""
+    return "".join(f"{row}\n" for row in (header, *(f"{place}," for place in locations)))
 
 
 def read_submission(path: str | Path) -> dict[str, int]:
@@ -185,36 +201,65 @@ def read_submission(path: str | Path) -> dict[str, int]:
 
 
 def replace_submission(
-    folder: Path, header: str, locations: Sequence[str], classes: Sequence[int]
+    folder: Path,
+    header: str,
+    locations: Sequence[str],
+    classes: Sequence[int],
+    listing: bytes | None = None,
+    inputs: Sequence[Path] = (),
 ) -> str:
-    """Write predictions.txt; keep an earlier one that differs, with the record of its run.
+    """Write predictions.txt and frame_list.txt; keep what belongs to an earlier one that differs.
 
-    Removes what belongs to the earlier one and may not be written again. Returns a line that names
-    the earlier one, or "" where it does not differ or there was none.
+    listing: the list in use, byte for byte; None to write one of these locations. inputs: files
+    that were read; where the folder's own are among them, they are kept too. Returns a line that
+    names the earlier submission, or "" where there was none to keep.
     """
-    now = folder / "predictions.txt"
-    earlier = _keep(now) if now.is_file() else None
-    for name in ("score.json", "frame_list.txt"):
-        (folder / name).unlink(missing_ok=True)
+    now, listed = folder / "predictions.txt", folder / "frame_list.txt"
+    text, kept = submission_text(header, locations, classes), ""
+    own = {path.resolve() for path in _belonging(folder)}
+    if now.is_file() and now.read_bytes() != text.encode():
+        kept = f"earlier    {now.with_stem(f'{now.stem}-{_keep(folder)}')}, which differs"
+    elif read := [path for path in inputs if path.resolve() in own]:
+        kept = f"earlier    {read[0].with_stem(f'{read[0].stem}-{_keep(folder)}')}, which was read"
+    if kept:
+        (folder / "score.json").unlink(missing_ok=True)  # it was copied just now
     write_submission(now, header, locations, classes)
-    if earlier is None:
+    with whole_file(listed) as file:
+        file.write(list_text(header, locations).encode() if listing is None else listing)
+    return kept
+
+
+def set_aside_score(folder: Path) -> str:
+    """Rename an earlier score.json of the same predictions; return a line that says so, or ""."""
+    score = folder / "score.json"
+    if not score.is_file():
         return ""
-    if not filecmp.cmp(earlier, now, shallow=False):
-        return f"earlier    {earlier}, which differs"
-    number = earlier.stem.removeprefix("predictions-")
-    for path in (earlier, earlier.with_name(f"run-{number}.json")):
-        path.unlink(missing_ok=True)
-    return ""
+    return f"earlier    {score.rename(score.with_stem(f'{score.stem}-{_free_number(folder)}'))}"
 
 
-def _keep(now: Path) -> Path:
-    """Copy a submission and its run.json to the next free number, unless a copy exists."""
-    for path in sorted(now.parent.glob("predictions-*.txt")):
-        if filecmp.cmp(path, now, shallow=False):
-            return path
-    number = next(n for n in itertools.count(1) if not now.with_stem(f"{now.stem}-{n}").exists())
-    for path in (now.with_name("run.json"), now):
-        if path.is_file():
-            with whole_file(path.with_stem(f"{path.stem}-{number}")) as file:
-                file.write(path.read_bytes())
-    return now.with_stem(f"{now.stem}-{number}")
+def _belonging(folder: Path) -> list[Path]:
+    return [folder / name for name in FILES if (folder / name).is_file()]
+
+
+def _free_number(folder: Path) -> int:
+    names = [Path(name) for name in FILES]
+    taken = {path.name for path in folder.iterdir()}
+    free = (n for n in itertools.count(1) if not taken & {f"{p.stem}-{n}{p.suffix}" for p in names})
+    return next(free)
+
+
+def _keep(folder: Path) -> str:
+    """Copy a submission and what belongs to it to one number, unless a copy exists: return it."""
+    files = _belonging(folder)
+    same = [path for path in files if path.name not in _DATED]
+    for path in sorted(folder.glob("predictions-[0-9]*.txt")):
+        number = path.stem.removeprefix("predictions-")
+        copies = [file.with_stem(f"{file.stem}-{number}") for file in same]
+        pairs = zip(copies, same, strict=True)
+        if all(copy.is_file() and filecmp.cmp(copy, file, shallow=False) for copy, file in pairs):
+            return number
+    number = str(_free_number(folder))
+    for path in files:
+        with whole_file(path.with_stem(f"{path.stem}-{number}")) as file:
+            file.write(path.read_bytes())
+    return number

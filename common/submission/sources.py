@@ -47,7 +47,8 @@ class Source:
 
     frames: rows of `frames.csv` in `folder`, where crops are prepared; else videos: name → path.
     list_path: the frame list in use, or None; header: its, verbatim; locations: its frames, or
-    None for every frame that there is. unlisted: videos of which the list names no frame.
+    None for every frame that there is; listing: its bytes. unlisted: videos of which the list names
+    no frame.
     """
 
     folder: Path
@@ -56,6 +57,7 @@ class Source:
     list_path: Path | None
     header: str = HEADER
     locations: list[str] | None = None
+    listing: bytes | None = None
     unlisted: Sequence[str] = ()
 
     @property
@@ -154,6 +156,8 @@ def open_source(prepared: Path, videos: Path | None, frame_list: Path | None) ->
         check_video_names(source.videos or {})
         return source
     source.header, source.locations = read_frame_list(list_path)
+    if list_path.is_file():  # a pipe is read only once
+        source.listing = list_path.read_bytes()
     listed = listed_videos(source.locations)
     if not source.names & set(listed):
         near = nearest_name(listed[0], source.names)

@@ -7,6 +7,7 @@ none.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -30,11 +31,22 @@ def track_and_seen(
     """
     track, seen = ensemble.track, set.intersection(*ensemble.labelled)
     for path in tables:
-        record = read_record(path.parent) or {}
+        record = _record_beside(path)
         if record.get("track") == TRACKS[1]:
             track = TRACKS[1]
             seen = seen | set(map(str, record.get("seen_videos") or ()))
     return track, seen & names
+
+
+def _record_beside(table: Path) -> dict:
+    """Return the run.json beside a table; beside probabilities-1.csv, that is run-1.json."""
+    record = table.with_name(f"run{table.stem.removeprefix('probabilities')}.json")
+    if not record.is_file():
+        return read_record(table.parent) or {}
+    try:
+        return dict(json.loads(record.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        raise UserError(f"{record} is damaged; move {table} elsewhere to fuse it.") from None
 
 
 def judge_by_unseen(observed: Observed, labelled: Sequence[set[str]]) -> None:

@@ -175,6 +175,42 @@ def test_an_earlier_submission_is_kept_where_the_new_one_differs(crops, tmp_path
     assert (folder / "predictions.txt").read_bytes() == first
 
 
+def test_nothing_of_an_earlier_submission_nor_an_input_is_lost(crops, tmp_path, capsys):
+    folder, start = tmp_path / "submission", call(capsys)
+    assert predict(start, crops, tmp_path, "--truth", crops / "truth.csv")[0] == 0
+    first = {path.name: path.read_bytes() for path in folder.glob("[!.]*")}
+    listed = (crops / "prepared" / "frame_list.txt").read_bytes()
+    assert first["frame_list.txt"] == listed and "score.json" in first
+    # the earlier one's own files are this one's inputs, and its list names fewer frames
+    shorter = folder / "frame_list.txt"
+    shorter.write_bytes(
+        shorter.read_bytes().replace(b"10/00003.jpg,\n", b"").replace(b"\n", b"\r\n")
+    )
+    first["frame_list.txt"] = shorter.read_bytes()
+    table = folder / "probabilities.csv"
+    more = ["--frame-list", shorter, "--fuse", table]
+    status, output, complaints = predict(start, crops, tmp_path, *more)
+    assert status == 0 and f"{folder / 'predictions-1.txt'}, which differs" in output, complaints
+    for name, content in first.items():
+        stem, suffix = name.split(".")
+        assert (folder / f"{stem}-1.{suffix}").read_bytes() == content
+    assert shorter.read_bytes() == first["frame_list.txt"]
+    assert not (folder / "score.json").exists()
+    for number, verdict in (("", 0), ("-1", 1)):  # of the first, the list was cut above
+        check = ["--check", folder / f"predictions{number}.txt", "--data-dir", tmp_path]
+        status, output, _ = start(SCRIPT, *check)
+        assert status == verdict and f"against {folder / f'frame_list{number}.txt'}" in output
+    # a table of the same predictions is kept where it is fused; so is the score
+    before = table.read_bytes()
+    more = ["--frame-list", shorter, "--fuse", table, "--weights", "0", "1"]
+    status, output, _ = predict(start, crops, tmp_path, *more)
+    assert status == 0 and before in [path.read_bytes() for path in folder.glob("probabilities-*")]
+    assert predict(start, crops, tmp_path, *more, "--truth", crops / "truth.csv")[0] == 0
+    score = (folder / "score.json").read_bytes()
+    assert predict(start, crops, tmp_path, *more)[0] == 0
+    assert score in [path.read_bytes() for path in folder.glob("score-*.json")]
+
+
 def test_unused_folds_beside_the_weights_are_named(crops, tmp_path, capsys):
     place = tmp_path / "run" / "curriculum"
     for folder in (place, place / "fold-1"):
@@ -196,6 +232,7 @@ def test_check_accepts_our_file_and_refuses_a_broken_one(crops, tmp_path, capsys
     assert status == 1 and "line 12" in output and "NOT valid" in output
     status, _, complaints = start(SCRIPT, "--check", tmp_path / "absent", "--data-dir", crops)
     assert status == 2 and "absent" in complaints
+    path.with_name("frame_list.txt").unlink()
     status, _, complaints = start(SCRIPT, "--check", path, "--data-dir", tmp_path)
     assert status == 2 and "frame_list.txt" in complaints
 
@@ -207,6 +244,7 @@ def test_truth_of_other_frames_leaves_the_submission_whole_and_unscored(crops, t
     status, _, complaints = predict(call(capsys), crops, tmp_path, "--truth", other)
     assert status == 2 and "none of the predicted frames" in complaints
     names = {path.name for path in (tmp_path / "submission").iterdir()}
-    assert names == {".lock", "predictions.txt", "probabilities.csv", "report.html", "run.json"}
+    written = {"predictions.txt", "frame_list.txt", "probabilities.csv", "report.html", "run.json"}
+    assert names == {".lock", "score-1.json", *written}
     page = (tmp_path / "submission" / "report.html").read_text()
     assert not re.search(r"macro-F1, 7 classes", page)
