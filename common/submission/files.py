@@ -97,6 +97,11 @@ def split_location(location: str) -> tuple[str, int]:
     raise ValueError(f"{location!r} is not of the form 01/00001.jpg (frames from 00001)")
 
 
+def readable(text: object) -> str:
+    """Return text that can be written: bytes of a file's name that are not UTF-8 as `caf\\xe9`."""
+    return str(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def locate(video: str, frame: int) -> str:
     """Return the image location of a frame: `01/00001.jpg`."""
     return f"{video}/{frame:05d}.jpg"

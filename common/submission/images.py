@@ -25,6 +25,7 @@ from common.submission.ensemble import (
     load_ensemble,
     weighted_mean,
 )
+from common.submission.files import readable
 from common.submission.fusion import weight_matrix
 from common.submission.streaming import resize
 
@@ -74,7 +75,7 @@ def predict_images(
     sides_px: Sequence[int],
     weights: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """Return a row an image: image, face, p_Surprise … p_Anger, compound.
+    """Return a row an image: image (of `files.readable`), face, p_Surprise … p_Anger, compound.
 
     face: `found` and aligned; `aligned before`, where the image is such a crop, and is used as it
     is; `none found: the whole image`; or why the image cannot be read, and the rest is empty.
@@ -96,7 +97,8 @@ def predict_images(
     best = compound_scores(probabilities.to_numpy(), rule).argmax(axis=1)
     compounds = pd.Series([CHALLENGE[number] for number in best], rows, dtype=str)
     table["compound"] = compounds.reindex(table.index).fillna("")
-    return table.rename_axis("image").reset_index()
+    table.index = pd.Index([readable(path) for path in table.index], name="image")
+    return table.reset_index()
 
 
 def _crops(

@@ -21,6 +21,7 @@ from common.metrics import divergence
 from common.pictures import INK, pixels
 from common.script.files import whole_file
 from common.submission.decision import PUBLISHED
+from common.submission.files import readable
 from common.submission.scoring import NAMES, class_counts
 
 TEMPLATE = Path(__file__).with_name("report_template.html")
@@ -108,7 +109,7 @@ def write_report(
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(content)
     with whole_file(path, "w") as file:
-        file.write(page)
+        file.write(readable(page))
 
 
 def _score_content(score: dict) -> dict:

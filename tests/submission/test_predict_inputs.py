@@ -1,12 +1,15 @@
 """What 05_predict_submit.py is given: what it makes do with, and what it refuses."""
 
 import json
+import os
+import shutil
 
 import av
 import numpy as np
+import pandas as pd
 import pytest
 from helpers.predicting import DECODED, predict, read_probabilities
-from helpers.running import call
+from helpers.running import call, run
 
 from common.script.files import UserError
 from common.submission import sources
@@ -77,6 +80,26 @@ def test_raw_videos_are_predicted_without_a_prepared_folder(crops, tmp_path, cap
     path = tmp_path / "listed" / "submission" / "predictions.txt"
     assert status == 0 and "08.mp4" not in complaints
     assert path.read_text() == HEADER + "\n" + rows.replace(",", ",1")
+
+
+def test_names_inside_folders_that_are_not_utf_8_lose_nothing(crops, tmp_path):
+    odd, videos = os.fsdecode(b"caf\xe9"), tmp_path / "videos"
+    for place in ("01", odd):
+        (videos / place).mkdir(parents=True)
+        for name in ("00001", "00002"):
+            shutil.copy(crops / "prepared" / "crops" / "01" / f"{name}.png", videos / place)
+    (videos / f"{odd}.txt").write_text(f"{HEADER}\n01/00001.jpg,\n")
+    status, _, complaints = predict(run, crops, tmp_path, "--videos", videos)
+    assert status == 0, complaints
+    page = (tmp_path / "submission" / "report.html").read_text(encoding="utf-8")
+    assert "The list names no frame of caf\\xe9" in page and "caf\\xe9.txt" in page
+    assert predict(run, crops, tmp_path, "--images", videos)[0] == 0
+    table = pd.read_csv(tmp_path / "images.csv")
+    assert len(table) == 4 and table["image"].str.contains("caf\\xe9", regex=False).sum() == 2
+    # a video that a submission would have to name
+    (videos / f"{odd}.txt").unlink()
+    status, _, complaints = predict(run, crops, tmp_path, "--videos", videos)
+    assert status == 2 and "cannot stand in a submission" in complaints
 
 
 def test_prepared_frames_keep_video_names_as_text(tmp_path):
