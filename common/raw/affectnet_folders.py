@@ -77,7 +77,7 @@ def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
     of_class = _of_class(folder)
     if of_class is trees.class_of:
         classes.check_names(folder)
-    return trees.read_tree(folder, _DATASET, of_class)
+    return trees.read_tree(folder, _DATASET, of_class, counts=counts)
 
 
 def _read_table(table: Path, counts: Counter) -> Iterator[Item | Skip]:

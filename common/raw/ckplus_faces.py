@@ -59,7 +59,7 @@ def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
         table_rows(table, _COLUMNS)  # or it complains
         return _read_table(table)
     classes.check_names(folder)
-    return trees.read_tree(folder, _DATASET, of_name=_of_name)
+    return trees.read_tree(folder, _DATASET, of_name=_of_name, counts=counts)
 
 
 def _of_name(name: str) -> tuple[str, str]:

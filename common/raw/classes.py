@@ -8,6 +8,9 @@ numbers and for names in other languages write a `classes.csv` above them:
 
     folder,label        one row a folder: `0,angry`, `heureux,happiness`; `other` has no label
 
+Folders that it does not name keep the label of their own name, and are left out if that says none.
+A row whose folder holds no image is refused like an image that is missing.
+
 Traps: a folder may be a split and lie below another; what lies below val or test anywhere is held
 out. Persons are known only where many folders lie between the class and the images, or above the
 classes.
@@ -16,7 +19,7 @@ classes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from common.emotions import parse_labels
@@ -41,7 +44,7 @@ def _table(folder: Path) -> Path | None:
 
 
 def recognises(folder: Path) -> bool:
-    """A folder with classes.csv, or with images in folders named after expressions."""
+    """A folder with classes.csv, or with images in or below folders named after expressions."""
     found = trees.levels(folder)
     return _table(folder) is not None or any(map(trees.image_names, found))
 
@@ -51,18 +54,25 @@ def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
     table = _table(folder)
     if table is None:
         check_names(folder)
-        return trees.read_tree(folder, folder.name)
-    return trees.read_tree(folder, folder.name, _classes_in(table))
+        return trees.read_tree(folder, folder.name, counts=counts)
+    return _read_listed(folder, table, _rows_of(table), counts)
 
 
 def check_names(folder: Path) -> None:
-    """Raise UserError where folders named after expressions lie beside others with images."""
-    for place, known, others in trees.levels(folder):
+    """Raise UserError where folders named after expressions lie beside others with images.
+
+    Folders in that of a class may have any name, unless most are classes.
+    """
+    sure = {level.place for level in trees.levels(folder)}
+    for place, known, names in trees.named_places(folder):
+        inside = any(trees.class_of(name) is not None for name in place.relative_to(folder).parts)
+        others = [] if inside and place not in sure else trees.with_images(place, names)
         if others:
             raise UserError(
                 f"{place} has the folders {_some(known)}, named after expressions, and "
-                f"{_some(others)}, which are not; write a {TABLE} in {folder} that gives each its "
-                "label (folder,label), such as other, or move the second ones away."
+                f"{_some(others)}, which are not; give the latter a label, such as other, in a "
+                f"{TABLE} in {folder} (folder,label), or move them away. The former need no row "
+                "there."
             )
 
 
@@ -70,15 +80,41 @@ def _some(names: list[str]) -> str:
     return ", ".join(map(repr, names[:4])) + ", ..." * (len(names) > 4)
 
 
-def _classes_in(table: Path) -> Callable[[str], tuple[str, ...] | None]:
-    """Return a function that gives the labels of a folder's name after the user's table."""
-    labels: dict[str, tuple[str, ...]] = {}
+def _rows_of(table: Path) -> dict[str, tuple[int, tuple[str, ...]]]:
+    """Return line and labels by folder, in lower case, of the user's table."""
+    found: dict[str, tuple[int, tuple[str, ...]]] = {}
     for number, row in table_rows(table, ("folder", "label")):
         try:
-            other = row["label"].lower() in _OTHERS
-            labels[row["folder"].lower()] = () if other else parse_labels(row["label"])
+            labels = () if row["label"].lower() in _OTHERS else parse_labels(row["label"])
         except ValueError as error:
             raise UserError(f"{table}, line {number}: {error}.") from None
-    if not labels:
+        first = found.setdefault(row["folder"].lower(), (number, labels))
+        if first[1] != labels:
+            raise UserError(
+                f"{table}, lines {first[0]} and {number} give the folder {row['folder']!r} two "
+                "labels; keep one of them."
+            )
+    if not found:
         raise UserError(f"{table} has no rows; add one for each folder, such as 0,angry.")
-    return lambda name: labels.get(name.lower())
+    return found
+
+
+def _label(rows: dict[str, tuple[int, tuple[str, ...]]], name: str) -> tuple[str, ...] | None:
+    """Return the labels of a folder by its row, or else by its name; None if it has none."""
+    row = rows.get(name.lower())
+    return row[1] if row else trees.class_of(name)
+
+
+def _read_listed(
+    folder: Path, table: Path, rows: dict[str, tuple[int, tuple[str, ...]]], counts: Counter
+) -> Iterator[Item | Skip]:
+    """Yield the images, then the rows of the table whose folders hold none."""
+    unseen = dict(rows)
+
+    def of_class(name: str) -> tuple[str, ...] | None:
+        unseen.pop(name.lower(), None)
+        return _label(rows, name)
+
+    yield from trees.read_tree(folder, folder.name, of_class, counts=counts)
+    for name, (number, _) in unseen.items():
+        yield Skip(f"{table}:{number}", folder.name, "no image lies in a folder of this name", name)

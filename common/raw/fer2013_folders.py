@@ -60,7 +60,7 @@ def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
     dataset, of_class = _what(folder)
     if of_class is trees.class_of:
         classes.check_names(folder)
-    return trees.read_tree(folder, dataset, of_class, _of_name)
+    return trees.read_tree(folder, dataset, of_class, _of_name, counts)
 
 
 def _of_name(name: str) -> tuple[str, str]:

@@ -1,7 +1,10 @@
 """Signs that a folder is labelled although no reader knows how.
 
 Labels must not be lost without a word, and persons must not be taken for classes. A sign is
-- folders numbered from 0 or 1 on without a gap (`0` to `6`), at most 26, with images right in them;
+- folders named after expressions that common.raw.classes does not read: all after one (`happy`
+  alone), or among others (`happy`, `sleepy`, `bored`); but one among persons may be called Joy;
+- folders numbered from 0 or 1 on without a gap (`0` to `6`), at most 26, with images right in
+  them, or in folders of splits there;
 - folders of the same names, at most 26, with images right in them, in two splits (`train/triste`
   and `test/triste`);
 - at most 26 folders with 50 images or more right in each: classes are few and large, persons many
@@ -51,6 +54,7 @@ def refuse_labels(folder: Path, videos: bool) -> None:
 
 def _of_images(folder: Path) -> Iterator[str]:
     """Yield what looks like labels of images, in words."""
+    yield from _expression_folders(folder, IMAGE_SUFFIXES)
     for level in trees.number_levels(folder):
         names = sorted(level.classes, key=int)
         if _images_in(level.place, names):
@@ -76,13 +80,19 @@ def _of_images(folder: Path) -> Iterator[str]:
 
 def _of_videos(folder: Path) -> Iterator[str]:
     """Yield what looks like labels of videos, in words."""
-    for place, names in trees.walk_levels(folder):
-        known = [name for name in names if trees.class_of(name)]
-        if len(known) > 1:
-            yield f"videos in folders named after expressions, {_some(known)}, in {place}"
+    for found in _expression_folders(folder, VIDEO_SUFFIXES):
+        yield f"videos in {found}"
     for place in _places(folder):
         if names := _named_after_expressions(place, VIDEO_SUFFIXES):
             yield f"videos named after expressions, such as {names[0]}, in {place}"
+
+
+def _expression_folders(folder: Path, suffixes: frozenset[str]) -> Iterator[str]:
+    """Yield places of folders named after expressions that hold such files, in words."""
+    for place, classes, _ in trees.named_places(folder):
+        known = [name for name in classes if trees.class_of(name)]
+        if any(trees.holds_image(place / name, suffixes) for name in known):
+            yield f"folders named after expressions, {_some(known)}, in {place}"
 
 
 def _places(folder: Path) -> list[Path]:
@@ -108,18 +118,23 @@ def _is_person(name: str) -> bool:
 def _images_in(place: Path, names: Sequence[str]) -> int:
     """Return the least number of images right in three of the folders, as far as one looks.
 
-    0 where one of these holds folders: those are then persons, and the folders above are parts.
+    Images in the folders of splits count too. 0 where one of the three holds other folders: those
+    are then persons, and the folders above are parts.
     """
-    counts = []
-    for name in sorted(names)[:3]:
-        try:
-            with os.scandir(place / name) as found:
-                some = list(itertools.islice(found, _LOOK))
-        except OSError:  # walking the folder will say so
-            return 0
-        images = sum(os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES for entry in some)
-        counts.append(0 if any(entry.is_dir() for entry in some) else images)
-    return min(counts)
+    return min(_count_images(place / name) for name in sorted(names)[:3])
+
+
+def _count_images(place: Path) -> int:
+    try:
+        with os.scandir(place) as found:
+            some = list(itertools.islice(found, _LOOK))
+    except OSError:  # walking the folder will say so
+        return 0
+    inner = [entry for entry in some if entry.is_dir()]
+    if not all(trees.split_of(entry.name) for entry in inner):
+        return 0
+    images = sum(os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES for entry in some)
+    return images + sum(_count_images(Path(entry.path)) for entry in inner)
 
 
 def _tables(folder: Path) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from common.raw.layout import (
     Item,
     Skip,
     file_names,
+    is_shown,
     labelled,
     look,
     prepared_name,
@@ -38,8 +40,12 @@ _FILLERS = frozenset(
     )
 )
 _OTHERS = ("other", "others")  # kept without a label
+_FIRST_NAMES = ("joy",)  # of persons too
 _LOOKS = 64  # folders that are looked into: classes lie high up
 _LEVELS = 5  # classes lie at most this many folders down: archive/data/train/person/happy
+_LOOKS_FOR_NAMES = 200  # names of expressions are sure signs, so they are looked for farther
+_LEVELS_FOR_NAMES = 10
+_LISTED = 2_000  # entries of a folder among which class folders are found beside loose images
 _PERSONS_MIN = 10  # folders below a class that are so many are persons, and not views
 CLASSES_MAX = 26  # more folders are rather persons
 
@@ -102,13 +108,36 @@ class Level(NamedTuple):
 def levels(folder: Path, of_class: Callable = class_of) -> Iterator[Level]:
     """Yield the folders below (and this one) whose folders are classes by name.
 
-    Three classes, or two where most folders are classes. Only some 64 folders are looked into.
+    Three classes, or more class folders than others; two classes in all of them together, for
+    splits and persons may have one each. Only some 200 folders are looked into.
     """
-    for place, names in walk_levels(folder):
+    found = []
+    for level in named_places(folder, of_class):
+        labels = {of_class(name) for name in level.classes}
+        if len(labels) > 2 or len(level.classes) > len(level.others):
+            found.append((level, labels))
+    if len(set().union(*(labels for _, labels in found))) > 1:
+        for level, _ in found:
+            yield level._replace(others=with_images(level.place, level.others))
+
+
+def named_places(folder: Path, of_class: Callable = class_of) -> Iterator[Level]:
+    """Yield the folders below (and this one) with a folder that is a class by name.
+
+    Their `others` are all other folders that are no splits, with images or without. A folder named
+    as a person may be (Joy) among more than two others says nothing.
+    """
+    for place, names in walk_levels(folder, for_names=True):
         known = [name for name in names if of_class(name) is not None]
-        if len({of_class(name) for name in known}) >= (2 if 2 * len(known) > len(names) else 3):
-            others = [name for name in names if name not in known and not split_of(name)]
-            yield Level(place, known, [name for name in others if holds_image(place / name)])
+        others = [name for name in names if name not in known and not split_of(name)]
+        persons = all("".join(words_of(name)) in _FIRST_NAMES for name in known)
+        if known and not (persons and len(others) > 2 * len(known)):
+            yield Level(place, known, others)
+
+
+def with_images(place: Path, names: list[str]) -> list[str]:
+    """Return those of a place's folders that hold an image."""
+    return [name for name in names if holds_image(place / name)]
 
 
 def number_levels(folder: Path) -> Iterator[Level]:
@@ -127,28 +156,60 @@ def number_levels(folder: Path) -> Iterator[Level]:
             yield Level(place, names, [])
 
 
-def walk_levels(folder: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Yield folders down to five levels, with the names of their folders, 64 at the most."""
+def walk_levels(folder: Path, for_names: bool = False) -> Iterator[tuple[Path, list[str]]]:
+    """Yield folders down to five levels, with the names of their folders, 64 at the most.
+
+    Folders with more than 200 entries are left out: they hold images or persons.
+    for_names: down to ten levels, 200 folders at the most, among them those with more files; some
+    of many persons are looked into.
+    """
+    looks_max, levels_max = (
+        (_LOOKS_FOR_NAMES, _LEVELS_FOR_NAMES) if for_names else (_LOOKS, _LEVELS)
+    )
     level, looks = [folder], 0
-    for _ in range(_LEVELS):
+    for _ in range(levels_max):
         below = []
         for place in level:
-            if (looks := looks + 1) > _LOOKS:
+            if (looks := looks + 1) > looks_max:
                 return
             some = look(place)
-            if len(some) > LOOK:
+            if len(some) <= LOOK:
+                names = [entry.name for entry in some if entry.is_dir()]
+            elif for_names:
+                names = _some_folders(place)
+            else:
                 continue
-            names = [entry.name for entry in some if entry.is_dir()]
-            if names:
+            if len(names) > LOOK:
+                names = names[: 2 * _PERSONS_MIN]
+            elif names:
                 yield place, names
             below += [place / name for name in names]
         level = below
 
 
-def holds_image(place: Path) -> bool:
-    """Say whether a folder, or one of the first right below it, holds an image."""
-    inner = [Path(entry.path) for entry in look(place)[:5] if entry.is_dir()]
-    return any(file_names(path) for path in (place, *inner))
+def _some_folders(place: Path) -> list[str]:
+    """Return the names of some 200 folders among the first entries of a folder, sorted."""
+    try:
+        with os.scandir(place) as found:
+            shown = filter(is_shown, itertools.islice(found, _LISTED))
+            names = (entry.name for entry in shown if entry.is_dir())
+            return sorted(itertools.islice(names, LOOK + 1))
+    except OSError:
+        return []
+
+
+def holds_image(place: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> bool:
+    """Say whether a folder, or one of the first below it, holds an image, or another file."""
+    return bool(_first_names(place, suffixes))
+
+
+def _first_names(place: Path, suffixes: frozenset[str], depth: int = 3) -> list[str]:
+    """Return names of files right in a folder, else in one of the first folders below it."""
+    names = file_names(place, suffixes)
+    if names or not depth:
+        return names
+    inner = [Path(entry.path) for entry in look(place) if entry.is_dir()][:5]
+    return next(filter(None, (_first_names(path, suffixes, depth - 1) for path in inner)), [])
 
 
 def is_named(folder: Path, word: str) -> bool:
@@ -168,8 +229,9 @@ def some_names(folder: Path, suffixes: frozenset[str]) -> list[str]:
 
 
 def image_names(level: Level) -> list[str]:
-    """Return names of images in three of the class folders, if so many have any."""
-    found = filter(None, (file_names(level.place / name) for name in level.classes))
+    """Return names of images in three of the class folders, or below, if so many have any."""
+    places = (level.place / name for name in level.classes)
+    found = filter(None, (_first_names(place, IMAGE_SUFFIXES) for place in places))
     return [name for names in itertools.islice(found, 3) for name in names]
 
 
@@ -178,33 +240,42 @@ def read_tree(
     dataset: str,
     of_class: Callable[[str], tuple[str, ...] | None] = class_of,
     of_name: Callable[[str], tuple[str, str]] | None = None,
+    counts: Counter | None = None,
 ) -> Iterator[Item | Skip]:
     """Yield the images below a folder: their class is the innermost folder that is one.
 
-    Images held out may lie in no such folder, for a test set may have no labels.
+    An image in folders of two classes (`sad/Joy/1.jpg`) is left out, unless the inner one is a
+    compound of the outer. Images held out may lie in no such folder, for a test set may have no
+    labels, but not in one beside class folders; they are added to counts.
     of_name: returns (split, subject) for the name of an image; "" where the folders tell. Without
     it, persons are folders between class and image, or right above the classes, where these are
     many.
     """
     start = os.path.join(folder, "")
     above, below = (False, False) if of_name else _persons(folder, of_class)
+    named = named_places(folder, of_class)
+    unknown = {level.place / name for level in named for name in level.others}
     for path in walk_files(folder, IMAGE_SUFFIXES):
         relative = path.removeprefix(start)
         *folders, name = relative.split(os.sep)
-        at = next(
-            (n for n in reversed(range(len(folders))) if of_class(folders[n]) is not None), -1
-        )
+        labels = [of_class(name) for name in folders]
+        at = max((n for n, found in enumerate(labels) if found is not None), default=-1)
         by_folder = split_of_path(tuple(folders))
-        if at < 0 and by_folder in ("", "train"):
+        if at < 0 and (by_folder in ("", "train") or not unknown.isdisjoint(Path(path).parents)):
             yield Skip(path, dataset, "is not in the folder of a class")
             continue
+        if not all(set(outer or ()) <= set(labels[at] or ()) for outer in labels):
+            yield Skip(path, dataset, "is in the folders of two classes")
+            continue
+        if at < 0 and counts is not None:
+            counts["held out, in no class folder: kept without a label"] += 1
         split, subject = of_name(name) if of_name else ("", "")
         if below and at >= 0:
-            subject = "/".join(folders[at + 1 :])
+            subject = "/".join(name for name in folders[at + 1 :] if not split_of(name))
         elif above and at > 0 and not split_of(folders[at - 1]):
             subject = folders[at - 1]
         split = _held_out_first(by_folder, split)
-        fields = labelled(of_class(folders[at]) if at >= 0 else ())
+        fields = labelled(labels[at] if at >= 0 else ())
         yield Item(path, prepared_name(relative), dataset, split, subject=subject, **fields)
 
 
@@ -217,6 +288,15 @@ def _persons(folder: Path, of_class: Callable) -> tuple[bool, bool]:
     """Say whether the folders above the classes, and those below them, are persons."""
     found = list(levels(folder, of_class))
     above = {level.place for level in found if not split_of(level.place.name)}
-    first = [level.place / name for level in found[:1] for name in level.classes]
-    below = max((sum(e.is_dir() for e in look(place)) for place in first), default=0)
+    widest = max(found, key=lambda level: len(level.classes), default=None)
+    classes = [widest.place / name for name in widest.classes] if widest else []
+    below = max((len(_beyond_splits(place)) for place in classes), default=0)
     return len(above) >= _PERSONS_MIN, below >= _PERSONS_MIN
+
+
+def _beyond_splits(place: Path) -> set[str]:
+    """Return the names of some of the folders in a folder, and in those of its splits."""
+    inner = [entry for entry in look(place) if entry.is_dir()]
+    splits = [look(Path(entry.path)) for entry in inner if split_of(entry.name)]
+    found = itertools.chain(inner, *splits)
+    return {entry.name for entry in found if entry.is_dir() and not split_of(entry.name)}

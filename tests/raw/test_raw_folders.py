@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +11,12 @@ from helpers.raw_files import image, read, text
 from helpers.raw_forms import FORMS
 from PIL import Image
 
+from common.emotions import parse_labels
 from common.raw import affectnet_yolo, ckplus_faces, classes, reader_of, trees
+from common.raw.layout import Skip
 from common.script.files import UserError
+
+SPLITS = ("train", "test")
 
 
 @pytest.mark.parametrize(
@@ -68,9 +73,9 @@ def test_a_folder_of_another_name_among_classes_is_asked_about(tmp_path):
     for name in ("happy", "sad", "sleepy"):
         image(tmp_path / "Mine" / "train" / name / "1.jpg")
     assert reader_of(tmp_path / "Mine") is classes
-    with pytest.raises(UserError, match=r"'sleepy', which are not; write a classes\.csv"):
+    with pytest.raises(UserError, match=r"'sleepy', which are not; .* in a classes\.csv"):
         classes.read(tmp_path / "Mine", Counter())
-    text(tmp_path / "Mine" / "classes.csv", "folder,label\nhappy,joy\nsad,sad\nsleepy,other\n")
+    text(tmp_path / "Mine" / "classes.csv", "folder,label\nsleepy,other\n")
     labels = {name: item.labels for name, item in read(classes, tmp_path / "Mine")[0].items()}
     assert labels == {
         "Mine/train/happy/1.jpg": "Happiness",
@@ -79,11 +84,88 @@ def test_a_folder_of_another_name_among_classes_is_asked_about(tmp_path):
     }
 
 
-def test_a_bad_row_of_classes_csv_is_a_user_error(tmp_path):
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("0,bored\n", "line 2: unknown expression 'bored'"),
+        ("0,sad\n1,fear\n0,happy\n", "lines 2 and 4 give the folder '0' two labels"),
+    ],
+)
+def test_a_wrong_row_of_classes_csv_is_a_user_error(tmp_path, rows, words):
     image(tmp_path / "Mine" / "0" / "1.jpg")
-    text(tmp_path / "Mine" / "classes.csv", "folder,label\n0,bored\n")
-    with pytest.raises(UserError, match=r"classes\.csv, line 2: unknown expression 'bored'"):
+    text(tmp_path / "Mine" / "classes.csv", f"folder,label\n{rows}")
+    with pytest.raises(UserError, match=rf"classes\.csv, {words}"):
         classes.read(tmp_path / "Mine", Counter())
+
+
+def test_classes_csv_that_names_some_folders_loses_none_without_a_word(tmp_path):
+    for split in ("train", "val"):
+        for name in ("Sad", "heureux", "triste"):
+            image(tmp_path / "Mine" / split / name / "1.jpg")
+    image(tmp_path / "Mine" / "test" / "pictures" / "1.jpg")
+    text(tmp_path / "Mine" / "classes.csv", "folder,label\nheureux,joy\nHEUREUX,happy\nfou,mad\n")
+    items, skips, counts = read(classes, tmp_path / "Mine")
+    assert {name: (i.split, i.labels) for name, i in items.items()} == {
+        "Mine/train/Sad/1.jpg": ("train", "Sadness"),
+        "Mine/train/heureux/1.jpg": ("train", "Happiness"),
+        "Mine/val/Sad/1.jpg": ("val", "Sadness"),
+        "Mine/val/heureux/1.jpg": ("val", "Happiness"),
+        "Mine/test/pictures/1.jpg": ("test", ""),
+    }
+    assert skips == [
+        ("1.jpg", "is not in the folder of a class"),
+        ("1.jpg", "is not in the folder of a class"),
+        ("classes.csv:4", "no image lies in a folder of this name"),
+    ]
+    assert counts == {"held out, in no class folder: kept without a label": 1}
+
+
+DEEPER = {
+    "persons": {f"{c}/p{n}/1.jpg": ("", c, f"p{n}") for c in ("happy", "sad") for n in range(12)},
+    "few persons": {f"{c}/p{n}/1.jpg": ("", c, "") for c in ("happy", "sad") for n in range(3)},
+    "splits below": {f"{c}/{s}/1.jpg": (s, c, "") for c in ("happy", "sad") for s in SPLITS},
+    "splits and persons below": {
+        f"{c}/{s}/p{n}/a/1.jpg": (s, c, f"p{n}/a")
+        for c in ("happy", "sad")
+        for s in SPLITS
+        for n in range(12)
+    },
+    "one class a split": {"train/happy/1.jpg": ("train", "happy", "")}
+    | {"test/sad/1.jpg": ("test", "sad", "")},
+    "one class a person": {
+        f"p{n}/{c}/1.jpg": ("", c, f"p{n}") for n in range(12) for c in (("happy", "sad")[n % 2],)
+    },
+    "hundreds of persons": {f"p{n}/sad/1.jpg": ("", "sad", f"p{n}") for n in range(205)}
+    | {f"p{n}/happy/1.jpg": ("", "happy", f"p{n}") for n in range(205)},
+    "persons in parts": {
+        f"part{m}/p{n}/{c}/1.jpg": ("", c, f"p{n}")
+        for m in range(70)
+        for n in range(2)
+        for c in ("happy", "sad")
+    },
+    "seven folders down": {f"a/b/c/d/e/f/{c}/1.jpg": ("", c, "") for c in ("happy", "sad")},
+    "hundreds of loose images": {f"{c}/1.jpg": ("", c, "") for c in ("happy", "sad")}
+    | {f"{n}.jpg": "is not in the folder of a class" for n in range(205)},
+    "singles around compounds": {"sad/SadlyAngry/1.jpg": ("", "sadly angry", "")}
+    | {"happy/1.jpg": ("", "happy", "")},
+    "a person called Joy": {f"{c}/Ann/1.jpg": ("", c, "") for c in ("sad", "fear")}
+    | {"sad/Joy/1.jpg": "is in the folders of two classes"},
+}
+
+
+@pytest.mark.parametrize("tree", DEEPER)
+def test_folders_named_after_expressions_tell_the_labels_of_what_lies_below(tmp_path, tree):
+    for name in DEEPER[tree]:
+        text(tmp_path / "Mine" / name, "")
+    assert reader_of(tmp_path / "Mine") is classes
+    found = {}
+    for one in classes.read(tmp_path / "Mine", Counter()):
+        name = str(Path(one.path).relative_to(tmp_path / "Mine"))
+        found[name] = one.reason if isinstance(one, Skip) else (one.split, one.labels, one.subject)
+    assert found == {
+        name: told if isinstance(told, str) else (told[0], " ".join(parse_labels(told[1])), told[2])
+        for name, told in DEEPER[tree].items()
+    }
 
 
 @pytest.mark.parametrize("above", [True, False])
@@ -105,12 +187,6 @@ def test_a_few_folders_below_classes_are_views_and_no_persons(tmp_path):
         for view in ("left", "right"):
             image(tmp_path / "Mine" / name / view / "1.jpg")
     assert {item.subject for item in read(classes, tmp_path / "Mine")[0].values()} == {""}
-
-
-def test_two_people_called_after_expressions_make_no_classes(tmp_path):
-    for name in ("Joy", "Happy", "Ann", "Bo", "Cy", "Di", "Ed"):
-        image(tmp_path / "People" / name / "1.jpg")
-    assert reader_of(tmp_path / "People") is not classes
 
 
 def test_boxes_are_cut_where_yolo_says(tmp_path):

@@ -74,7 +74,8 @@ def test_rafdb_in_class_folders_takes_its_split_from_names(tmp_path):
 
 
 def test_folders_of_another_set_that_are_named_after_compounds_are_not_rafdb(tmp_path):
-    image(tmp_path / "Mine" / "Angrily Surprised" / "IMG_1.jpg")
+    for name in ("Angrily Surprised", "Sadly Angry"):
+        image(tmp_path / "Mine" / name / "IMG_1.jpg")
     assert reader_of(tmp_path / "Mine") is not rafdb
 
 

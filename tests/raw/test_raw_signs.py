@@ -35,6 +35,23 @@ def names_with_expressions(root):
 
 
 LABELLED = {
+    "one expression": (lambda r: images_at(r, "happy"), "named after expressions, happy, in"),
+    "one expression, in splits": (
+        lambda r: images_at(r, "train/happy/p1", "test/happy/p1"),
+        "named after expressions, happy, in .*Faces/t",
+    ),
+    "one expression of three": (
+        lambda r: images_at(r, "Happy", "Sleepy", "Bored"),
+        "named after expressions, Happy, in",
+    ),
+    "two expressions of five": (
+        lambda r: images_at(r, "a/happy", "a/sad", "a/bored", "a/sleepy", "a/tired"),
+        "named after expressions, happy, sad, in .*Faces/a",
+    ),
+    "splits below numbers": (
+        lambda r: images_at(r, *(f"{n}/{split}" for n in range(3) for split in ("train", "val"))),
+        "folders numbered 0 to 2",
+    ),
     "numbers": (lambda r: images_at(r, "0", "1", "2"), "folders numbered 0 to 2"),
     "numbers below splits": (
         lambda r: images_at(r, "train/1", "train/2", "test/1", "test/2"),
@@ -95,6 +112,11 @@ PLAIN = {
     ),
     "numbers with gaps": lambda r: images_at(r, "3", "17", "18"),
     "one person called Joy": lambda r: images_at(r, "Joy", "Ann", "Bo", "Cy"),
+    "two persons called Joy": lambda r: images_at(r, "Joy", "joy_2", "Ann", "Bo", "Cy", "Di", "Ed"),
+    "hundreds of persons and Joy": lambda r: images_at(r, "Joy", *(f"Ann{n}" for n in range(205))),
+    "clips of hundreds of persons": lambda r: images_at(
+        r, *(f"Ann{n}/{clip}" for n in range(205) for clip in range(2))
+    ),
     "a list of persons": lambda r: (images_at(r, "a"), text(r / "identity.txt", "1.jpg 2880\n")),
     "splits alone": lambda r: images_at(r, "train", "test", count=60),
 }
@@ -117,11 +139,15 @@ def test_plain_faces_are_not_taken_for_labelled(tmp_path, tree):
     assert reader_of(tmp_path / "Faces") is folder
 
 
-def test_labelled_videos_are_never_taken_for_the_challenges(tmp_path):
-    for name in ("Happy", "Sad"):
+@pytest.mark.parametrize(
+    ("places", "words"),
+    [(("Happy", "Sad"), "Happy, Sad"), (("Happy",), "Happy"), (("Sad/p1",), "Sad")],
+)
+def test_labelled_videos_are_never_taken_for_the_challenges(tmp_path, places, words):
+    for name in places:
         (tmp_path / "Clips" / name).mkdir(parents=True)
-        write_video(tmp_path / "Clips" / name / f"{name}1.mp4", [scene()] * 2)
-    with pytest.raises(UserError, match="videos in folders named after expressions, Happy, Sad"):
+        write_video(tmp_path / "Clips" / name / "1.mp4", [scene()] * 2)
+    with pytest.raises(UserError, match=f"videos in folders named after expressions, {words}, in"):
         reader_of(tmp_path / "Clips")
     assert reader_of(tmp_path / "Clips", unlabelled=True) is challenge
 
