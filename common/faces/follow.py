@@ -15,7 +15,7 @@ from PIL import Image
 from common.faces.alignment import TEMPLATE, align, come_aligned
 from common.faces.detector import LEAST_FACE_PX, Detector, Faces, overlap
 from common.faces.packets import survey
-from common.faces.stills import frame_files, stills
+from common.faces.stills import frame_files, others, some, stills
 from common.faces.video import Footage, number_frames, pictures
 from common.script.files import UserError
 
@@ -158,10 +158,12 @@ def _from_file(path: str | os.PathLike) -> tuple[Callable, Settle]:
 def _from_folder(path: str | os.PathLike) -> tuple[Callable, Settle]:
     """Return the same of a folder of frames, whose names number them."""
     files = frame_files(path)
-    held = list(files)
+    held, left, remarks = list(files), others(path, files), []
+    if left:
+        remarks = [f"holds {len(left):,} more, named unlike its frames: left alone ({some(left)})."]
 
     def settle(shown: list[int]) -> tuple[list[int], Footage]:
-        return shown, Footage(held, sorted(set(held) - set(shown)), [])
+        return shown, Footage(held, sorted(set(held) - set(shown)), remarks)
 
     return partial(stills, files), settle
 

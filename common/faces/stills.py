@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,12 @@ from PIL import Image, ImageOps
 
 from common.script.files import UserError
 
-# What teams write frames as; a folder that holds others is none of frames.
-FRAME_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
+# What frames are written as.
+FRAME_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".jp2"}
+)
+# What nobody would take for a frame or a video.
+NOTES = frozenset({".txt", ".csv", ".json", ".md", ".pdf", ".db", ".ini"})
 
 _UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
@@ -36,31 +40,54 @@ def read_still(path: str | os.PathLike) -> np.ndarray:
 def frame_files(folder: str | os.PathLike) -> dict[int, Path]:
     """Return number -> file of the frames in a folder, {} where it is none of numbered pictures.
 
-    Names are numbers, or one word with a number (`00001.jpg`, `frame_00001.png`), and count from 1.
-    Raises UserError where two files have one number, or one has the number 0.
+    Names are numbers, or one word with a number (`00001.jpg`, `frame_00001.png`), and count from 1;
+    most pictures are named so, and `others` are none. Raises UserError where two files have one
+    number, or one has the number 0.
     """
-    files: dict[int, Path] = {}
-    words = set()
+    by_word: dict[str, list[tuple[int, Path]]] = {}
+    pictures = 0
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         stem, suffix = os.path.splitext(entry.name)
         if entry.name.startswith(".") or suffix.lower() not in FRAME_SUFFIXES:
             continue
-        match = re.fullmatch(r"(.*?)([0-9]{1,9})", stem)
-        if not match:
-            return {}
-        words.add(match[1])
-        number, path = int(match[2]), Path(entry.path)
-        if number in files and len(words) == 1:
+        pictures += 1
+        if match := re.fullmatch(r"(.*?)([0-9]{1,9})", stem):
+            by_word.setdefault(match[1], []).append((int(match[2]), Path(entry.path)))
+    named = max(by_word.values(), key=len, default=[])
+    if 2 * len(named) <= pictures:
+        return {}
+    files: dict[int, Path] = {}
+    for number, path in named:
+        if number in files:
             raise UserError(f"{path} and {files[number].name} have one number; remove one of them.")
         files[number] = path
-    if len(words) != 1:
-        return {}
     if 0 in files:
         raise UserError(
             f"The frames in {folder} count from 0 ({files[0].name}), those of frame lists from 1; "
             "rename them."
         )
     return dict(sorted(files.items()))
+
+
+def others(folder: str | os.PathLike, files: Mapping[int, Path]) -> list[str]:
+    """Return the names in a folder of frames that are neither frames, of `frame_files`, nor notes.
+
+    Folders and hidden files are left out.
+    """
+    frames = {path.name for path in files.values()}
+    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
+    return [
+        name
+        for name in names
+        if name not in frames
+        and not name.startswith(".")
+        and os.path.splitext(name)[1].lower() not in NOTES
+    ]
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """Return the first of some names for a sentence: `a.png, b.png …`."""
+    return ", ".join(names[:most]) + " …" * (len(names) > most)
 
 
 def frame_folders(folder: str | os.PathLike) -> dict[str, Path]:

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image
 
-from common.faces.stills import frame_folders
+from common.faces.stills import NOTES, frame_files, frame_folders
 from common.raw import blemore, dfew, mafw, mafw_tables, table, table_clips
-from common.raw.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, entries, look, unwrapped
+from common.raw.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, entries, look, unwrapped, walk_files
 from common.script.files import UserError
 
 ALIGNED = False
@@ -108,6 +109,29 @@ def find_videos(folder: Path) -> dict[str, Path]:
             )
         videos[path.stem] = path
     return videos
+
+
+def find_videos_and_rest(folder: Path) -> tuple[dict[str, Path], list[str]]:
+    """Return the videos of a folder that is named as one of videos, and what is not read of it.
+
+    The videos are those of `find_videos`, and folders of frames beside them, in which a raw data
+    set may hold pictures for another use. The rest are files below the folder, by name, but notes.
+    """
+    videos, rest = find_videos(folder), []
+    read = set(videos.values())
+    beside = {folder, *(path.parent for path in read)} - {path for path in read if path.is_dir()}
+    judged: set[Path] = set()
+    for path in map(Path, walk_files(folder, None)):
+        place = path.parent
+        if place.parent in beside and place not in judged | read:
+            judged.add(place)
+            with suppress(UserError):  # its numbers are not clear: left alone
+                if place.name not in videos and frame_files(place):
+                    videos[place.name] = place
+                    read.add(place)
+        if not {path, place} & read and path.suffix.lower() not in NOTES:
+            rest.append(str(path.relative_to(folder)))
+    return videos, rest
 
 
 def find_frame_list(folder: Path) -> Path | None:

@@ -27,8 +27,8 @@ IMAGE_SUFFIXES = frozenset(
 ) - {".pdf", ".mpg", ".mpeg"} | {".heic", ".heif", ".hif"}  # refused where nothing reads them
 # What FFmpeg reads; an animated .gif too, see common.raw.challenge.
 _VIDEOS = (
-    "3g2 3gp asf avi divx dv f4v flv m1v m2t m2ts m2v m4v mjpeg mjpg mkv mov mp4 mpe mpeg mpg mts "
-    "mxf nut ogm ogv qt rm rmvb ts vob webm wmv y4m"
+    "3g2 3gp asf avi divx dv f4v flv m1v m2t m2ts m2v m4v mjpeg mjpg mkv mov mp4 mpe mpeg mpg mpg4 "
+    "mts mxf nut ogm ogv qt rm rmvb ts vob webm wmv y4m"
 )
 VIDEO_SUFFIXES = frozenset(f".{ending}" for ending in _VIDEOS.split())
 # What operating systems leave in folders, in lower case.

@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from common.faces.stills import some
 from common.hardware import default_batch_size, default_workers
 from common.networks.weights import TRACKS
-from common.raw.challenge import find_frame_list, find_videos
+from common.raw.challenge import find_frame_list, find_videos_and_rest
 from common.raw.matching import nearest_name
 from common.script.config import settings_of
 from common.script.files import UserError, file_digest, inside
@@ -46,9 +47,9 @@ class Source:
     """Frames to predict.
 
     frames: rows of `frames.csv` in `folder`, where crops are prepared; else videos: name → path.
-    list_path: the frame list in use, or None; header: its, verbatim; locations: its frames, or
-    None for every frame that there is; listing: its bytes. unlisted: videos of which the list names
-    no frame.
+    list_path: the frame list in use, or None; header: its, verbatim; locations: its frames, or None
+    for all that there are; listing: its bytes. unlisted: videos of which it names no frame. rest:
+    files beside the videos that are not read.
     """
 
     folder: Path
@@ -59,6 +60,7 @@ class Source:
     locations: list[str] | None = None
     listing: bytes | None = None
     unlisted: Sequence[str] = ()
+    rest: Sequence[str] = ()
 
     @property
     def names(self) -> set[str]:
@@ -140,7 +142,8 @@ def open_source(prepared: Path, videos: Path | None, frame_list: Path | None) ->
             raise UserError(f"There is no folder of videos {videos}.")
         if videos.is_dir():
             list_path = frame_list or find_frame_list(videos)
-            source = Source(videos, None, find_videos(videos), list_path)
+            found, rest = find_videos_and_rest(videos)
+            source = Source(videos, None, found, list_path, rest=rest)
         else:
             list_path = frame_list
             source = Source(videos, None, {videos.stem: videos}, list_path)
@@ -230,10 +233,13 @@ def observe(
 
 def frames_to_decide(source: Source, observed: Observed) -> tuple[list[str], list[str]]:
     """Return the listed frames, or without a list all that there are, and warnings about videos."""
+    warnings = [
+        f"{source.folder} also holds what is not read as a video (such as 01.mp4) or its frames "
+        f"(01/00001.jpg): {some(source.rest)} (number of files: {len(source.rest):,})."
+    ] * bool(source.rest)
     if source.locations is None:
         held = sorted(observed.held.items())
-        return [locate(name, number) for name, numbers in held for number in numbers], []
-    warnings = []
+        return [locate(name, number) for name, numbers in held for number in numbers], warnings
     for name in source.absent(source.locations):
         near = nearest_name(name, source.unlisted)
         warnings.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -132,6 +133,41 @@ def test_extracted_frames_are_predicted_as_their_video_and_keep_their_numbers(
     )
     assert read_probabilities(tmp_path / "all")["frame"].tolist() == [1, 2, 4, 5, 6, 7, 8]
     assert "could not be read, by video: 1 of 01." in complaints
+
+
+def test_what_can_be_read_of_a_folder_of_videos_is_and_the_rest_is_named(
+    frames, checkpoint, tmp_path, capsys
+):
+    place, crop = tmp_path / "clips", frames / "extracted" / "01" / "00001.png"
+    (place / "deep" / "er").mkdir(parents=True)
+    for name in ("01.avi", "02.mpg4", "deep/03.AVI", "deep/er/04.avi", "noending"):
+        shutil.copy(frames / "videos" / "01.avi", place / name)
+    (place / "notes.txt").write_text("no list")
+    folders = {  # of each, the names of pictures, and the numbers of its frames
+        "05": (["00001.png", "00002.tif", "3.jpg", "thumb.png", "frame_4.png"], [1, 2, 3]),
+        "deep/06": (["frame_1.png", "frame_3.png"], [1, 3]),
+        "01": (["1.png"], []),  # the file of that name is the video
+        "faces": (["a.png", "b.png"], []),
+        "zero": (["0.png", "1.png"], []),
+    }
+    for folder, (names, _) in folders.items():
+        for name in names:
+            (place / folder).mkdir(exist_ok=True)
+            Image.open(crop).save(place / folder / name)
+    status, _, complaints = predict(capsys, checkpoint, tmp_path, "--videos", place)
+    assert status == 0, complaints
+    table = read_probabilities(tmp_path)
+    for name, (_, numbers) in folders.items():
+        if numbers:
+            of_video = table["video"] == name[-2:]
+            assert table[of_video]["frame"].tolist() == numbers and table[of_video]["face"].all()
+    assert sorted(set(table["video"])) == ["01", "02", "03", "05", "06"]
+    assert (
+        "05 holds 2 more, named unlike its frames: left alone (frame_4.png, thumb.png)"
+        in complaints
+    )
+    left = "noending, 01/1.png, deep/er/04.avi, faces/a.png, faces/b.png … (number of files: 7)"
+    assert left in complaints
 
 
 def test_extracted_frames_are_prepared_as_their_video_where_a_list_names_them(frames, tmp_path):
