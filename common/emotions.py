@@ -83,6 +83,9 @@ _SYNONYMS = {
 _NAME_OF = {word: name for name, words in _SYNONYMS.items() for word in words.split()}
 
 
+LABEL_JOINTS = re.compile(r"[\s+|;,_&/]+")
+
+
 def parse_labels(text: str) -> tuple[str, ...]:
     """Read one label as people write it: `happy`, `SADNESS`, `Sadly Angry`, `fear+surprise`.
 
@@ -91,7 +94,7 @@ def parse_labels(text: str) -> tuple[str, ...]:
     ("Anger", "Sadness"). Raises ValueError for an unknown word, an empty label, more than two
     emotions, or `Neutral` or `Contempt` with another expression.
     """
-    words = [word for word in re.split(r"[\s+|;,_&/]+", text.strip().lower()) if word]
+    words = [word for word in LABEL_JOINTS.split(text.strip().lower()) if word]
     if not words:
         raise ValueError("empty label")
     unknown = [word for word in words if word not in _NAME_OF]

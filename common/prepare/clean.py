@@ -24,6 +24,7 @@ from common.script.workers import in_order
 
 # What is left out, by code.
 KEPT, TWIN, SMALL_FACE, BLURRED, EXACT, NEAR, NEAR_HELD_OUT = range(7)
+ALIKE = (EXACT, NEAR, NEAR_HELD_OUT)
 REASONS = (
     "",
     "same prepared name as another",

@@ -91,6 +91,7 @@ def _noted(inputs: Iterable[Item | Skip], folder: Path, seen: array[int]) -> Ite
         seen.append(hash(item.path))
         if isinstance(item, Skip):
             seen.append(hash(re.sub(r"(:\d+|#.*)$", "", item.path)))
+            seen.append(hash(item.file))
             if item.reason in matching.MISSING and (meant := files.explain(item.detail)):
                 item = item._replace(detail=f"{item.detail} {meant}")
         yield item

@@ -181,7 +181,8 @@ def _account(
             if not reason and not detail:
                 continue
             part = datasets.setdefault(dataset, tally.empty(result, dataset))
-            example = " ".join(filter(None, (path, detail)))
+            like = "like" if number in clean.ALIKE and detail else ""  # the other image
+            example = " ".join(filter(None, (path, like, detail)))
             part["examples"].setdefault(reason or tally.KEPT_DAMAGED, example)
             if reason:
                 skipped.writerow((path, dataset, reason, detail))

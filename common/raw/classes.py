@@ -22,15 +22,15 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from common.emotions import parse_labels
 from common.raw import trees
 from common.raw.layout import Item, Skip, file_in
-from common.raw.lists import table_rows
+from common.raw.lists import table_rows, unread_columns, written_labels
 from common.script.files import UserError
 
 ALIGNED = False
 
 TABLE = "classes.csv"
+_COLUMNS = ("folder", "label")
 _OTHERS = ("other", "others", "")
 
 
@@ -55,7 +55,9 @@ def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
     if table is None:
         check_names(folder)
         return trees.read_tree(folder, folder.name, counts=counts)
-    return _read_listed(folder, table, _rows_of(table), counts)
+    rows = _rows_of(table)
+    unread_columns(table, _COLUMNS, counts)
+    return _read_listed(folder, table, rows, counts)
 
 
 def check_names(folder: Path) -> None:
@@ -83,9 +85,9 @@ def _some(names: list[str]) -> str:
 def _rows_of(table: Path) -> dict[str, tuple[int, tuple[str, ...]]]:
     """Return line and labels by folder, in lower case, of the user's table."""
     found: dict[str, tuple[int, tuple[str, ...]]] = {}
-    for number, row in table_rows(table, ("folder", "label")):
+    for number, row in table_rows(table, _COLUMNS):
         try:
-            labels = () if row["label"].lower() in _OTHERS else parse_labels(row["label"])
+            labels = () if row["label"].lower() in _OTHERS else written_labels(row["label"])
         except ValueError as error:
             raise UserError(f"{table}, line {number}: {error}.") from None
         first = found.setdefault(row["folder"].lower(), (number, labels))

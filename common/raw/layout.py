@@ -76,7 +76,8 @@ class Skip(NamedTuple):
 
     path: a file, `file:line` or `file#part`. reason: a fixed phrase, by which skips are counted.
     detail: what is particular to this one. fault: False where nothing is wrong with the input and
-    its owners' own rules leave it out (label -1, no face): such skips are no loss.
+    its owners' own rules leave it out (label -1, no face): such skips are no loss. file: the file
+    that a row of a list is about, if it is there.
     """
 
     path: str
@@ -84,6 +85,7 @@ class Skip(NamedTuple):
     reason: str
     detail: str = ""
     fault: bool = True
+    file: str = ""
 
     @property
     def source(self) -> str:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import itertools
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from common.emotions import LABEL_JOINTS, parse_labels
 from common.script.files import UserError
 
 _LINE_BYTES = 1 << 20
+_SEPARATORS = ",;\t|"
 
 
 def placed_lines(path: Path) -> Iterator[tuple[int, int, str]]:
@@ -59,6 +64,48 @@ def split_row(line: str, delimiter: str = ",") -> list[str]:
         return []
 
 
+def header_of(lines: Iterator[tuple[int, int, str]]) -> tuple[str, list[str], str]:
+    """Take a table's first line from its placed_lines: its text, columns in lower case, separator.
+
+    The separator is the one of comma, semicolon, tab and bar that it has most of, or that a line
+    `sep=;` above it says, as spreadsheets write it.
+    """
+    header = next(lines, (1, 0, ""))[2]
+    said = re.fullmatch(f"sep=([{_SEPARATORS}])", header.strip(' "'), re.I)
+    if said:
+        header = next(lines, (1, 0, ""))[2]
+    separator = said[1] if said else max(_SEPARATORS, key=header.count)
+    return header, [name.lower() for name in split_row(header, separator)], separator
+
+
+def unread_columns(path: Path, read: Sequence[str], counts: Counter) -> None:
+    """Add to counts the columns of a user's table that are not among those that are read."""
+    others = [name for name in header_of(placed_lines(path))[1] if name and name not in read]
+    texts = []
+    for name in others[:9]:
+        near = difflib.get_close_matches(name, read, n=1, cutoff=0.7)
+        texts.append(f"{name[:40]!r}" + (f" (like {near[0]!r}?)" if near else ""))
+    if others:
+        shown = ", ".join(texts) + ", ..." * (len(others) > 9)
+        counts[f"columns of {path.name} that are not read, {shown}"] = len(others)
+
+
+def written_labels(text: str) -> tuple[str, ...]:
+    """Return the labels of a field that a user wrote; see parse_labels.
+
+    Raises ValueError for a number too, and for an expression that is named twice.
+    """
+    if whole_number(text) is not None:
+        raise ValueError(
+            f"{text!r} is a number, and which expression that is differs from data set to data "
+            "set; write names"
+        )
+    labels = parse_labels(text)
+    if len(labels) < len(list(filter(None, LABEL_JOINTS.split(text)))):
+        raise ValueError(f"{text!r} names {labels[0]} twice")
+    return labels
+
+
 def table_rows(
     path: Path, needed: Sequence[str], optional: Sequence[str] = ()
 ) -> Iterator[tuple[int, dict[str, str]]]:
@@ -67,19 +114,21 @@ def table_rows(
     Columns are found by name, in any case and order, with or without spaces around them. Missing
     fields are empty. In a row with more fields than columns, the last needed column holds the rest
     of the row, separators and all, so that its reader refuses what it does not know:
-    `a.jpg,happy,sad` is no image of happiness alone. The separator is a comma, semicolon or tab. A
-    row is a line, so a damaged row cannot swallow the next. Raises UserError at once if a column is
-    missing.
+    `a.jpg,happy,sad` is no image of happiness alone. For the separator see header_of. A row is a
+    line, so a damaged row cannot swallow the next. Raises UserError at once if a column is missing,
+    or one that is read stands twice.
     """
     lines = placed_lines(path)  # not stripped: a first field may be empty before its tab
-    header = next(lines, (1, 0, ""))[2]
-    delimiter = max(",;\t", key=header.count)
-    names = [name.lower() for name in split_row(header, delimiter)]
+    header, names, delimiter = header_of(lines)
     if missing := [name for name in needed if name.lower() not in names]:
+        ends = "; its lines end in CR alone, save it with LF" if "\r" in header else ""
         raise UserError(
-            f"{path}, line 1: no column {missing[0]!r}; its first line must name the columns "
-            f"{', '.join(needed)}."
+            f"{path}, line 1: no column {missing[0]!r} in {header[:60]!r}; its first line must "
+            f"name the columns {', '.join(needed)}, with commas, semicolons, tabs or bars between "
+            f"them{ends}."
         )
+    if twice := [name for name in (*needed, *optional) if names.count(name.lower()) > 1]:
+        raise UserError(f"{path}, line 1: the column {twice[0]!r} stands twice; keep one of them.")
     places = {n: names.index(n.lower()) for n in (*needed, *optional) if n.lower() in names}
     empty = dict.fromkeys((*needed, *optional), "")
 

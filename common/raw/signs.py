@@ -28,7 +28,7 @@ from pathlib import Path
 from common.emotions import parse_labels
 from common.raw import trees
 from common.raw.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, look, subfolder
-from common.raw.lists import placed_lines, split_row
+from common.raw.lists import header_of, placed_lines
 from common.raw.sheets import sheet_rows
 from common.script.files import UserError
 
@@ -154,10 +154,9 @@ def _columns(path: Path, kind: str) -> list[str]:
     try:
         if kind == ".xlsx":
             return sheet_rows(path, ())[0]
-        line = next(placed_lines(path), (1, 0, ""))[2].lower()
+        return header_of(placed_lines(path))[1] if kind != ".json" else []
     except UserError:
         return []
-    return split_row(line, max(",;\t", key=line.count)) if kind != ".json" else []
 
 
 def _named_after_expressions(place: Path, suffixes: frozenset[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 Optional columns: split (train, val, test), subject, kind (unlabelled, single, compound). Labels
 are names in any case and many spellings (`happy`, `SADNESS`, `Sadly Angry`, `fear+surprise`).
+Other columns are not read, and counted.
 Images are looked up beside labels.csv and in images/; see common.raw.matching for names that are
 not quite theirs. Where a row has no split, the folders above the image give it (`val/a.jpg`); a row
 that puts an image of a folder `val` or `test` into train is left out. Where no row has a subject,
@@ -19,7 +20,6 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from common.emotions import parse_labels
 from common.raw import affectnet_folders, trees
 from common.raw.clips import frames_of
 from common.raw.layout import (
@@ -33,12 +33,13 @@ from common.raw.layout import (
     prepared_name,
     unwrapped,
 )
-from common.raw.lists import table_rows, whole_number
+from common.raw.lists import table_rows, unread_columns, written_labels
 from common.raw.matching import Files
 from common.script.files import UserError, inside
 
 ALIGNED = False
 
+_NEEDED = ("image", "label")
 _OPTIONAL = ("split", "subject", "kind", "begin", "end")
 _OTHERS = ("other", "others")  # a class of Fuxi-EXPR's; the image is kept without a label
 _ROWS_TRIED = 1000
@@ -80,14 +81,15 @@ def read(folder: Path, counts: Counter) -> Iterator[Item | Skip]:
     path = table_of(folder)
     rows = _rows(path)
     _check_labels(path)
+    unread_columns(path, (*_NEEDED, *_OPTIONAL), counts)
     persons = _persons(path)
     if persons:
-        counts["persons guessed from file names"] = len(persons)
+        counts["different persons guessed from file names"] = len(persons)
     return _read_rows(folder.name, path, rows, persons, counts)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    return table_rows(path, ("image", "label"), _OPTIONAL)
+    return table_rows(path, _NEEDED, _OPTIONAL)
 
 
 def _check_labels(path: Path) -> None:
@@ -95,26 +97,20 @@ def _check_labels(path: Path) -> None:
     first = None
     for number, row in itertools.islice(_rows(path), _ROWS_TRIED):
         try:
-            parse_labels(row["label"])
+            written_labels(row["label"])
             return
         except ValueError as error:
             if not row["label"] and row["kind"].lower() == "unlabelled":
                 return
             if row["label"].lower() in _OTHERS:
                 return
-            first = first or (number, row["label"], str(error))
+            first = first or (number, str(error))
     if first is None:
         raise UserError(f"{path} has no rows; add a row for each image, such as a.jpg,happiness.")
-    number, label, error = first
-    if whole_number(label) is not None:
-        raise UserError(
-            f"No label is known in {path}, line {number}: {label!r} is a number, and which "
-            "expression that is differs from data set to data set; write names, such as happiness, "
-            "Sadly Angry or fear+surprise."
-        )
+    number, error = first
     raise UserError(
-        f"No label is known in {path}, line {number}: {error}; write labels by name, such as "
-        "happiness or fear+surprise."
+        f"No label is known in {path}, line {number}: {error}; labels are names, such as "
+        "happiness, Sadly Angry or fear+surprise."
     )
 
 
@@ -159,32 +155,37 @@ def _read_rows(
             if other or (row["kind"].lower() == "unlabelled" and not row["label"]):
                 fields = labelled(())
             else:
-                fields = labelled(parse_labels(row["label"]))
+                fields = labelled(written_labels(row["label"]))
         except ValueError as error:
-            yield Skip(where, dataset, "unknown label", str(error))
+            yield Skip(where, dataset, "unknown label", str(error), file=source)
             continue
         if row["kind"] and row["kind"].lower() != fields["kind"] and not other:
             detail = f"{row['kind']!r} and {row['label']!r}"
-            yield Skip(where, dataset, "kind does not fit the label", detail)
+            yield Skip(where, dataset, "kind does not fit the label", detail, file=source)
             continue
         split = trees.SPLITS.get(row["split"].lower(), "")
         if row["split"] and not split:
-            yield Skip(where, dataset, "unknown split (train, val, test)", row["split"])
+            yield Skip(
+                where, dataset, "unknown split (train, val, test)", row["split"], file=source
+            )
             continue
         relative = os.path.relpath(source, folder).removeprefix("images" + os.sep)
         below = trees.split_of_path(tuple(relative.split(os.sep)[:-1]))
         if split == "train" and below not in ("", "train"):
-            yield Skip(where, dataset, f"split train, but its folder says {below}", row["image"])
+            reason = f"split train, but its folder says {below}"
+            yield Skip(where, dataset, reason, row["image"], file=source)
             continue
         name = prepared_name(relative)
         if is_clip(source):
             clip = Item(source, name, dataset, split or below, subject=row["subject"], **fields)
             yield from _frames(clip, row, where, sources)
             continue
+        if row["begin"] or row["end"]:
+            counts["begin or end of an image, which only a video has: not read"] += 1
         if name in sources:
             twin = sources[name] != source  # as are a.jpg and images/a.jpg
             reason = "same prepared name as another" if twin else "image is in an earlier line"
-            yield Skip(where, dataset, reason, row["image"])
+            yield Skip(where, dataset, reason, row["image"], file=source)
             continue
         sources[name] = source
         guessed = _person_of(source)

@@ -148,11 +148,7 @@ def number_levels(folder: Path) -> Iterator[Level]:
             continue
         numbers = sorted(-1 if (n := number_of(name)) is None else n for name in names)
         gapless = numbers == list(range(numbers[0], numbers[0] + len(numbers)))
-        if (
-            gapless
-            and numbers[0] in (0, 1)
-            and any(holds_image(place / name) for name in names[:3])
-        ):
+        if gapless and numbers[0] in (0, 1) and with_images(place, names[:3]):
             yield Level(place, names, [])
 
 

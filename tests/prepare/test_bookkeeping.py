@@ -61,6 +61,18 @@ def test_every_file_below_raw_is_used_or_refused_or_counted_by_kind(tmp_path, ca
     assert "raw/Faces: left alone: 3 .wmv" in capsys.readouterr().out
 
 
+def test_an_image_of_a_row_that_is_refused_is_not_counted_as_left_alone(tmp_path, capsys):
+    for name in "abcdef":
+        image(tmp_path / "raw" / "val" / "val" / f"{name}.jpg")
+    text(
+        tmp_path / "raw" / "val" / "labels.csv",
+        "image,label,split,kind\nval/a.jpg,sad\nval/b.jpg,bored\nval/c.jpg,sad,eval\n"
+        "val/d.jpg,sad,val,compound\nval/e.jpg,sad,train\n",
+    )
+    prepare(tmp_path, "--list")
+    assert capsys.readouterr().out.endswith("raw/val: left alone: 1 .jpg\n")  # f.jpg
+
+
 def images_below(place):
     return [p for p in place.rglob("*") if p.suffix in (".jpg", ".png", ".webp")]
 

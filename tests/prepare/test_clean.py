@@ -82,7 +82,7 @@ def test_training_images_like_one_held_out_go_whatever_their_data_set(tmp_path, 
         "a3.jpg": (reason, "b3.jpg"),
     }
     assert {"a0.jpg", "b1.jpg", "b3.jpg"} < set(kept(prepared))
-    assert f"skipped, {reason}: 1 (such as B/b0.jpg" in capsys.readouterr().out
+    assert f"skipped, {reason}: 1 (such as B/b0.jpg like images/" in capsys.readouterr().out
 
 
 def test_neighbouring_frames_of_a_video_are_no_duplicates(tmp_path):
