@@ -100,19 +100,20 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    from common.submission import checking
+    from common.submission import checking, modes
 
     args = arguments()
-    if args.check:
+    mode = modes.mode_of(args, sys.argv[1:])
+    if mode == "check":
         sys.exit(checking.print_check(args.check, args.frame_list, args.data_dir / "prepared"))
-    elif args.compare:
+    elif mode == "compare":
         checking.print_comparison(args.compare, args.run_dir)
-    elif args.images or args.export:
+    elif mode in ("images", "export"):
         from common.submission import ensemble, images  # imports torch
 
-        (images.print_images if args.images else ensemble.print_export)(args)
+        (images.print_images if mode == "images" else ensemble.print_export)(args)
     else:
-        (tune if args.tune else predict)(args)
+        (tune if mode == "tune" else predict)(args)
 
 
 def predict(args: argparse.Namespace) -> None:

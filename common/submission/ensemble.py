@@ -59,7 +59,11 @@ class Ensemble:
 
 
 def checkpoints_of(args: argparse.Namespace) -> list[Path]:
-    """Return the weight files that 05's arguments name, as `find_checkpoints`."""
+    """Return the weight files that 05's arguments name, as `find_checkpoints`.
+
+    Raises UserError also where they name a table twice.
+    """
+    refuse_twice("--fuse", args.fuse or [])
     return find_checkpoints(args.checkpoints or [args.run_dir / "curriculum"])
 
 
@@ -86,10 +90,17 @@ def find_checkpoints(named: Sequence[Path]) -> list[Path]:
         found += files
     for path in found:
         refuse_unfinished(path)
-    if len(set(found)) < len(found):
-        twice = next(path for path in found if found.count(path) > 1)
-        raise UserError(f"--checkpoints names {twice} twice.")
+    refuse_twice("--checkpoints", found)
     return found
+
+
+def refuse_twice(flag: str, paths: Sequence[Path]) -> None:
+    """Raise UserError where two of a flag's paths are one file, however they are written."""
+    known: dict[Path, Path] = {}
+    for path in paths:
+        if (first := known.setdefault(path.resolve(), path)) is not path:
+            also = f", as {first} too" if first != path else ""
+            raise UserError(f"{flag} names {path} twice{also}.")
 
 
 def named(checkpoints: Sequence[Path]) -> str:

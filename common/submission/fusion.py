@@ -235,7 +235,7 @@ def describe(table: Table, locations: Sequence[str]) -> str:
 
 
 def weight_matrix(weights: Sequence[float] | None, members: Sequence[object]) -> np.ndarray:
-    """Return the weights of members: float64 [M, 6], one a member and emotion.
+    """Return the weights of members: float64 [M, 6], one a member and emotion, the largest 1 to 2.
 
     weights: M numbers, or 6·M (all of the first member first, order of BASIC); None for equal ones.
     members: what they are called. Raises UserError for another number, or a class without weight.
@@ -250,6 +250,10 @@ def weight_matrix(weights: Sequence[float] | None, members: Sequence[object]) ->
             f"member, or six a member (one for each of {', '.join(BASIC)})."
         )
     matrix = np.array(weights, dtype=np.float64).reshape(count, -1) * np.ones(len(BASIC))
+    if not np.isfinite(matrix).all() or (matrix < 0).any():
+        raise UserError("--weights takes numbers of 0 or more.")
+    # By a power of two, which rounds nothing: sums must neither overflow nor vanish.
+    matrix = np.ldexp(matrix, 1 - np.frexp(matrix.max())[1])
     if not (matrix.sum(axis=0) > 0).all():
         raise UserError("--weights gives all members the weight 0.")
     return matrix

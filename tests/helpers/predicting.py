@@ -79,8 +79,7 @@ def predict(start, crops, out, *more):
         "no",
         "--batch-size",
         "4",
-        "--smooth",
-        "none",
+        *(() if {"--images", "--export"} & set(more) else ("--smooth", "none")),
         *more,
     )
 

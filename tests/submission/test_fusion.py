@@ -13,6 +13,7 @@ from helpers.running import call
 from common.emotions import ADAPTATION, BASIC, CHALLENGE, RULES
 from common.script.files import UserError
 from common.submission.decision import Decision, Timelines, decide
+from common.submission.ensemble import weighted_mean
 from common.submission.fusion import Table, describe, fuse, read_table, weight_matrix
 from common.submission.truth import frame_times
 
@@ -233,3 +234,14 @@ def test_class_weights_of_compounds_are_those_of_their_emotions():
     pair = [BASIC.index("Fear"), BASIC.index("Surprise")]
     np.testing.assert_allclose(found[6], weights[1][pair].mean() / total[pair].mean())
     assert (found[7:] == 0).all()
+
+
+@pytest.mark.parametrize("scale", [1e308, 3.7, 1e-12, 5e-324])
+def test_only_the_proportions_of_weights_matter(scale):
+    own, table = np.full((1, 6), 0.4), np.linspace(0, 1, 6)[None]
+    weights = weight_matrix([scale, scale], ["network", "table"])
+    np.testing.assert_allclose(fuse(own, [table], weights), (own + table) / 2)
+    np.testing.assert_allclose(weighted_mean(np.stack([own, table], 1), weights), (own + table) / 2)
+    # and those that do not overflow give the same bits as their halves
+    plain = weight_matrix([3, 1], ["network", "table"])
+    assert (weighted_mean(np.stack([own, table], 1), plain) == (3 * own + table) / 4).all()

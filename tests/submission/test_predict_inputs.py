@@ -148,7 +148,28 @@ def test_missing_or_damaged_frames_table_is_one_sentence(tmp_path, rows):
         (["--smooth", "box", "--smooth-width", "0"], "--smooth-width"),
         (["--checkpoints", "{tmp}/empty"], "04_curriculum.py"),
         (["--checkpoints", "{world}/run", "{world}/run/curriculum"], "twice"),
+        (["--checkpoints", "{world}/run", "{world}/other/../run/curriculum"], "twice"),
+        (["--checkpoints", "{world}/run", "{tmp}/link"], "twice"),
+        (
+            ["--fuse", "{tmp}/link/model.safetensors", "{world}/run/curriculum/model.safetensors"],
+            "twice",
+        ),
+        (["--weights", "inf"], "--weights"),
         (["--faces", "max"], "--videos"),
+        # each mode refuses what it would ignore
+        (["--tune-weights", "class"], "without --tune does not use --tune-weights"),
+        (
+            ["--images", "{world}", "--smooth", "box", "--truth", "{world}/truth.csv"],
+            "--smooth and",
+        ),
+        (["--images", "{world}", "--tune", "{world}/truth.csv"], "not use --tune"),
+        (["--export", "{tmp}/a.onnx", "--images", "{world}"], "--images does not use --export"),
+        (["--check", "{world}/truth.csv", "--no-flip"], "--check does not use"),
+        (["--compare", "{world}/truth.csv", "--frame-list=x"], "--frame-list; leave"),
+        (
+            ["--tune", "{world}/truth.csv", "--truth", "{world}/truth.csv"],
+            "--tune does not use --truth",
+        ),
         (["--videos", "{tmp}/absent"], "absent"),
         (["--videos", "{tmp}/alone"], "no video"),
         (["--videos", "{tmp}/names"], "rename it"),
@@ -157,6 +178,7 @@ def test_missing_or_damaged_frames_table_is_one_sentence(tmp_path, rows):
 def test_bad_input_is_one_sentence_and_writes_nothing(crops, tmp_path, capsys, more, named):
     checkpoint = crops / "run" / "curriculum" / "model.safetensors"
     (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(crops / "run" / "curriculum")
     for name in ("alone", "encoder"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "model.safetensors").write_bytes(checkpoint.read_bytes())
