@@ -59,6 +59,8 @@ def fill_gaps(frames: np.ndarray, probabilities: np.ndarray, wanted: np.ndarray)
 def _windows(values: np.ndarray, width: int):
     import pandas as pd  # here and below: 05 reads SMOOTHINGS before --help, which must not wait
 
+    # A wider window holds the whole video too, and pandas could not count to its end.
+    width = min(width, 2 * len(values))
     return pd.DataFrame(values).rolling(width, center=True, min_periods=1)
 
 
@@ -66,7 +68,9 @@ def _gaussian(values: np.ndarray, width: int) -> np.ndarray:
     from scipy.ndimage import gaussian_filter1d
 
     padded = np.column_stack([values, np.ones(len(values))])  # weights that fall off the ends
-    sums = gaussian_filter1d(padded, width / 12**0.5, axis=0, mode="constant")
+    sigma = min(width, 10**6 * len(values)) / 12**0.5  # a wider one weighs all frames alike
+    radius = min(int(4 * sigma + 0.5), len(values))  # beyond there are no frames
+    sums = gaussian_filter1d(padded, sigma, axis=0, mode="constant", radius=radius)
     return sums[:, :-1] / sums[:, -1:]
 
 
