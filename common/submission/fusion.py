@@ -228,6 +228,11 @@ def describe(table: Table, locations: Sequence[str]) -> str:
             f"; {len(missing):,} frames of {len(set(missing))} videos have none, and count with "
             "the other members alone"
         )
+    listed: dict[str, set[int]] = {}
+    for video, frame in map(split_location, locations):
+        listed.setdefault(video, set()).add(frame)
+    if unused := sum(len(frames - listed.get(video, set())) for video, frames in known.items()):
+        text += f"; of its frames, {unused:,} are not predicted"
     for what, names in (("unused columns", table.unused), ("videos not there", table.absent)):
         if names:
             text += f"; {what}: {', '.join(names[:12])}{' …' * (len(names) > 12)}"

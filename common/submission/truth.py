@@ -98,7 +98,12 @@ def _truth_of_segments(folder: Path, videos: dict[str, Path]) -> dict[str, Truth
                 line_of[frame] = segment.line
                 truth[locate(path.stem, frame)] = Truth(segment.label, "")
     if not truth:
-        raise UserError(f"{folder} holds no table of time segments (such as 01.csv) of the videos.")
+        used = [path.name for path in paths if path.stem in videos]
+        raise UserError(
+            f"No frame lies in a segment of {', '.join(used[:5])} in {folder}: check their times."
+            if used
+            else f"{folder} holds no table of time segments (such as 01.csv) of the videos."
+        )
     return truth
 
 

@@ -245,3 +245,12 @@ def test_only_the_proportions_of_weights_matter(scale):
     # and those that do not overflow give the same bits as their halves
     plain = weight_matrix([3, 1], ["network", "table"])
     assert (weighted_mean(np.stack([own, table], 1), plain) == (3 * own + table) / 4).all()
+
+
+def test_rows_for_frames_that_are_not_predicted_are_counted(tmp_path):
+    write_table(
+        tmp_path / "t.csv", f"video,frame,{SIX}", *(("01", n, 1, 0, 0, 0, 0, 0) for n in (1, 2, 9))
+    )
+    table = read_table(tmp_path / "t.csv", {"01"}, None)
+    assert "of its frames, 2 are not predicted" in describe(table, ["01/00001.jpg"])
+    assert "not predicted" not in describe(table, [f"01/{n:05d}.jpg" for n in (1, 2, 9)])

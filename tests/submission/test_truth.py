@@ -103,6 +103,12 @@ def test_a_video_without_time_stamps_is_refused(clip, tmp_path):
         read_truth(tmp_path, {"01": bare})
 
 
+def test_segments_beyond_the_end_are_named(clip, tmp_path):
+    (tmp_path / "01.csv").write_text(f"{HEADER}\n{segment(50, 51, 'Other')}\n")
+    with pytest.raises(UserError, match=r"No frame lies in a segment of 01\.csv"):
+        read_truth(tmp_path, {"01": clip})
+
+
 def test_segments_score_and_tune_the_videos_they_label(clip, tmp_path, capsys):
     start, videos, truth = call(capsys), tmp_path / "videos", tmp_path / "segments"
     videos.mkdir(), truth.mkdir()
