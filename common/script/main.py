@@ -42,8 +42,6 @@ def run_script(main: Callable[[], None]) -> None:
     A signal that ends the script exits with 128 and its number: 143 for SIGTERM, 130 for Ctrl-C.
     """
     prepare_process()
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a name, or a sign, that it has no letters for
-        sys.stdout.reconfigure(errors="backslashreplace")
     signals.listen()
     try:
         _run(main)
@@ -55,6 +53,10 @@ def run_script(main: Callable[[], None]) -> None:
 
 def _run(main: Callable[[], None]) -> None:
     try:
+        if isinstance(
+            sys.stdout, io.TextIOWrapper
+        ):  # a name, or a sign, that it has no letters for
+            sys.stdout.reconfigure(errors="backslashreplace")  # which flushes, and may have to wait
         main()
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): not an error worth a traceback.
