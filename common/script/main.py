@@ -53,10 +53,9 @@ def run_script(main: Callable[[], None]) -> None:
 
 def _run(main: Callable[[], None]) -> None:
     try:
-        if isinstance(
-            sys.stdout, io.TextIOWrapper
-        ):  # a name, or a sign, that it has no letters for
-            sys.stdout.reconfigure(errors="backslashreplace")  # which flushes, and may have to wait
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            with suppress(OSError):  # it flushes; a closed pipe shows at the first line
+                sys.stdout.reconfigure(errors="backslashreplace")  # names that it cannot spell
         main()
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): not an error worth a traceback.
