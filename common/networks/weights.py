@@ -78,11 +78,11 @@ def flags_of(init: str, settings: Mapping) -> str:
     """
     known = _settings_beside(Path(init))
     names = ("model", "image_size", "model_options")
-    if any(name not in known for name in names) or all(
-        known[name] == settings[name] for name in names
-    ):
+    if any(name not in known for name in names) or not isinstance(known["model_options"], dict):
         return ""
-    options = "".join(f" {key}={value}" for key, value in dict(known["model_options"]).items())
+    if all(known[name] == settings[name] for name in names):
+        return ""
+    options = "".join(f" {key}={value}" for key, value in known["model_options"].items())
     flags = f"--model {known['model']} --image-size {known['image_size']}"
     return flags + f" --model-options{options}" * bool(options)
 

@@ -123,7 +123,7 @@ def find_videos_and_rest(folder: Path) -> tuple[dict[str, Path], list[str]]:
     judged: set[Path] = set()
     for path in map(Path, walk_files(folder, None)):
         place = path.parent
-        if place.parent in beside and place not in judged | read:
+        if place.parent in beside and place not in judged and place not in read:
             judged.add(place)
             with suppress(UserError):  # its numbers are not clear: left alone
                 if place.name not in videos and frame_files(place):

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from common.raw import trees
@@ -112,11 +113,9 @@ def _read_listed(
 ) -> Iterator[Item | Skip]:
     """Yield the images, then the rows of the table whose folders hold none."""
     unseen = dict(rows)
-
-    def of_class(name: str) -> tuple[str, ...] | None:
-        unseen.pop(name.lower(), None)
-        return _label(rows, name)
-
-    yield from trees.read_tree(folder, folder.name, of_class, counts=counts)
+    for image in trees.read_tree(folder, folder.name, partial(_label, rows), counts=counts):
+        for name in Path(image.path).relative_to(folder).parts[:-1] if unseen else ():
+            unseen.pop(name.lower(), None)
+        yield image
     for name, (number, _) in unseen.items():
         yield Skip(f"{table}:{number}", folder.name, "no image lies in a folder of this name", name)

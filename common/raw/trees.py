@@ -240,8 +240,8 @@ def read_tree(
 ) -> Iterator[Item | Skip]:
     """Yield the images below a folder: their class is the innermost folder that is one.
 
-    An image in folders of two classes (`sad/Joy/1.jpg`) is left out, unless the inner one is a
-    compound of the outer. Images held out may lie in no such folder, for a test set may have no
+    An image in folders of two classes by words (`sad/Joy/1.jpg`) is left out, unless one is a
+    part of the other. Images held out may lie in no such folder, for a test set may have no
     labels, but not in one beside class folders; they are added to counts.
     of_name: returns (split, subject) for the name of an image; "" where the folders tell. Without
     it, persons are folders between class and image, or right above the classes, where these are
@@ -260,7 +260,9 @@ def read_tree(
         if at < 0 and (by_folder in ("", "train") or not unknown.isdisjoint(Path(path).parents)):
             yield Skip(path, dataset, "is not in the folder of a class")
             continue
-        if not all(set(outer or ()) <= set(labels[at] or ()) for outer in labels):
+        inner = set(labels[at] or ())  # of `versions/1/train/3` the 1 is no class
+        words = [set(of_class(part) or ()) for part in folders if not part.isdecimal()]
+        if not all(outer <= inner or inner <= outer for outer in words):
             yield Skip(path, dataset, "is in the folders of two classes")
             continue
         if at < 0 and counts is not None:

@@ -68,7 +68,11 @@ def print_check(path: Path, frame_list: Path | None, prepared: Path) -> int:
 
     frame_list: the list, or None for the one that `find_list` finds.
     """
-    frame_list = frame_list or find_list(path, prepared)
+    known = prepared / "frame_list.txt"
+    if frame_list is None:
+        frame_list = find_list(path, prepared)
+        if known.is_file() and known.read_bytes() != frame_list.read_bytes():
+            print(f"note: {known} is another list; --frame-list checks against it")
     findings = check_submission(path, frame_list)
     valid = is_valid(findings)
     verdict = f"{path} is {'valid' if valid else 'NOT valid'} against {frame_list}"

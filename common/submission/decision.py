@@ -172,11 +172,13 @@ def correct_prior(scores: np.ndarray, strength: float) -> np.ndarray:
     target = (1 - strength) * _shares(scores) + strength * PUBLISHED
     wanted = np.rint(target * len(scores)).astype(int)
     logs, bias = np.log(np.maximum(scores, 1e-30)), np.zeros(scores.shape[1])
-    best, nearest = bias, np.inf
+    best, nearest, since = bias, np.inf, 0
     for _ in range(30):
         distance = np.abs(_shares(logs + bias) - target).sum()
         if distance < nearest:
-            best, nearest = bias.copy(), distance
+            best, nearest, since = bias.copy(), distance, 0
+        elif (since := since + 1) == 5:
+            break
         # Class by class, by so much that as many frames as wanted get it. This minimises, one
         # weight at a time, a convex function whose slopes are shares less targets.
         for index, count in enumerate(wanted):

@@ -215,3 +215,24 @@ def test_ckplus_in_both_forms_is_refused(tmp_path):
         FORMS[name].build(tmp_path / "data")
     with pytest.raises(UserError, match=r"in folders and as ckextended\.csv"):
         ckplus_faces.read(tmp_path / "data", Counter())
+
+
+def test_numbers_and_compounds_above_the_classes_are_no_second_class(tmp_path):
+    for split in ("train", "val"):
+        for number in "01":
+            image(tmp_path / "AffectNet" / "versions" / "1" / split / number / "a.jpg")
+    for name in ("happy", "sad"):
+        image(tmp_path / "Mine" / "happy_sad" / name / "1.jpg")
+    for name, count in (("AffectNet", 4), ("Mine", 2)):
+        items, skips, *_ = read(reader_of(tmp_path / name), tmp_path / name)
+        assert len(items) == count and not skips
+
+
+def test_a_row_of_classes_csv_whose_folder_is_empty_is_told(tmp_path):
+    for name in ("happy", "sad"):
+        image(tmp_path / "Mine" / name / "1.jpg")
+    (tmp_path / "Mine" / "fou").mkdir()
+    text(tmp_path / "Mine" / "classes.csv", "folder,label\nfou,mad\n")
+    items, skips, *_ = read(classes, tmp_path / "Mine")
+    assert len(items) == 2
+    assert [skip[1] for skip in skips] == ["no image lies in a folder of this name"]
