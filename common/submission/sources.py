@@ -238,6 +238,9 @@ def frames_to_decide(source: Source, observed: Observed) -> tuple[list[str], lis
         f"(01/00001.jpg): {some(source.rest)} (number of files: {len(source.rest):,})."
     ] * bool(source.rest)
     if source.locations is None:
+        beside = sorted(name for name, path in (source.videos or {}).items() if path.is_dir())
+        if 0 < len(beside) < len(source.videos or ()):
+            warnings.append(f"Folders of frames beside video files are videos too: {some(beside)}.")
         held = sorted(observed.held.items())
         return [locate(name, number) for name, numbers in held for number in numbers], warnings
     for name in source.absent(source.locations):

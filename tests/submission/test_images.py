@@ -166,6 +166,7 @@ def test_what_can_be_read_of_a_folder_of_videos_is_and_the_rest_is_named(
         "05 holds 2 more, named unlike its frames: left alone (frame_4.png, thumb.png)"
         in complaints
     )
+    assert "Folders of frames beside video files are videos too: 05, 06." in complaints
     left = "noending, 01/1.png, deep/er/04.avi, faces/a.png, faces/b.png … (number of files: 7)"
     assert left in complaints
 
