@@ -22,7 +22,7 @@ AFFINE = "--rotation 15 --scale 0.12 --shift 0.06"  # of configs/ferplus.toml
 MIXUP = "--mixes mixup --mixup-beta 1 --mixed-label soft"
 
 
-LABELS_ALONE = "03, labels"  # the 03 of rows that see no votes
+LABELS_ALONE = "03, labels"  # the 03 of most rows that see no votes
 
 
 class Variant(NamedTuple):

@@ -40,9 +40,9 @@ def read_still(path: str | os.PathLike) -> np.ndarray:
 def frame_files(folder: str | os.PathLike) -> dict[int, Path]:
     """Return number -> file of the frames in a folder, {} where it is none of numbered pictures.
 
-    Names are numbers, or one word with a number (`00001.jpg`, `frame_00001.png`), and count from 1;
-    most pictures are named so, and `others` are none. Raises UserError where two files have one
-    number, or one has the number 0.
+    Names are numbers, or one word with a number (`00001.jpg`, `frame_00001.png`), and count from 1.
+    More than half of the pictures must be named so; the rest are `others`. Raises UserError where
+    two files have one number, or one has the number 0.
     """
     by_word: dict[str, list[tuple[int, Path]]] = {}
     pictures = 0

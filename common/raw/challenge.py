@@ -112,10 +112,10 @@ def find_videos(folder: Path) -> dict[str, Path]:
 
 
 def find_videos_and_rest(folder: Path) -> tuple[dict[str, Path], list[str]]:
-    """Return the videos of a folder that is named as one of videos, and what is not read of it.
+    """Return the videos of a folder that the user gives as --videos, and what is not read of it.
 
     The videos are those of `find_videos`, and folders of frames beside them, in which a raw data
-    set may hold pictures for another use. The rest are files below the folder, by name, but notes.
+    set may hold pictures for another use. The rest are the names of all other files but notes.
     """
     videos, rest = find_videos(folder), []
     read = set(videos.values())

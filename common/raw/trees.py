@@ -7,6 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -247,7 +248,7 @@ def read_tree(
     it, persons are folders between class and image, or right above the classes, where these are
     many.
     """
-    start = os.path.join(folder, "")
+    start, of_class = os.path.join(folder, ""), lru_cache(4096)(of_class)
     above, below = (False, False) if of_name else _persons(folder, of_class)
     named = named_places(folder, of_class)
     unknown = {level.place / name for level in named for name in level.others}
@@ -261,8 +262,8 @@ def read_tree(
             yield Skip(path, dataset, "is not in the folder of a class")
             continue
         inner = set(labels[at] or ())  # of `versions/1/train/3` the 1 is no class
-        words = [set(of_class(part) or ()) for part in folders if not part.isdecimal()]
-        if not all(outer <= inner or inner <= outer for outer in words):
+        outers = zip(map(set, (found or () for found in labels)), folders, strict=True)
+        if not all(n.isdecimal() or outer <= inner or inner <= outer for outer, n in outers):
             yield Skip(path, dataset, "is in the folders of two classes")
             continue
         if at < 0 and counts is not None:

@@ -1,4 +1,4 @@
-"""What 05 does, and the flags that each of it uses: one that would be ignored is refused."""
+"""What 05 can do, and the flags that each mode uses: one that would be ignored is refused."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Networks of any kind and tables of other models, fused with weights: no gap goes unsaid."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,10 +12,12 @@ from helpers.predicting import LISTED, LOCATIONS, predict, read_probabilities
 from helpers.running import call
 
 from common.emotions import ADAPTATION, BASIC, CHALLENGE, RULES
+from common.networks.weights import TRACKS
 from common.script.files import UserError
 from common.submission.decision import Decision, Timelines, decide
 from common.submission.ensemble import weighted_mean
 from common.submission.fusion import Table, describe, fuse, read_table, weight_matrix
+from common.submission.tracks import track_and_seen
 from common.submission.truth import frame_times
 
 P = [f"p_{name}" for name in BASIC]
@@ -254,3 +257,16 @@ def test_rows_for_frames_that_are_not_predicted_are_counted(tmp_path):
     table = read_table(tmp_path / "t.csv", {"01"}, None)
     assert "of its frames, 2 are not predicted" in describe(table, ["01/00001.jpg"])
     assert "not predicted" not in describe(table, [f"01/{n:05d}.jpg" for n in (1, 2, 9)])
+
+
+def test_an_earlier_submissions_table_has_the_track_of_its_own_run(tmp_path):
+    network = SimpleNamespace(track=TRACKS[0], labelled=[set()])
+    (tmp_path / "run.json").write_text(json.dumps({"track": TRACKS[0]}))
+    told = {"track": TRACKS[1], "seen_videos": ["01"]}
+    (tmp_path / "run-1.json").write_text(json.dumps(told))
+    now, earlier = tmp_path / "probabilities.csv", tmp_path / "probabilities-1.csv"
+    assert track_and_seen(network, [now], {"01", "02"}) == (TRACKS[0], set())
+    assert track_and_seen(network, [earlier], {"01", "02"}) == (TRACKS[1], {"01"})
+    (tmp_path / "run-1.json").write_text("{")
+    with pytest.raises(UserError, match="is damaged"):
+        track_and_seen(network, [earlier], {"01"})

@@ -314,6 +314,21 @@ def test_an_emotion_without_an_image_is_told_in_training_and_in_the_score(tmp_pa
     assert "at most 0.833, as a class without an image counts 0" in output
 
 
+def test_04_tells_how_many_training_images_it_leaves_out(tmp_path, capsys):
+    world = make_prepared(tmp_path)
+    path = world / "prepared" / "manifest.csv"
+    manifest = pd.read_csv(path, keep_default_na=False, dtype=str)
+    held = manifest.subject[(manifest.kind == "compound") & (manifest.split == "val")].iloc[0]
+    seen = manifest.index[(manifest.dataset == "Toy") & (manifest.split == "train")]
+    short = ("--stage-epochs", 1, "--compound-shares", 0)
+    _, output, _ = train(capsys, "04_curriculum.py", world, tmp_path / "whole", *short)
+    assert f"{len(seen)} singles" in output and "left out" not in output
+    manifest.loc[seen[:3], ["dataset", "subject"]] = ["Toy-compound", held]
+    manifest.to_csv(path, index=False)
+    _, output, _ = train(capsys, "04_curriculum.py", world, tmp_path / "shared", *short)
+    assert f"{len(seen) - 3} singles" in output and "to validate; 3 left out, whose" in output
+
+
 def test_04_with_the_network_of_another_model_is_told_what_03_was_trained_with(
     world, tmp_path, capsys
 ):
