@@ -163,7 +163,7 @@ def predict(args: argparse.Namespace) -> None:
         if score:
             files.write_json(folder / "score.json", {"track": record["track"], **score})
         else:
-            kept = submission.set_aside_score(folder) or kept
+            kept = submission.set_aside(folder / "score.json") or kept
 
     print(scoring.summary_text(table, record, sources.unseen_videos(source, observed), kept))
     if complaint:
@@ -190,8 +190,8 @@ def tune(args: argparse.Namespace) -> None:
         classes, by = list(labels.values()), args.tune_weights
         tuned = tuning.tune(timelines, observed, classes, given, members, by, args.seed)
         on = f"{len(labels):,} frames of {len(inputs.source.names)} videos labelled in {args.tune}"
-        tuning.write_tuned(folder / "tuned.toml", tuned, on, inputs.record)
-    print(tuning.describe(tuned, on))
+        kept = tuning.write_tuned(folder / "tuned.toml", tuned, on, inputs.record)
+    print(tuning.describe(tuned, on), *[kept] * bool(kept), sep="\n")
     print(f"settings   {folder / 'tuned.toml'}, for --config or to copy into your recipe")
 
 

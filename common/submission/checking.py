@@ -50,7 +50,7 @@ def find_list(path: Path, prepared: Path) -> Path:
 
     Raises UserError where there is no such submission, or no list.
     """
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"There is no submission {path} to check.")
     places = path.with_name("frame_list.txt"), prepared / "frame_list.txt"
     number = path.stem.removeprefix("predictions")
@@ -88,7 +88,7 @@ def check_submission(path: str | Path, frame_list: str | Path) -> list[Finding]:
     Memory grows with the list, not with the file. Raises UserError if either cannot be read, or
     the list is not a frame list.
     """
-    if not Path(path).is_file():  # reported first, because the list may be missing too
+    if not Path(path).exists():  # reported first, because the list may be missing too
         raise UserError(f"Cannot read {path}: there is no such file.")
     header, locations = files.read_frame_list(frame_list)
     found = {
@@ -171,8 +171,8 @@ class Comparison:
     names: their letters. pairs: int [7][7], frames by class in the first and in the second.
     agreement: share of frames with the same class. kappa: Cohen's, the agreement beyond chance; 1
     where both give all frames one class. macro_f1: mean over the classes that occur. videos: of
-    each, number of frames. alone: frames that only the first has, and only the second. moves:
-    video, class in the first, class in the second → number of changed frames.
+    each, number of frames. alone: frames that only the first has, and only the second. changed:
+    location, class in the first, class in the second of each frame whose class differs.
     """
 
     names: tuple[str, str]
@@ -182,7 +182,12 @@ class Comparison:
     macro_f1: float
     videos: Counter[str]
     alone: tuple[list[str], list[str]]
-    moves: Counter[tuple[str, int, int]]
+    changed: list[tuple[str, int, int]]
+
+    @property
+    def moves(self) -> Counter[tuple[str, int, int]]:
+        """Video, class in the first, class in the second → number of changed frames."""
+        return Counter((split_location(place)[0], a, b) for place, a, b in self.changed)
 
 
 def read_submissions(paths: Sequence[Path]) -> dict[str, dict[str, int]]:
@@ -209,13 +214,10 @@ def _compare(first: tuple[str, dict[str, int]], second: tuple[str, dict[str, int
     if not both:
         raise UserError(f"The submissions {name_a} and {name_b} have no frame in common.")
     pairs = [[0] * len(CHALLENGE) for _ in CHALLENGE]
-    videos, moves = Counter(), Counter()
     for location in both:
-        video = split_location(location)[0]
         pairs[a[location]][b[location]] += 1
-        videos[video] += 1
-        if a[location] != b[location]:
-            moves[video, a[location], b[location]] += 1
+    videos = Counter(split_location(location)[0] for location in both)
+    changed = [(place, a[place], b[place]) for place in both if a[place] != b[place]]
     totals = [(sum(x), sum(y)) for x, y in zip(pairs, zip(*pairs, strict=True), strict=True)]
     same = [row[index] for index, row in enumerate(pairs)]
     f1 = [2 * n / sum(total) for n, total in zip(same, totals, strict=True) if any(total)]
@@ -224,7 +226,7 @@ def _compare(first: tuple[str, dict[str, int]], second: tuple[str, dict[str, int
     kappa = (agreement - chance) / (1 - chance) if chance < 1 else 1.0
     alone = [place for place in a if place not in b], [place for place in b if place not in a]
     mean = sum(f1) / len(f1)
-    return Comparison((name_a, name_b), pairs, agreement, kappa, mean, videos, alone, moves)
+    return Comparison((name_a, name_b), pairs, agreement, kappa, mean, videos, alone, changed)
 
 
 def comparison_text(
@@ -237,7 +239,7 @@ def comparison_text(
     ]
     lines += [f"\n{'pair':<6}{'in both':>9}{'changed':>9}{'agree':>9}{'macro-F1':>10}{'kappa':>8}"]
     for one in found:
-        counts = f"{one.videos.total():>9,}{one.moves.total():>9,}{one.agreement:>9.1%}"
+        counts = f"{one.videos.total():>9,}{len(one.changed):>9,}{one.agreement:>9.1%}"
         lines.append(f"{' '.join(one.names):<6}{counts}{one.macro_f1:>10.4f}{one.kappa:>8.3f}")
         for places, letter, other in zip(one.alone, one.names, one.names[::-1], strict=True):
             if places:
@@ -255,20 +257,30 @@ def comparison_text(
         lines.append(line.rstrip())
     if len(found) == 1:
         lines.append(f"\n{'video':<24}{'frames':>8}{'changed':>9}{'agree':>9}")
+        by_video = Counter(split_location(place)[0] for place, *_ in found[0].changed)
         for video, frames in found[0].videos.items():
-            changed = sum(n for (name, *_), n in found[0].moves.items() if name == video)
+            changed = by_video[video]
             lines.append(f"{video:<24}{frames:>8,}{changed:>9,}{1 - changed / frames:>9.1%}")
     return "\n".join(lines)
 
 
 def print_comparison(paths: Sequence[Path], run_dir: Path) -> None:
-    """Print how submissions differ; write compare.csv where a run folder is named."""
+    """Print how submissions differ; write two tables where a run folder is named.
+
+    compare.csv: of `write_comparison`. changed.csv: a row for each frame whose class differs, with
+    a and b (letters of the submissions), image_location, class_a and class_b.
+    """
     submissions = read_submissions(paths)
     found = compare_submissions(submissions)
     print(comparison_text(paths, submissions, found))
     if run_dir != COMMON["run_dir"]["default"]:
         write_comparison(run_dir / "compare.csv", found)
-        print(f"table      {run_dir / 'compare.csv'}")
+        columns = ["a", "b", "image_location", "class_a", "class_b"]
+        with csv_rows(run_dir / "changed.csv", columns) as table:
+            for one in found:
+                for location, a, b in one.changed:
+                    table.writerow([*one.names, location, CHALLENGE[a], CHALLENGE[b]])
+        print(f"tables     {run_dir / 'compare.csv'}, {run_dir / 'changed.csv'}")
 
 
 def write_comparison(path: str | Path, found: list[Comparison]) -> None:
@@ -280,12 +292,13 @@ def write_comparison(path: str | Path, found: list[Comparison]) -> None:
     columns = ["a", "b", "video", "frames", "class_a", "class_b", "changed"]
     with csv_rows(path, columns) as table:
         for one in found:
+            moves: dict[str, list] = {}
+            for (video, a, b), count in sorted(one.moves.items()):
+                moves.setdefault(video, []).append([CHALLENGE[a], CHALLENGE[b], count])
             for video, frames in one.videos.items():
-                moves = sorted(move for move in one.moves if move[0] == video)
-                for _, a, b in moves:
-                    row = [CHALLENGE[a], CHALLENGE[b], one.moves[video, a, b]]
+                for row in moves.get(video, []):
                     table.writerow([*one.names, video, frames, *row])
-                if not moves:
+                if video not in moves:
                     table.writerow([*one.names, video, frames, "", "", 0])
 
 

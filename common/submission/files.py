@@ -234,12 +234,11 @@ def replace_submission(
     return kept
 
 
-def set_aside_score(folder: Path) -> str:
-    """Rename an earlier score.json of the same predictions; return a line that says so, or ""."""
-    score = folder / "score.json"
-    if not score.is_file():
+def set_aside(path: Path) -> str:
+    """Rename what an earlier run wrote to a free number; return a line that says so, or ""."""
+    if not path.is_file():
         return ""
-    return f"earlier    {score.rename(score.with_stem(f'{score.stem}-{_free_number(folder)}'))}"
+    return f"earlier    {path.rename(path.with_stem(f'{path.stem}-{_free_number(path.parent)}'))}"
 
 
 def _belonging(folder: Path) -> list[Path]:
@@ -247,7 +246,7 @@ def _belonging(folder: Path) -> list[Path]:
 
 
 def _free_number(folder: Path) -> int:
-    names = [Path(name) for name in FILES]
+    names = [Path(name) for name in (*FILES, "tuned.toml")]
     taken = {path.name for path in folder.iterdir()}
     free = (n for n in itertools.count(1) if not taken & {f"{p.stem}-{n}{p.suffix}" for p in names})
     return next(free)

@@ -101,7 +101,7 @@ def summary_text(table: pd.DataFrame, summary: dict, unseen: set[str], kept: str
         f"Kullback-Leibler divergence {nats:.3f} nats (0: the same shares)",
         f"predicted {len(table):,} frames of {table['video'].nunique():,} videos, "
         f"{summary['frames_without_face']:,} of them without a face and "
-        f"{summary['frames_not_decoded']:,} that could not be read, at "
+        f"{summary['frames_not_decoded']:,} missing from their video or unreadable, at "
         f"{summary['frames_per_s']:.3g} frames/s with start-up",
     ]
     if unseen:
@@ -136,5 +136,5 @@ def warnings_of(table: pd.DataFrame, timelines: Timelines, undecoded: dict[str, 
         )
     if undecoded:
         named = ", ".join(f"{count:,} of {video}" for video, count in sorted(undecoded.items()))
-        warnings.append(f"Frames that could not be read, by video: {named}.")
+        warnings.append(f"Frames that are missing from their video or unreadable: {named}.")
     return warnings

@@ -264,7 +264,7 @@ def unseen_videos(source: Source, observed: Observed) -> set[str]:
 
 
 def undecoded(locations: list[str], observed: Observed) -> dict[str, int]:
-    """Return how many of the frames to predict could not be read, by video, where any were."""
+    """Return how many frames to predict are missing or unreadable, by video, where any are."""
     decoded = {name: set(numbers) for name, numbers in observed.decoded.items()}
     frames = map(split_location, locations)
     return dict(Counter(name for name, frame in frames if frame not in decoded.get(name, ())))

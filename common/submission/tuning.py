@@ -17,6 +17,7 @@ from common.metrics import f1_of_confusion
 from common.script.files import whole_file
 from common.script.progress import progress_bar
 from common.submission.decision import SMOOTHINGS, Decision, Timelines, class_scores
+from common.submission.files import set_aside
 from common.submission.fusion import weight_matrix
 from common.submission.inference import Observed
 
@@ -245,6 +246,10 @@ def describe(tuned: Tuned, on: str) -> str:
         ]
     for name, f1 in tuned.alone.items():
         lines.append(f"macro-F1 {f1:.4f} with the given settings, {name} alone")
+    if tuned.folds < FOLDS:
+        lines.append(
+            f"There are only {tuned.folds} videos with a label, too few to tell whether it helps."
+        )
     words = _words(tuned.given)
     lines.append(f"macro-F1 {tuned.given_f1:.4f} with the given settings ({words})")
     if tuned.chosen == tuned.given:
@@ -263,10 +268,11 @@ def _words(setting: Decision) -> str:
     )
 
 
-def write_tuned(path: str | Path, tuned: Tuned, on: str, record: dict) -> None:
+def write_tuned(path: Path, tuned: Tuned, on: str, record: dict) -> str:
     """Write the chosen settings as a recipe for `--config`, with comments on their origin.
 
-    record: as in run.json, for the digests of the weights.
+    record: as in run.json, for the digests of the weights. An earlier recipe that differs, which
+    may be the one that --config named, is kept; returns a line that names it, or "".
     """
     digests = {**record["weights_sha256"], **record["tables_sha256"]}
     members = (f"{name} (SHA-256 {digest[:16]}…)" for name, digest in digests.items())
@@ -283,5 +289,8 @@ def write_tuned(path: str | Path, tuned: Tuned, on: str, record: dict) -> None:
     for key, value in vars(tuned.chosen).items():
         if value is not None:
             lines.append(f"{key} = {json.dumps(value)}")  # these types look the same in TOML
+    text = "\n".join(lines) + "\n"
+    kept = set_aside(path) if path.is_file() and path.read_bytes() != text.encode() else ""
     with whole_file(path, "w") as file:
-        file.write("\n".join(lines) + "\n")
+        file.write(text)
+    return kept

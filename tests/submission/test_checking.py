@@ -54,6 +54,10 @@ def test_comparison_is_printed_by_video_and_class_and_written_as_a_table(crops, 
     table = pd.read_csv(tmp_path / "compare.csv", dtype={"video": str}).set_index("video")
     assert table["frames"].to_dict() == {"01": 6, "02": 3, "10": 2}
     assert table["changed"].to_dict() == {"01": 1, "02": 0, "10": 0}
+    frames = pd.read_csv(tmp_path / "changed.csv").to_dict("records")
+    place, names = lines[1].split(",")[0], (CHALLENGE[was], CHALLENGE[(was + 1) % 7])
+    row = {"image_location": place, "class_a": names[0], "class_b": names[1]}
+    assert frames == [{"a": "A", "b": "B"} | row]
     # of three, every pair; by class only how many
     status, output, _ = start(*compare, ours)
     assert status == 0 and "A C          12        0   100.0%    1.0000   1.000" in output

@@ -132,7 +132,7 @@ def test_extracted_frames_are_predicted_as_their_video_and_keep_their_numbers(
         capsys, checkpoint, tmp_path / "all", "--videos", frames / "extracted"
     )
     assert read_probabilities(tmp_path / "all")["frame"].tolist() == [1, 2, 4, 5, 6, 7, 8]
-    assert "could not be read, by video: 1 of 01." in complaints
+    assert "missing from their video or unreadable: 1 of 01." in complaints
 
 
 def test_what_can_be_read_of_a_folder_of_videos_is_and_the_rest_is_named(

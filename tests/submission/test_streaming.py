@@ -225,8 +225,8 @@ def test_frames_that_do_not_decode_are_said_by_video_and_are_not_those_without_a
     damage(videos / "01.avi", 3, "zeroed")
     more = ["--videos", videos]
     status, output, complaints = predict(call(capsys), world, tmp_path / "all", *more)
-    assert status == 0 and "could not be read, by video: 1 of 01." in complaints
-    assert "2 of them without a face and 1 that could not be read" in output
+    assert status == 0 and "missing from their video or unreadable: 1 of 01." in complaints
+    assert "2 of them without a face and 1 missing from their video or unreadable" in output
     table = read_probabilities(tmp_path / "all")
     assert table["frame"].tolist() == [*range(1, 10)] * 2
     assert table["face"].tolist() == [1, 1, 1, 0, 1, 1, 0, 1, 1] + [1] * 6 + [0, 1, 1]
@@ -234,8 +234,8 @@ def test_frames_that_do_not_decode_are_said_by_video_and_are_not_those_without_a
     rows = [f"{video}/{frame:05d}.jpg," for video in ("01", "02") for frame in range(3, 11)]
     (videos / "list.txt").write_text("\n".join([read_header(), *rows]) + "\n")
     status, output, complaints = predict(call(capsys), world, tmp_path / "some", *more)
-    assert "could not be read, by video: 2 of 01, 1 of 02." in complaints
-    assert "2 of them without a face and 3 that could not be read" in output
+    assert "missing from their video or unreadable: 2 of 01, 1 of 02." in complaints
+    assert "2 of them without a face and 3 missing from their video or unreadable" in output
 
 
 def test_a_change_of_resolution_keeps_the_same_face(tmp_path):

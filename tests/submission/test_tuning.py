@@ -130,8 +130,18 @@ def test_tuning_by_command_writes_settings_that_the_next_run_reads(crops, tmp_pa
     path = tmp_path / "submission" / "tuned.toml"
     table = tomllib.loads(path.read_text())["predict_submit"]
     assert set(table) == {"smooth", "smooth_width", "rule", "prior_correction", "flip"}
+    assert "There are only 2 videos with a label" in output
     assert not (tmp_path / "submission" / "predictions.txt").exists()
     assert predict(call(capsys), crops, tmp_path, "--config", path)[0] == 0
+    # the same again writes the same; with other settings, the recipe in use is kept
+    by_hand = path.read_text().replace("rule =", "shifts = 0.01\nrule =")
+    for text, kept in ((path.read_text(), False), (by_hand, True)):
+        path.write_text(text)
+        more = "--config", path, "--tune", truth
+        status, output, _ = predict(call(capsys), crops, tmp_path, *more)
+        earlier = path.with_name("tuned-1.toml")
+        assert status == 0 and (str(earlier) in output) == kept == earlier.is_file()
+    assert earlier.read_text() == by_hand
     truth.write_text(truth.read_text().replace(",split", "").replace(",val", ""))
     status, _, complaints = predict(call(capsys), crops, tmp_path, "--tune", truth)
     assert status == 2 and "add a column split" in complaints
