@@ -79,6 +79,9 @@ RUNS = {
     "singles, quarter": Variant(STAGES("16", "0"), single="", parts=4),
     "facs, quarter": Variant(FACS, single="", parts=4),
     "bmc": Variant("--loss bmc --balance none", start="03, bmc"),
+    "bmc, natural, singles too": Variant(
+        f"--loss bmc --balance none --natural-share 1 {BESIDE}", start="03, bmc"
+    ),
     "soft": Variant("--mixed-label soft"),
     "set": Variant("--compound-share-of set"),
     "beta": Variant("--mixup-beta 1"),
@@ -167,6 +170,7 @@ SECTIONS = {
     "settings": Section("Other settings, one at a time", [
         ("the paper's recipe", "curriculum", None),
         ("balanced MSE for cross-entropy (released code)", "bmc", None),
+        ("balanced MSE, natural compounds beside singles", "bmc, natural, singles too", None),
         ("share of the compound set (released code)", "set", None),
         ("CutMix of left and right halves (released code)", "halves", None),
         ("pairs of RAF-DB's eleven (released code)", "raf11", None),

@@ -15,9 +15,9 @@ from PIL import Image
 from common.faces.alignment import TEMPLATE, align, come_aligned
 from common.faces.detector import LEAST_FACE_PX, Detector, Faces, overlap
 from common.faces.packets import survey
-from common.faces.stills import frame_files, others, some, stills
+from common.faces.stills import frame_files, others, stills
 from common.faces.video import Footage, number_frames, pictures
-from common.script.files import UserError
+from common.script.files import UserError, some
 
 _TRACK_GAP_FRAMES = 25
 _LINK_IOU = 0.3

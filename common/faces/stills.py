@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -83,11 +83,6 @@ def others(folder: str | os.PathLike, files: Mapping[int, Path]) -> list[str]:
         and not name.startswith(".")
         and os.path.splitext(name)[1].lower() not in NOTES
     ]
-
-
-def some(names: Sequence[str], most: int = 5) -> str:
-    """Return the first of some names for a sentence: `a.png, b.png …`."""
-    return ", ".join(names[:most]) + " …" * (len(names) > most)
 
 
 def frame_folders(folder: str | os.PathLike) -> dict[str, Path]:

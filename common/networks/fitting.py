@@ -11,7 +11,7 @@ from timm.layers import resample_abs_pos_embed
 from torch import nn
 
 from common.networks.formats import Tensors
-from common.script.files import UserError
+from common.script.files import UserError, some
 
 # What a task may lack or leave over; anything else means that the architectures differ.
 TASK = ("fc_norm.", "attn_pool.", "norm.", "cls_token", "reg_token")
@@ -63,8 +63,7 @@ class LoadingReport:
             ("new, with random values", self.new),
         ):
             if names:
-                more = f" and {len(names) - 6} more" if len(names) > 6 else ""
-                lines.append(f"  {what}: {', '.join(names[:6])}{more}")
+                lines.append(f"  {what}: {some(names, 6)}")
         return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from common.prepare.clips import Challenge
 from common.raw import RawFolder
 from common.raw.layout import Item, entries, walk_files
+from common.script.files import some
 from common.script.progress import progress_bar
 
 # Endings of what readers read beside images, or people write.
@@ -234,4 +235,4 @@ def print_challenge(given: Challenge) -> None:
     frames = sum(map(len, listed.values()))
     print(f"{text}, {frames:,} frames of {len(listed)} videos listed in {frame_list.name}")
     if unnamed := sorted(paths.keys() - listed.keys()):
-        print(f"    not in the list: {', '.join(unnamed[:10])}{' …' * (len(unnamed) > 10)}")
+        print(f"    not in the list: {some(unnamed)}")

@@ -26,7 +26,7 @@ from pathlib import Path
 from common.raw import trees
 from common.raw.layout import Item, Skip, file_in
 from common.raw.lists import table_rows, unread_columns, written_labels
-from common.script.files import UserError
+from common.script.files import UserError, some
 
 ALIGNED = False
 
@@ -71,16 +71,12 @@ def check_names(folder: Path) -> None:
         inside = any(trees.class_of(name) is not None for name in place.relative_to(folder).parts)
         others = [] if inside and place not in sure else trees.with_images(place, names)
         if others:
+            named, unnamed = (some(list(map(repr, each))) for each in (known, others))
             raise UserError(
-                f"{place} has the folders {_some(known)}, named after expressions, and "
-                f"{_some(others)}, which are not; give the latter a label, such as other, in a "
-                f"{TABLE} in {folder} (folder,label), or move them away. The former need no row "
-                "there."
+                f"{place} has the folders {named}, named after expressions, and {unnamed}, which "
+                f"are not; give the latter a label, such as other, in a {TABLE} in {folder} "
+                "(folder,label), or move them away. The former need no row there."
             )
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(map(repr, names[:4])) + ", ..." * (len(names) > 4)
 
 
 def _rows_of(table: Path) -> dict[str, tuple[int, tuple[str, ...]]]:

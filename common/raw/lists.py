@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from common.emotions import LABEL_JOINTS, parse_labels
-from common.script.files import UserError
+from common.script.files import UserError, some
 
 _LINE_BYTES = 1 << 20
 _SEPARATORS = ",;\t|"
@@ -86,7 +86,7 @@ def unread_columns(path: Path, read: Sequence[str], counts: Counter) -> None:
         near = difflib.get_close_matches(name, read, n=1, cutoff=0.7)
         texts.append(f"{name[:40]!r}" + (f" (like {near[0]!r}?)" if near else ""))
     if others:
-        shown = ", ".join(texts) + ", ..." * (len(others) > 9)
+        shown = some([*texts, *others[9:]], 9)
         counts[f"columns of {path.name} that are not read, {shown}"] = len(others)
 
 

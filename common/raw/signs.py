@@ -30,7 +30,7 @@ from common.raw import trees
 from common.raw.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, look, subfolder
 from common.raw.lists import header_of, placed_lines
 from common.raw.sheets import sheet_rows
-from common.script.files import UserError
+from common.script.files import UserError, some
 
 _MANY = 50  # images of a class, at the least
 _LOOK = 10_000  # entries of a folder: a folder among many images may be listed late
@@ -67,9 +67,9 @@ def _of_images(folder: Path) -> Iterator[str]:
         if least and trees.split_of(place.name):
             other = seen.setdefault(frozenset(names), place)
             if other != place:
-                yield f"the same folders, {_some(names)}, in {other.name} and {place.name}"
+                yield f"the same folders, {some(sorted(names))}, in {other.name} and {place.name}"
         if least >= _MANY:
-            yield f"few folders of many images, {_some(names)}, in {place}"
+            yield f"few folders of many images, {some(sorted(names))}, in {place}"
     yield from _tables(folder)
     for place in _places(folder):
         if subfolder(place, "labels") and subfolder(place, "images"):
@@ -92,7 +92,7 @@ def _expression_folders(folder: Path, suffixes: frozenset[str]) -> Iterator[str]
     for place, classes, _ in trees.named_places(folder):
         known = [name for name in classes if trees.class_of(name)]
         if any(trees.holds_image(place / name, suffixes) for name in known):
-            yield f"folders named after expressions, {_some(known)}, in {place}"
+            yield f"folders named after expressions, {some(sorted(known))}, in {place}"
 
 
 def _places(folder: Path) -> list[Path]:
@@ -176,7 +176,3 @@ def _expression_in(name: str) -> tuple[str, ...]:
         except ValueError:
             continue
     return ()
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(sorted(names)[:4]) + ", ..." * (len(names) > 4)

@@ -27,6 +27,12 @@ class UserError(Exception):
     """
 
 
+def some(names: Sequence[str], most: int = 5) -> str:
+    """Return the first of some names for a sentence: `a.png, b.png and 3 more`."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 @contextmanager
 def naming(path: str | Path) -> Iterator[None]:
     """Let an OSError tell which file it was: that of a full disk does not say."""

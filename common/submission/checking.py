@@ -13,7 +13,7 @@ from pathlib import Path
 from string import ascii_uppercase
 
 from common.emotions import CHALLENGE
-from common.script.files import UserError, csv_rows
+from common.script.files import UserError, csv_rows, some
 from common.script.flags import COMMON
 from common.submission import files
 from common.submission.files import AFTER_COMMA, CLASS_NUMBERS, split_location
@@ -243,7 +243,7 @@ def comparison_text(
         lines.append(f"{' '.join(one.names):<6}{counts}{one.macro_f1:>10.4f}{one.kappa:>8.3f}")
         for places, letter, other in zip(one.alone, one.names, one.names[::-1], strict=True):
             if places:
-                first = ", ".join(places[:SHOWN]) + ", …" * (len(places) > SHOWN)
+                first = some(places, SHOWN)
                 lines.append(f"      only in {letter}, not in {other}: {len(places):,} ({first})")
     more = "  A's frames changed to" if len(found) == 1 else ""
     lines.append(f"\n{'class':<24}" + "".join(f"{letter:>8}" for letter in submissions) + more)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from common.emotions import BASIC, CHALLENGE, CHALLENGE_PAIRS, challenge_class, parse_labels
-from common.script.files import UserError
+from common.script.files import UserError, some
 from common.submission.files import in_line, rows_of, split_location
 from common.submission.truth import frame_times
 
@@ -235,7 +235,7 @@ def describe(table: Table, locations: Sequence[str]) -> str:
         text += f"; of its frames, {unused:,} are not predicted"
     for what, names in (("unused columns", table.unused), ("videos not there", table.absent)):
         if names:
-            text += f"; {what}: {', '.join(names[:12])}{' …' * (len(names) > 12)}"
+            text += f"; {what}: {some(names, 12)}"
     return text
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from common.emotions import CHALLENGE
 from common.metrics import divergence, summarise
-from common.script.files import UserError, write_csv
+from common.script.files import UserError, some, write_csv
 from common.submission.decision import PUBLISHED, Timelines
 from common.submission.tracks import leave_out
 from common.submission.truth import read_truth
@@ -105,8 +105,7 @@ def summary_text(table: pd.DataFrame, summary: dict, unseen: set[str], kept: str
         f"{summary['frames_per_s']:.3g} frames/s with start-up",
     ]
     if unseen:
-        named = ", ".join(sorted(unseen)[:5])
-        named += f" and {len(unseen) - 5} more" if len(unseen) > 5 else ""
+        named = some(sorted(unseen))
         fate = "no list names their frames, so the submission does not contain them"
         if frames := int(table["video"].isin(unseen).sum()):
             fate = f"{frames:,} frames have nothing but the most frequent class"

@@ -17,13 +17,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from common.faces.stills import some
 from common.hardware import default_batch_size, default_workers
 from common.networks.weights import TRACKS
 from common.raw.challenge import find_frame_list, find_videos_and_rest
 from common.raw.matching import nearest_name
 from common.script.config import settings_of
-from common.script.files import UserError, file_digest, inside
+from common.script.files import UserError, file_digest, inside, some
 from common.script.flags import DETECT_SIDES_PX
 from common.script.main import batch_is
 from common.submission.ensemble import Ensemble, checkpoints_of, load_ensemble, record_of
@@ -166,8 +165,8 @@ def open_source(prepared: Path, videos: Path | None, frame_list: Path | None) ->
         near = nearest_name(listed[0], source.names)
         raise UserError(
             f"{list_path} names none of the videos in {source.folder}: it begins with "
-            f"{source.locations[0]}, and there are {', '.join(sorted(source.names)[:3])}"
-            f"{'…' if len(source.names) > 3 else ''}{near and f' ({near})'}."
+            f"{source.locations[0]}, and there are {some(sorted(source.names), 3)}"
+            f"{near and f' ({near})'}."
         )
     source.unlisted = sorted(source.names - set(listed))
     return source.only(set(listed))
@@ -235,7 +234,7 @@ def frames_to_decide(source: Source, observed: Observed) -> tuple[list[str], lis
     """Return the listed frames, or without a list all that there are, and warnings about videos."""
     warnings = [
         f"{source.folder} also holds what is not read as a video (such as 01.mp4) or its frames "
-        f"(01/00001.jpg): {some(source.rest)} (number of files: {len(source.rest):,})."
+        f"(01/00001.jpg): {some(source.rest)}."
     ] * bool(source.rest)
     if source.locations is None:
         beside = sorted(name for name, path in (source.videos or {}).items() if path.is_dir())
@@ -250,10 +249,7 @@ def frames_to_decide(source: Source, observed: Observed) -> tuple[list[str], lis
             f"{near and f' ({near}: rename one)'}."
         )
     if source.unlisted:
-        warnings.append(
-            f"The list names no frame of {', '.join(source.unlisted[:10])}"
-            f"{' …' * (len(source.unlisted) > 10)}: not predicted."
-        )
+        warnings.append(f"The list names no frame of {some(source.unlisted)}: not predicted.")
     return source.locations, warnings
 
 

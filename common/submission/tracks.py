@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from common.networks.weights import TRACKS, read_record
-from common.script.files import UserError
+from common.script.files import UserError, some
 from common.submission.ensemble import Ensemble
 from common.submission.files import split_location
 from common.submission.inference import Observed
@@ -72,8 +72,7 @@ def leave_out(truth: dict[str, Truth], seen: set[str], path: Path) -> dict[str, 
     left = {place: known for place, known in truth.items() if split_location(place)[0] not in seen}
     out = sorted({split_location(place)[0] for place in truth.keys() - left.keys()})
     if out:
-        named = f"{', '.join(out[:10])}{' …' * (len(out) > 10)}"
-        why = f"trained on the labels of {named}"
+        why = f"trained on the labels of {some(out)}"
         if not any(known.label >= 0 for known in left.values()):
             raise UserError(
                 f"{path} cannot judge this run: all networks were {why}. Train with `04 "

@@ -28,7 +28,7 @@ from common.networks.weights import (
     track_of,
 )
 from common.script.config import settings_of
-from common.script.files import UserError, file_digest, only_process, write_json
+from common.script.files import UserError, file_digest, only_process, some, write_json
 from common.script.workers import ON_CPUS, refuse_lone_process
 
 TRACKERS = [str(tracker.value) for tracker in get_available_trackers()]
@@ -237,10 +237,9 @@ def _refuse_other_settings(folder: Path, before: dict, now: dict) -> None:
     keys = sorted((before.keys() | now) - free)
     differing = [key for key in keys if before.get(key) != now.get(key)]
     if differing:
-        shown = ", ".join(dict.fromkeys(_change(key, before, now) for key in differing[:4]))
-        more = f" and {len(differing) - 4} more" if len(differing) > 4 else ""
+        shown = some(list(dict.fromkeys(_change(key, before, now) for key in differing)), 4)
         raise UserError(
-            f"{folder} holds a run with other settings ({shown}{more}); choose another --run-dir, "
+            f"{folder} holds a run with other settings ({shown}); choose another --run-dir, "
             "or delete that folder to start over."
         )
 
