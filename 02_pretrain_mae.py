@@ -57,16 +57,16 @@ def arguments():
 
 def main() -> None:
     args = arguments()
-    from common import manifest
+    from common import manifest, splits
     from common.script import files
     from common.training import checks, runs
 
     checks.check_encoder(args)
     path = args.data_dir / "prepared" / "manifest.csv"
     table = manifest.read_manifest(path)
-    held_out = manifest.hold_out(table)
-    training = manifest.training_rows(table, held_out)
-    shown = manifest.thin_out(table[training], args.limit)
+    held_out = splits.hold_out(table)
+    training = splits.training_rows(table, held_out)
+    shown = splits.thin_out(table[training], args.limit)
     checks.check_images(len(shown), path.parent)
     facts = {"manifest_sha256": files.file_digest(path), **runs.init_facts(args.init)}
     run = runs.start_run(args, "mae", facts)
@@ -74,7 +74,7 @@ def main() -> None:
         return
     run.say(
         f"mae: {len(shown):,} images on {run.hardware} ({held_out.sum():,} held out for validation"
-        f"{manifest.held_back(table, training, held_out)})"
+        f"{splits.held_back(table, training, held_out)})"
     )
     train(run, run.images(shown), table, training, held_out)
     runs.finish_run(run)

@@ -63,13 +63,13 @@ def main() -> None:
     checks.check_settings(args)
     checks.check_small_size(args)
     checks.check_validation(args, args.small_epochs, args.epochs, "--epochs after --small-epochs")
-    from common import emotions, manifest
+    from common import emotions, manifest, splits
     from common.batches import targets
     from common.training import finetuning, folds, runs
 
     table = manifest.read_manifest(args.data_dir / "prepared" / "manifest.csv")
     planned = folds.plan_singles(args, table)
-    table = manifest.thin_out(table[targets.usable(table, args.loss)], args.limit)
+    table = splits.thin_out(table[targets.usable(table, args.loss)], args.limit)
     single, taught = table.kind == "single", targets.taught(table, args.loss)
     adapting = table.dataset.isin(emotions.ADAPTATION_SETS)
     if args.adapt_datasets:

@@ -95,7 +95,7 @@ def main() -> None:
     from common.training import checks
 
     checks.check_curriculum_settings(args)
-    from common import manifest
+    from common import splits
     from common.batches import curriculum, targets
     from common.training import challenge, finetuning, folds, losses, runs
 
@@ -107,7 +107,7 @@ def main() -> None:
     if args.validate_on:
         checked = natural & finetuning.choose_sets(table, args.validate_on, "--validate-on")
     planned = folds.plan_compounds(args, table, checked)
-    rows = manifest.thin_out(table[learnt | natural], args.limit)
+    rows = splits.thin_out(table[learnt | natural], args.limit)
     mixing = curriculum.Mixing.of(vars(args))
     for fold in planned:
         stock = curriculum.Stock.of(rows, fold.split(rows).training, vars(args))
@@ -129,7 +129,7 @@ def train(run, split) -> None:
     """Train the curriculum, keep the best or the last epoch, and report on held-out compounds."""
     import numpy as np
 
-    from common import emotions, manifest
+    from common import emotions, splits
     from common.batches import curriculum, examples
     from common.networks import formats, weights
     from common.training import evaluation, finetuning, loop, losses, optimization
@@ -144,7 +144,7 @@ def train(run, split) -> None:
     run.say(
         f"curriculum: {len(stock.single):,} singles, {compounds - undecided:,} natural compounds, "
         + f"{undecided:,} images without a majority, " * bool(undecided)
-        + f"{len(held_out):,} compounds to validate{manifest.held_back(*split)}"
+        + f"{len(held_out):,} compounds to validate{splits.held_back(*split)}"
     )
     if any(settings["compound_shares"]):
         for warning in curriculum.without_effect(stock, mixing):

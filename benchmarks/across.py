@@ -32,10 +32,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import fer_network
 from benchmarks.ferplus import predict, predict_run
 from common.emotions import BASIC
-from common.manifest import groups, hold_out, read_manifest
+from common.manifest import read_manifest
 from common.metrics import summarise
 from common.script.files import UserError, file_digest, whole_file
 from common.script.main import run_script
+from common.splits import groups, hold_out
 
 GRAY = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)  # ITU-R BT.601, as Pillow's
 

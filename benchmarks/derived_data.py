@@ -10,7 +10,8 @@ from PIL import Image
 
 from common.batches.targets import voted
 from common.emotions import ADAPTATION_SETS, BASIC, CHALLENGE, CHALLENGE_PAIRS, label_of
-from common.manifest import VOTES, folds, hold_out, read_manifest, training_rows, write_manifest
+from common.manifest import VOTES, read_manifest, write_manifest
+from common.splits import folds, hold_out, training_rows
 from common.submission.files import locate
 
 # Of the frames decided for a class, the share whose decision is taken for a label: those with the

@@ -21,9 +21,10 @@ from common.batches.examples import draw_examples
 from common.batches.images import ImageStore, resize
 from common.batches.targets import Stock, singles
 from common.emotions import ADAPTATION, BASIC, CHALLENGE, challenge_class, compound_scores, label_of
-from common.manifest import VOTES, hold_out, training_rows
+from common.manifest import VOTES
 from common.metrics import confusion
 from common.script.files import whole_file
+from common.splits import hold_out, training_rows
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 SHOWN = 14  # faces of a gallery: seven in a row

@@ -12,8 +12,9 @@ import pandas as pd
 
 from benchmarks.derived_data import training_singles
 from common.emotions import BASIC, multi_hot
-from common.manifest import hold_out, read_manifest, training_rows
+from common.manifest import read_manifest
 from common.script.files import write_csv
+from common.splits import hold_out, training_rows
 from common.submission.decision import fill_gaps
 from common.submission.files import locate
 from common.submission.sources import read_frames

@@ -51,10 +51,11 @@ from benchmarks.paper_rows import (
 )
 from benchmarks.paper_runs import FERPLUS, MEASURES, ROOT, Row, run_row, start_of
 from common.emotions import challenge_class
-from common.manifest import hold_out, read_manifest
+from common.manifest import read_manifest
 from common.script.files import UserError, only_process, whole_file, write_csv
 from common.script.flags import count, positive, several
 from common.script.main import run_script
+from common.splits import hold_out
 
 # Flags of 03 and of 04 for a short look. On FER+ it is the small network of docs/ferplus.md, which
 # trains some 600 images a second and core: three minutes for 03, one for a row of 04. Fewer steps

@@ -40,11 +40,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.comparison import Section, differences, markdown, means, standard_error
 from benchmarks.derived_data import keep_labels, training_singles, write_derived
 from common.emotions import ADAPTATION_SETS
-from common.manifest import folds, read_manifest
+from common.manifest import read_manifest
 from common.pictures import RULE, new_figure, save_figure
 from common.script.files import UserError, file_digest, whole_file, write_csv
 from common.script.flags import fraction, positive
 from common.script.main import run_script
+from common.splits import folds
 
 ROOT = Path(__file__).resolve().parents[1]
 

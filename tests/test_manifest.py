@@ -8,19 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from common.manifest import (
-    COLUMNS,
-    check_manifest,
-    folds,
-    held_back,
-    hold_out,
-    read_manifest,
-    thin_out,
-    training_rows,
-    votes,
-    write_manifest,
-)
+from common.manifest import COLUMNS, check_manifest, read_manifest, votes, write_manifest
 from common.script.files import UserError
+from common.splits import folds, held_back, hold_out, thin_out, training_rows
 
 
 def manifest(count=6, **columns):

@@ -21,10 +21,11 @@ from common.batches.augment import normalise
 from common.batches.images import ImageStore
 from common.batches.loading import evaluation_batches
 from common.emotions import ADAPTATION, CHALLENGE, challenge_class
-from common.manifest import hold_out, read_manifest, training_rows
+from common.manifest import read_manifest
 from common.networks.classifier import load_classifier
 from common.script.config import make_parser, parse_arguments
 from common.script.files import whole_file, write_csv
+from common.splits import hold_out, training_rows
 from common.submission.ensemble import variants
 from common.submission.files import locate
 from common.submission.sources import read_frames

@@ -15,13 +15,13 @@ from common.batches.batch import RANDOMS, RANDOMS_WITH_AFFINE, Batch
 from common.batches.images import Geometry, ImageStore
 from common.batches.loading import Plan, in_even_turn
 from common.emotions import ADAPTATION_SETS, BASIC
-from common.manifest import held_back
 from common.networks.classifier import start_classifier
 from common.networks.fitting import head_names
 from common.networks.recognition import has_fixed_scales, settle
 from common.networks.weights import flags_of
 from common.script.config import nearest
 from common.script.files import UserError
+from common.splits import held_back
 from common.training.evaluation import predict, prediction_table, save_validation
 from common.training.experiment import Experiment
 from common.training.folds import Split

@@ -18,8 +18,9 @@ from accelerate import PartialState
 
 from common.batches.targets import usable
 from common.emotions import CHALLENGE, challenge_class
-from common.manifest import SPLITS, folds, groups, hold_out, training_rows
+from common.manifest import SPLITS
 from common.script.files import UserError, file_digest
+from common.splits import folds, groups, hold_out, training_rows
 from common.training import challenge
 from common.training.evaluation import save_validation
 from common.training.runs import FREE_SETTINGS, init_facts

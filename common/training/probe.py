@@ -14,11 +14,11 @@ from common.batches.augment import normalise
 from common.batches.images import ImageStore
 from common.batches.loading import evaluation_batches
 from common.emotions import BASIC
-from common.manifest import thin_out
 from common.metrics import macro_f1
 from common.networks.mae import MaskedAutoencoder
 from common.pictures import save_examples
 from common.script.files import UserError
+from common.splits import thin_out
 from common.training.evaluation import predict
 from common.training.runs import Run
 

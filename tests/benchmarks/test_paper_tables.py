@@ -29,10 +29,11 @@ from benchmarks.paper_rows import PAPER, RUNS, SECTIONS, WITHOUT_VOTES, without_
 from benchmarks.paper_runs import MEASURES, Row, commands_of, run_row
 from benchmarks.paper_tables import check_world, main
 from common.emotions import CHALLENGE
-from common.manifest import hold_out, read_manifest
+from common.manifest import read_manifest
 from common.networks.classifier import create_classifier, create_encoder
 from common.networks.weights import save_model
 from common.script.files import UserError
+from common.splits import hold_out
 from common.submission.files import locate
 from common.training.checks import check_curriculum_settings
 

@@ -10,8 +10,9 @@ from helpers.toy_world import make_ferplus, make_prepared
 
 from benchmarks.derived_data import keep_labels, training_singles
 from benchmarks.pretraining_gain import epochs_for, seconds_of
-from common.manifest import hold_out, read_manifest
+from common.manifest import read_manifest
 from common.script.files import file_digest
+from common.splits import hold_out
 
 RECIPE = """
 [common]

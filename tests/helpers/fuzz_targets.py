@@ -188,7 +188,7 @@ def prepared_case(box: Path, seeds: Path, chance: random.Random) -> str:
 
 def table_case(box: Path, seeds: Path, chance: random.Random) -> str:
     """What 02 to 05 read as a table or a list, through the function that reads it."""
-    from common import manifest
+    from common import manifest, splits
     from common.networks import weights
     from common.script import config, flags
     from common.submission import checking, sources, truth
@@ -221,7 +221,7 @@ def table_case(box: Path, seeds: Path, chance: random.Random) -> str:
             checking.is_valid(findings) <= same or path.read_bytes().rstrip(b"\n").count(b"\n") == 4
         )
     elif name == "manifest.csv":
-        manifest.training_rows(read := manifest.read_manifest(path), manifest.hold_out(read))
+        splits.training_rows(read := manifest.read_manifest(path), splits.hold_out(read))
     elif name == "recipe.toml":
         parser = config.make_parser("fuzz", *flags.COMMON)
         config.settings_of(config.parse_arguments(parser, "curriculum", ["--config", str(path)]))

@@ -10,7 +10,8 @@ from helpers.raw_trees import TREES
 from torchvision.io import ImageReadMode, decode_image
 
 from common.emotions import challenge_class
-from common.manifest import folds, read_manifest
+from common.manifest import read_manifest
+from common.splits import folds
 
 # One tree of each data set: two forms of one data set are refused, as they should be.
 CHOSEN = [

@@ -8,9 +8,10 @@ from helpers.finetuned import curriculum, train
 from helpers.running import call
 from helpers.toy_world import TINY, make_prepared
 
-from common.manifest import hold_out, read_manifest, training_rows
+from common.manifest import read_manifest
 from common.networks.classifier import load_classifier
 from common.script.files import file_digest
+from common.splits import hold_out, training_rows
 from common.training.folds import leave_persons_out, number_folds
 
 
