@@ -146,13 +146,13 @@ SECTIONS = {
     ]),
     "controls": Section("Controls that the paper lacks", [
         ("[5, 5, 3, 3] × [0, 0.2, 0.4, 1]", "curriculum", None),
-        ("as many compounds, in no order: [16] × [0.325]", "constant", None),
+        ("as many compounds, constant share: [16] × [0.325]", "constant", None),
         ("reversed: [3, 3, 5, 5] × [1, 0.4, 0.2, 0]", "reversed", None),
         ("natural compounds only", "natural", None),
         ("generated compounds only", "generated", None),
         ("singles to the end: × [0, 0.2, 0.4, 0.4]", "curriculum, singles too", None),
         ("singles to the end, natural compounds only", "natural, singles too", None),
-        ("as many natural compounds, in no order: [16] × [0.2125]", "natural, no order", None),
+        ("as many natural compounds, constant share: [16] × [0.2125]", "natural, no order", None),
     ]),
     "facs": Section("Generation after action units (ours)", [
         ("generated only: Mixup and CutMix, any pixels", "generated", None),
