@@ -35,11 +35,17 @@ def some(names: Sequence[str], most: int = 5) -> str:
 
 @contextmanager
 def naming(path: str | Path) -> Iterator[None]:
-    """Let an OSError tell which file it was: that of a full disk does not say."""
+    """Let an OSError tell which file it was: that of a full disk does not say.
+
+    torch.save makes a RuntimeError of it, while it handles it: the OSError is raised instead.
+    """
     try:
         yield
-    except OSError as error:
-        error.filename = error.filename or str(path)
+    except (OSError, RuntimeError) as error:
+        fault = error if isinstance(error, OSError) else error.__context__
+        if isinstance(fault, OSError):
+            fault.filename = fault.filename or str(path)
+            raise fault from None
         raise
 
 

@@ -34,13 +34,17 @@ class Table:
 
     rows: by video, its frames, int64 [n], rising, and their probabilities, float64 [n, 6] in the
     order of BASIC, or [n, 7] in that of CHALLENGE. unused: columns that are not read. absent:
-    videos that are not among those to predict.
+    videos that are not among those to predict. idle: stretches of time that hold no frame. beyond:
+    videos with a stretch that ends long after them. empty: rows of zeros alone.
     """
 
     path: Path
     rows: dict[str, tuple[np.ndarray, np.ndarray]]
     unused: list[str]
     absent: list[str]
+    idle: int = 0
+    beyond: Sequence[str] = ()
+    empty: int = 0
 
     @property
     def compounds(self) -> bool:
@@ -102,18 +106,27 @@ def read_table(path: Path, names: set[str], videos: dict[str, Path] | None) -> T
             f"{path} has no probabilities for any of the videos, such as {min(names)}"
             f"{close and f' ({close})'}."
         )
-    rows = {}
+    rows, idle, beyond, empty = {}, 0, [], 0
     for video, (where, flat) in places.items():
         values = np.array(flat).reshape(len(where), -1)
+        empty += int((values == 0).all(axis=1).sum())
         if len(layout.keys) == 3:
-            rows[video] = _spread(where, values, frame_times(videos[video]))
+            times = frame_times(videos[video])
+            frames, means, without = _spread(where, values, times)
+            rows[video] = frames, means
+            idle += without
+            end = max(end for _, end in where)
+            if times and end > 2 * times[-1] + 10:
+                beyond.append(f"{video} (ends at {float(end):g} s of {float(times[-1]):.0f})")
         else:
             frames = np.array(where, dtype=np.int64)[:, 0]
             order = np.argsort(frames, kind="stable")
             if twice := frames[order][1:][np.diff(frames[order]) == 0].tolist():
                 raise UserError(f"{path} has frame {twice[0]} of video {video} twice.")
             rows[video] = frames[order], values[order]
-    return Table(path, rows, layout.unused, list(absent))
+    if idle and not any(len(frames) for frames, _ in rows.values()):
+        raise UserError(f"No stretch of time of {path} holds a frame; times are seconds.")
+    return Table(path, rows, layout.unused, list(absent), idle, beyond, empty)
 
 
 @dataclass
@@ -129,7 +142,8 @@ class _Layout:
 def _layout(header: Sequence[str]) -> _Layout:
     lower = [name.lower() for name in header]
     if len(set(lower)) < len(lower):
-        raise ValueError("two columns have one name")
+        twice = next(name for name in header if lower.count(name.lower()) > 1)
+        raise ValueError(f"two columns have one name, {twice[:40]!r}; is this line the header?")
     key = next((key for key in reversed(KEYS) if set(key) <= set(lower)), None)
     if key is None:
         raise ValueError(
@@ -202,15 +216,19 @@ def _values(fields: Sequence[str]) -> list[float] | None:
 
 def _spread(
     stretches: Sequence[tuple[Fraction, Fraction]], values: np.ndarray, times: Sequence[Fraction]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Give the frames within stretches of time the mean of their values; times: of all frames."""
-    total, count = np.zeros((len(times), values.shape[1])), np.zeros(len(times))
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Give the frames within stretches of time the mean of their values; times: of all frames.
+
+    Returns these frames, their values, and the number of stretches without a frame.
+    """
+    total, count, idle = np.zeros((len(times), values.shape[1])), np.zeros(len(times)), 0
     for (begin, end), row in zip(stretches, values, strict=True):
         inside = slice(bisect_left(times, begin), bisect_left(times, end))
         total[inside] += row
         count[inside] += 1
+        idle += inside.start == inside.stop
     known = np.flatnonzero(count)
-    return known + 1, total[known] / count[known, None]
+    return known + 1, total[known] / count[known, None], idle
 
 
 def describe(table: Table, locations: Sequence[str]) -> str:
@@ -233,7 +251,15 @@ def describe(table: Table, locations: Sequence[str]) -> str:
         listed.setdefault(video, set()).add(frame)
     if unused := sum(len(frames - listed.get(video, set())) for video, frames in known.items()):
         text += f"; of its frames, {unused:,} are not predicted"
-    for what, names in (("unused columns", table.unused), ("videos not there", table.absent)):
+    if table.idle:
+        text += f"; {table.idle:,} stretches of time hold no frame"
+    if table.empty:
+        text += f"; {table.empty:,} rows are zeros and count as such (leave out what has no face)"
+    for what, names in (
+        ("unused columns", table.unused),
+        ("videos not there", table.absent),
+        ("stretches long after the end (times are seconds)", table.beyond),
+    ):
         if names:
             text += f"; {what}: {some(names, 12)}"
     return text
@@ -259,8 +285,10 @@ def weight_matrix(weights: Sequence[float] | None, members: Sequence[object]) ->
         raise UserError("--weights takes numbers of 0 or more.")
     # By a power of two, which rounds nothing: sums must neither overflow nor vanish.
     matrix = np.ldexp(matrix, 1 - np.frexp(matrix.max())[1])
-    if not (matrix.sum(axis=0) > 0).all():
-        raise UserError("--weights gives all members the weight 0.")
+    if without := [
+        name for name, total in zip(BASIC, matrix.sum(axis=0), strict=True) if not total
+    ]:
+        raise UserError(f"--weights gives all members the weight 0 for {', '.join(without)}.")
     return matrix
 
 

@@ -43,6 +43,12 @@ def check_settings(args: argparse.Namespace) -> None:
         )
     if args.freeze == "encoder" and args.head_epochs:
         raise UserError("With --freeze encoder the head alone learns; leave out --head-epochs.")
+    epochs = sum(args.stage_epochs) if "stage_epochs" in args else args.epochs
+    if args.head_epochs >= epochs:
+        raise UserError(
+            f"--head-epochs {args.head_epochs} leaves none of {epochs} epochs to the encoder; name "
+            "fewer, or --freeze encoder."
+        )
 
 
 def check_small_size(args: argparse.Namespace) -> None:
@@ -71,10 +77,21 @@ def check_curriculum_settings(args: argparse.Namespace) -> None:
             f"--stage-epochs ({args.stage_epochs}) and --compound-shares ({args.compound_shares}) "
             "must name the same number of sub-stages."
         )
+    if args.start_share == 1:
+        raise UserError(
+            "--start-share 1 keeps the weights that 04 starts from: nothing is learned."
+        )
     if args.start_share and args.init == "none":
         raise UserError(
             f"--start-share {args.start_share:g} is of the weights that 04 starts from, and --init "
             "none has none; leave one of them out."
+        )
+    if len(set(args.mixes)) < len(args.mixes):
+        raise UserError("--mixes names one form twice; all that it names make equal parts.")
+    if "mixup" in args.mixes and args.mixup_weight in (0, 1) and not args.mixup_beta:
+        raise UserError(
+            f"--mixup-weight {args.mixup_weight:g} shows one of two faces, labelled as both; "
+            "choose a weight between 0 and 1."
         )
     if args.order != "label" and args.balance == "sampling":
         raise UserError(
@@ -107,8 +124,8 @@ def check_validation(args: argparse.Namespace, first: int, epochs: int, what: st
     if args.early_stop and args.early_stop > latest:
         raise UserError(
             f"--early-stop {args.early_stop} could never end a run: only {what} counts, with "
-            f"{epochs - first} epochs{f', every {every}th validated' if every > 1 else ''}; N may "
-            f"be {latest} at most."
+            f"{epochs - first} epochs{f', every {every}th validated' if every > 1 else ''}; "
+            + (f"N may be {latest} at most." if latest else "leave it out.")
         )
 
 

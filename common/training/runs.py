@@ -144,6 +144,11 @@ def start_run(args: argparse.Namespace, stage: str, facts: dict) -> Run | None:
     if settings["compile"] is None:
         settings["compile"] = accelerator.device.type == "cuda"
     before = read_record(folder)
+    if not before and (folder / "model.safetensors").exists():
+        raise UserError(
+            f"{folder} holds model.safetensors without the run.json of a run, and would lose it; "
+            "move it away, or choose another --run-dir."
+        )
     if before and not before.get("finished") and not list((folder / "state").glob("*.pt")):
         before = None  # it ended before anything was learned: there is nothing to agree with
     if before:

@@ -49,6 +49,23 @@ def test_killed_process_leaves_the_old_file(tmp_path):
     assert path.read_text() == "old"
 
 
+def test_a_full_disk_is_said_with_the_file_though_torch_makes_another_error_of_it(tmp_path):
+    script = (
+        "import resource, signal, torch\nfrom common.script.files import whole_file\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "for size in (300, 128, 100, 64):\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (size << 10, size << 10))\n"
+        "    try:\n"
+        f"        with whole_file({str(tmp_path / 'state.pt')!r}) as file:\n"
+        "            torch.save({str(i): torch.zeros(20_000) for i in range(20)}, file)\n"
+        "    except OSError as error:\n"
+        "        print(error.filename, error.strerror)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert ended.stdout == f"{tmp_path / 'state.pt'} File too large\n" * 4, ended.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_new_file_appears_whole_with_its_folder_and_plain_line_ends(tmp_path):
     path = tmp_path / "a" / "b" / "list.txt"
     with whole_file(path, "w") as file:

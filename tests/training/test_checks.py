@@ -1,5 +1,7 @@
 """What 03 and 04 refuse before they train, each in one sentence."""
 
+import os
+
 import pytest
 from helpers.finetuned import train
 from helpers.toy_world import make_prepared
@@ -62,6 +64,15 @@ def test_an_early_stop_that_could_never_come_is_refused(world, tmp_path, capsys)
             "may be 6",
         ),
         ("04_curriculum.py", "--order none --balance sampling", "singles and compounds together"),
+        ("03_finetune_single.py", "--epochs 2 --head-epochs 2", "none of 2 epochs to the encoder"),
+        ("04_curriculum.py", "--start-share 1", "nothing is learned"),
+        ("04_curriculum.py", "--mixes mixup cutmix mixup", "one form twice"),
+        ("04_curriculum.py", "--mixup-weight 0", "one of two faces"),
+        (
+            "04_curriculum.py",
+            "--stage-epochs 4 1 --compound-shares 0 1 --early-stop 1 --keep last",
+            "leave it out",
+        ),
     ],
 )
 def test_settings_that_cannot_be_are_one_sentence(
@@ -71,6 +82,15 @@ def test_settings_that_cannot_be_are_one_sentence(
     assert status == 2 and expected in complaints
     assert complaints.count("\n") == 1 and complaints.startswith("error: ")
     assert not list(tmp_path.rglob("model.safetensors"))
+
+
+def test_weights_that_no_run_has_written_are_not_overwritten(world, tmp_path, capsys):
+    mine = tmp_path / "single" / "model.safetensors"
+    mine.parent.mkdir()
+    mine.write_bytes(b"mine")
+    status, _, complaint = train(capsys, "03_finetune_single.py", world, tmp_path)
+    assert status == 2 and f"{mine.parent} holds model.safetensors without" in complaint
+    assert mine.read_bytes() == b"mine" and os.listdir(mine.parent) == [mine.name]
 
 
 def test_compounds_that_nothing_can_make_are_refused(tmp_path, capsys):
