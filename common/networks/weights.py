@@ -30,7 +30,7 @@ def load_weights(init: str, network: nn.Module) -> Weights:
         return _published(init)
     path, entry = split_entry(init)
     tensors, taken = read_tensors(path, entry)
-    tensors, form = to_timm_names(tensors, network.state_dict())
+    tensors, form = to_timm_names(tensors, network.state_dict(), init)
     decoder = any(name.startswith("decoder_") for name in tensors)
     # A pretrained encoder without its decoder tells what it is by its run, or by its name alone.
     pretrained = "mask_ratio" in _settings_beside(Path(path)) or "mae" in Path(path).name.lower()

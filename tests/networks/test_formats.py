@@ -2,6 +2,8 @@
 
 import argparse
 import pathlib
+import pickle
+import warnings
 import zipfile
 
 import numpy as np
@@ -340,6 +342,9 @@ def bad_files(folder):
     (folder / "folder").mkdir()
     (folder / "folder" / "model.safetensors").write_bytes(b"")
     (folder / "keras.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    (folder / "onnx.pth").write_bytes(b"\x08\x07\x12\x07pytorch")
+    np.save(folder / "array.npy", np.zeros(3))
+    (folder / "plain.pkl").write_bytes(pickle.dumps({"a": [1.0]}, protocol=4))
     with zipfile.ZipFile(folder / "arrays.npz", "w") as archive:
         archive.writestr("a.npy", b"")
     video = {**network.state_dict(), "patch_embed.proj.weight": torch.ones(32, 3, 2, 8, 8)}
@@ -352,6 +357,15 @@ def bad_files(folder):
     script = torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2))
     script.save(str(folder / "script.pt"))
     safetensors.torch.save_file({"other": torch.ones(2)}, folder / "other.safetensors")
+    write(folder / "sparse.pth", {"norm.weight": torch.ones(32).to_sparse()})
+    write(folder / "meta.pth", {"norm.weight": torch.ones(32, device="meta")})
+    write(folder / "twice.pth", {1: torch.ones(2), "1": torch.ones(2)})
+    names = {f"module.encoder.{name}": value for name, value in network.state_dict().items()}
+    write(folder / "collide.pth", {**names, "module.pos_embed": network.pos_embed.data})
+    header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[true,null]}}'
+    (folder / "offsets.safetensors").write_bytes(
+        len(header).to_bytes(8, "little") + header + bytes(4)
+    )
     return {
         "whole.pth": "holds more than tensors.*never unpickled.*state_dict",
         "cut.pth": "cut off or damaged",
@@ -362,6 +376,14 @@ def bad_files(folder):
         "folder": "is a folder; name the file in it, such as .*model.safetensors",
         "keras.h5": "Keras",
         "arrays.npz": "NumPy",
+        "array.npy": "NumPy",
+        "plain.pkl": "not a file of weights",
+        "onnx.pth": "ONNX",
+        "sparse.pth": r"not dense \(norm\.weight\)",
+        "meta.pth": r"without values \(norm\.weight\)",
+        "twice.pth": "both 1 and '1'",
+        "collide.pth": r"both 'module\.encoder\.pos_embed' and 'module\.pos_embed'",
+        "offsets.safetensors": "not a readable safetensors file",
         "video.pth": "network for video.*2×8×8",
         "nan.pth": "not finite.*fc1.bias",
         "list.pth": "tensors by name",
@@ -375,6 +397,7 @@ def bad_files(folder):
 
 def test_what_is_no_file_of_weights_is_refused_with_the_way_out(tmp_path):
     messages = bad_files(tmp_path / "files")
+    warnings.simplefilter("error")  # torch's own words before ours would confuse
     for name, message in messages.items():
         with pytest.raises(UserError, match=message) as caught:
             start_from(create_classifier(*VIT), str(tmp_path / "files" / name))
