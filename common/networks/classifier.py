@@ -253,7 +253,7 @@ def load_classifier(
     network = create_classifier(*shape, wanted)
     weights = load_weights(str(checkpoint), network)
     names = [head + end for head in head_names(network) for end in ("bias", "classify.bias")]
-    classes = [len(weights.tensors[name]) for name in names if name in weights.tensors]
+    classes = [weights.tensors[name].numel() for name in names if name in weights.tensors]
     if classes[:1] != [wanted]:
         raise UserError(
             f"{checkpoint} has {classes[0] if classes else 0} logits, not the {wanted} of an "

@@ -12,7 +12,14 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.data.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from torch import nn
 
-from common.networks.fitting import DECODER, LoadingReport, Weights, fit_weights, resize_positions
+from common.networks.fitting import (
+    DECODER,
+    LoadingReport,
+    Weights,
+    fit_weights,
+    refuse_values,
+    resize_positions,
+)
 from common.networks.formats import read_tensors, split_entry, to_timm_names
 from common.script.files import UserError, whole_file
 from common.script.flags import FACE_MEAN, FACE_STD
@@ -106,14 +113,19 @@ def start_autoencoder(model: nn.Module, init: str) -> tuple[LoadingReport, bool]
     report = fit_weights(model.encoder, weights)
     found = {k: v for k, v in weights.tensors.items() if k.startswith(DECODER)}
     own = {k: v for k, v in model.state_dict().items() if k.startswith(DECODER)}
-    if "decoder_pos_embed" in found:
+    positions = found.get("decoder_pos_embed")
+    if positions is not None and positions.ndim == 3:
         grid = (model.grid, model.grid)
         prefix = int(weights.has("cls_token"))
-        found["decoder_pos_embed"] = resize_positions(
-            found["decoder_pos_embed"], grid, model.prefix_tokens, prefix
-        )
+        try:
+            found["decoder_pos_embed"] = resize_positions(
+                positions, grid, model.prefix_tokens, prefix
+            )
+        except UserError as error:
+            raise UserError(f"{init}, decoder_pos_embed: {error}.") from None
     if {k: v.shape for k, v in found.items()} != {k: v.shape for k, v in own.items()}:
         return report, False
+    refuse_values(init, own, found)
     model.load_state_dict(found, strict=False)
     report.taken += len(found)
     report.left_out = [name for name in report.left_out if name not in found]

@@ -73,6 +73,14 @@ def test_an_encoder_is_no_classifier(tmp_path):
         load_classifier(tmp_path / "model.safetensors")
 
 
+def test_a_head_of_another_shape_is_refused(tmp_path):
+    network = create_classifier(*MODEL)
+    network.head.bias.data = torch.tensor(0.0)
+    save_run(tmp_path, network)
+    with pytest.raises(UserError, match="has 1 logits"):
+        load_classifier(tmp_path / "model.safetensors")
+
+
 def test_a_record_without_the_face_colours_is_refused(tmp_path):
     save_run(tmp_path, create_classifier(*MODEL), mean=None)
     with pytest.raises(UserError, match="colours"):
