@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from common.networks.formats import refuse_other_kinds
 from common.networks.parts import ConvStem, PositionHead
 from common.networks.recognition import face_resnet  # noqa: F401 (timm knows it once imported)
 from common.networks.small import cnn_small  # noqa: F401 (timm knows it once it is imported)
-from common.networks.weights import load_weights
+from common.networks.weights import load_weights, settings_beside
 from common.script.config import nearest
 from common.script.files import UserError
 from common.script.flags import EXCLUSIVE_LOSSES
@@ -236,20 +235,16 @@ def load_classifier(
     do not belong together.
     """
     checkpoint = Path(checkpoint)
-    record = checkpoint.with_name("run.json")
     refuse_other_kinds(checkpoint)  # its own faults are reported first
-    try:
-        settings = json.loads(record.read_text(encoding="utf-8"))["settings"]
-        shape = settings["model"], settings["image_size"], settings["model_options"]
-        wanted = len(ADAPTATION if settings.get("loss") in EXCLUSIVE_LOSSES else BASIC)
-        if not len(settings["mean"]) == len(settings["std"]) == 3:
-            raise ValueError
-        set(settings.get("challenge_videos", ()))  # names, where there are some
-    except (OSError, ValueError, KeyError, TypeError):
+    settings = settings_beside(checkpoint)
+    names = ("model", "image_size", "model_options")
+    if not settings.keys() >= {*names}:
         raise UserError(
             f"{checkpoint} needs the run.json of its run beside it, which holds the model's sizes "
             "and colours."
-        ) from None
+        )
+    shape = tuple(settings[name] for name in names)
+    wanted = len(ADAPTATION if settings.get("loss") in EXCLUSIVE_LOSSES else BASIC)
     network = create_classifier(*shape, wanted)
     weights = load_weights(str(checkpoint), network)
     names = [head + end for head in head_names(network) for end in ("bias", "classify.bias")]

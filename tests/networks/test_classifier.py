@@ -9,7 +9,7 @@ from helpers.weights import start_from
 
 from common.networks.classifier import create_classifier, create_encoder, load_classifier
 from common.networks.mae import MaskedAutoencoder
-from common.networks.weights import save_model
+from common.networks.weights import colours_of, labelled_videos, save_model
 from common.script.files import UserError
 
 OPTIONS = {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
@@ -71,6 +71,30 @@ def test_an_encoder_is_no_classifier(tmp_path):
     save_run(tmp_path, create_encoder(*MODEL))
     with pytest.raises(UserError, match="0 logits"):
         load_classifier(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("mean", value) for value in ("abc", ["a", "b", "c"], [None] * 3, [[1], [2], [3]])],
+        *[("mean", value) for value in ([float("nan")] * 3, [1e300, 0, 0], [0.5, 0.5])],
+        *[("std", value) for value in ([0, 0, 0], [-1, 1, 1], [float("inf")] * 3)],
+        *[("image_size", value) for value in ("32", None, 32.0, 0, True)],
+        *[("model", value) for value in (None, 5)],
+        *[("model_options", value) for value in (None, [])],
+        *[("challenge_videos", value) for value in (5, "abc", [["x"]])],
+    ],
+)
+def test_a_record_edited_by_hand_is_one_sentence(tmp_path, name, value):
+    save_run(tmp_path, create_classifier(*MODEL), **{name: value})
+    path = tmp_path / "model.safetensors"
+    for read in (
+        load_classifier,
+        lambda path: colours_of(str(path)),
+        lambda path: labelled_videos(str(path)),
+    ):
+        with pytest.raises(UserError, match=rf"run\.json is damaged: its {name} is not "):
+            read(path)
 
 
 def test_a_head_of_another_shape_is_refused(tmp_path):
