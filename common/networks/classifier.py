@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import timm
 import torch
+from timm.layers import HybridEmbed, PatchEmbed
 from torch import nn
 
 from common.emotions import ADAPTATION, BASIC
@@ -17,7 +17,7 @@ from common.networks.formats import refuse_other_kinds
 from common.networks.parts import ConvStem, PositionHead
 from common.networks.recognition import face_resnet  # noqa: F401 (timm knows it once imported)
 from common.networks.small import cnn_small  # noqa: F401 (timm knows it once it is imported)
-from common.networks.weights import load_weights
+from common.networks.weights import load_weights, settings_beside
 from common.script.config import nearest
 from common.script.files import UserError
 from common.script.flags import EXCLUSIVE_LOSSES
@@ -53,6 +53,7 @@ def create_encoder(model: str, image_size: int, options: dict | None = None) -> 
         name
         for name, found in (
             ("a stem that is no plain patch embedding, or norms it", not _is_patchwise(encoder)),
+            ("patches that are not square", len({*encoder.patch_embed.patch_size}) > 1),
             ("no positions of its own", encoder.pos_embed is None),
             ("attention pooling between blocks", encoder.attn_pool is not None),
         )
@@ -65,6 +66,7 @@ def create_encoder(model: str, image_size: int, options: dict | None = None) -> 
 
 # Arguments of timm's models that are known without --model-options.
 _SET_HERE = {"img_size", "in_chans", "num_classes", "pretrained", "checkpoint_path"}
+_SET_HERE |= {"device", "dtype"}
 
 
 def create_network(
@@ -79,9 +81,11 @@ def create_network(
     name, arguments, plain = PRESETS.get(model, model), dict(options or {}), _is_plain_vit(model)
     if taken := sorted(_SET_HERE.intersection(arguments)):
         raise UserError(
-            f"--model-options cannot set {taken[0]}; images are RGB, of --image-size, and --init "
-            "names weights."
+            f"--model-options cannot set {taken[0]}; images are RGB, of --image-size, --init names "
+            "weights, and the hardware is found."
         )
+    if arguments.get("weight_init") == "skip":
+        raise UserError("--model-options weight_init=skip leaves weights unset; leave it out.")
     if plain:
         arguments = {"global_pool": "avg", **arguments}
     concat = arguments.get("global_pool") == "concat"
@@ -99,17 +103,14 @@ def create_network(
         arguments["embed_layer"] = STEMS[stem]
     try:
         network = _ask_timm(name, image_size, {"num_classes": classes, **arguments})
-    except (RuntimeError, TypeError, AssertionError, ValueError, ArithmeticError) as error:
+    except Exception as error:  # timm checks few of its arguments
         check_model(model)
-        given = " ".join(f"{key}={value}" for key, value in (options or {}).items())
         raise UserError(
-            f"timm cannot make the model {model!r} at {image_size} px"
-            f"{f' with --model-options {given}' if given else ''}: {error}"
+            f"timm cannot make the model {model!r} at {image_size} px{_given(options)}: "
+            f"{_reason(error)}"
         ) from None
-    if isinstance(network, timm.models.VisionTransformer) and hasattr(
-        network.patch_embed, "patch_size"
-    ):
-        patch = network.patch_embed.patch_size[0]
+    stem = getattr(network, "patch_embed", getattr(network, "stem", None))  # a mixer's
+    for patch in stem.patch_size if isinstance(stem, PatchEmbed | HybridEmbed | ConvStem) else ():
         if image_size % patch:  # timm would leave the last pixels out
             raise UserError(f"--image-size {image_size} is not a multiple of patch_size {patch}.")
     if not plain:
@@ -136,8 +137,20 @@ def _is_patchwise(encoder: nn.Module) -> bool:
     """Tell whether each token comes from its own patch, or can be made to (`overlaps`)."""
     stem = encoder.patch_embed
     return isinstance(stem, ConvStem) or (
-        type(stem) is timm.layers.PatchEmbed and isinstance(stem.norm, nn.Identity)
+        type(stem) is PatchEmbed and isinstance(stem.norm, nn.Identity)
     )
+
+
+def _given(options: dict | None) -> str:
+    given = " ".join(f"{key}={value}" for key, value in (options or {}).items())
+    return f" with --model-options {given}" if given else ""
+
+
+def _reason(error: Exception) -> str:
+    """Return an error of timm or torch in one line."""
+    words = str(error).strip().partition("\n")[0].partition(", but expected one of")[0]
+    missing = "there is no " * isinstance(error, KeyError)
+    return missing + (words or f"it only says {type(error).__name__}")
 
 
 def _ask_timm(name: str, image_size: int, arguments: dict) -> nn.Module:
@@ -167,8 +180,7 @@ def create_classifier(
                 nn.init.trunc_normal_(layer.weight, std=2e-5)  # as in the reference fine-tuning
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
-    if not _is_plain_vit(model):
-        refuse_image_size(network, model, image_size, classes)
+    refuse_image_size(network, model, image_size, classes, options)
     return network
 
 
@@ -184,17 +196,25 @@ def expression_probabilities(logits: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def refuse_image_size(network: nn.Module, model: str, image_size: int, classes: int) -> None:
-    """Raise UserError where a model does not give its logits for images of this size."""
+def refuse_image_size(
+    network: nn.Module, model: str, image_size: int, classes: int, options: dict | None = None
+) -> None:
+    """Raise UserError where a model does not give finite logits for an image of this size."""
     network.eval()
     try:
-        found = network(torch.zeros(1, 3, image_size, image_size))
-        wrong = None if getattr(found, "shape", None) == (1, classes) else "it gives no logits"
-    except (RuntimeError, AssertionError, ValueError) as error:
-        wrong = str(error).splitlines()[0]
+        found, wrong = network(torch.zeros(1, 3, image_size, image_size)), ""
+        if getattr(found, "shape", None) != (1, classes):
+            wrong = "it gives no logits"
+        elif not (found.is_meta or found.isfinite().all()):
+            wrong = "its logits are not finite"
+    except Exception as error:  # whatever a layer finds wrong with an option
+        wrong = _reason(error)
     network.train()
     if wrong:
-        raise UserError(f"The model {model!r} does not take images of {image_size} px: {wrong}.")
+        raise UserError(
+            f"The model {model!r} does not take images of {image_size} px{_given(options)}: "
+            f"{wrong}."
+        )
 
 
 def start_classifier(
@@ -236,24 +256,20 @@ def load_classifier(
     do not belong together.
     """
     checkpoint = Path(checkpoint)
-    record = checkpoint.with_name("run.json")
     refuse_other_kinds(checkpoint)  # its own faults are reported first
-    try:
-        settings = json.loads(record.read_text(encoding="utf-8"))["settings"]
-        shape = settings["model"], settings["image_size"], settings["model_options"]
-        wanted = len(ADAPTATION if settings.get("loss") in EXCLUSIVE_LOSSES else BASIC)
-        if not len(settings["mean"]) == len(settings["std"]) == 3:
-            raise ValueError
-        set(settings.get("challenge_videos", ()))  # names, where there are some
-    except (OSError, ValueError, KeyError, TypeError):
+    settings = settings_beside(checkpoint)
+    names = ("model", "image_size", "model_options")
+    if not settings.keys() >= {*names}:
         raise UserError(
             f"{checkpoint} needs the run.json of its run beside it, which holds the model's sizes "
             "and colours."
-        ) from None
+        )
+    shape = tuple(settings[name] for name in names)
+    wanted = len(ADAPTATION if settings.get("loss") in EXCLUSIVE_LOSSES else BASIC)
     network = create_classifier(*shape, wanted)
     weights = load_weights(str(checkpoint), network)
     names = [head + end for head in head_names(network) for end in ("bias", "classify.bias")]
-    classes = [len(weights.tensors[name]) for name in names if name in weights.tensors]
+    classes = [weights.tensors[name].numel() for name in names if name in weights.tensors]
     if classes[:1] != [wanted]:
         raise UserError(
             f"{checkpoint} has {classes[0] if classes else 0} logits, not the {wanted} of an "

@@ -80,7 +80,7 @@ def resize_positions(
     prefix, old = positions[:, :found], positions[:, found:]
     patches = old.shape[1]
     if patches != math.prod(grid):
-        if math.isqrt(patches) ** 2 != patches:
+        if not patches or math.isqrt(patches) ** 2 != patches:
             raise UserError(
                 f"its positions are of {patches} patches, which do not form a square grid; "
                 f"{grid[0]} × {grid[1]} are wanted"
@@ -118,7 +118,8 @@ def fit_weights(network: nn.Module, weights: Weights, keep_head: bool = False) -
     tensors = {name: value for name, value in tensors.items() if not name.startswith(unwanted)}
     free = (*TASK, *heads)
     modules = {name.partition(".")[0] for name in own}
-    left = [name for name in own if name not in tensors]
+    # Files of early PyTorch do not count batches; only an average without momentum would need it.
+    left = [name for name in own if name not in tensors and "num_batches_tracked" not in name]
     extra = [name for name in tensors if name not in own]
     _refuse_differences(
         weights.source,
@@ -168,7 +169,7 @@ def _in_names_of(network: nn.Module, weights: Weights, report: LoadingReport) ->
             raise UserError(_not_of_this_model(source, weights.tensors, own)) from None
     if positions is None:
         positions = tensors.pop("pos_embed", None)
-    if positions is not None and getattr(network, "pos_embed", None) is not None:
+    if positions is not None and "pos_embed" in own:
         tensors["pos_embed"] = _fit_positions(network, positions, tensors, source)
         if positions.shape != tensors["pos_embed"].shape:
             report.resized.append(
@@ -188,21 +189,25 @@ def _fit_positions(
     network: nn.Module, positions: torch.Tensor, tensors: Tensors, source: str
 ) -> torch.Tensor:
     """Return the file's positions on the network's grid; prefix tokens are counted in the file."""
-    if positions.shape == network.pos_embed.shape:
+    own = network.pos_embed.shape
+    if positions.shape == own:
         return positions
-    embeds = not getattr(network, "no_embed_class", False)
-    registers = tensors["reg_token"].shape[1] if "reg_token" in tensors else 0
-    found = int("cls_token" in tensors) + registers
-    square = math.isqrt(positions.shape[1]) ** 2 == positions.shape[1]
-    if square and (registers or not embeds):
-        found = 0  # as in DINOv2 with registers and DeiT III: none of these tokens has a position
-    try:
-        return resize_positions(
-            positions,
-            network.patch_embed.grid_size,
-            network.num_prefix_tokens if embeds else 0,
-            found,
+    if positions.ndim == len(own) == 4 and positions.shape[1] == own[1]:  # PiT's: [1, D, h, w]
+        return resize_positions(positions.flatten(2).mT, own[2:], 0, 0).mT.unflatten(2, own[2:])
+    grid = getattr(network.patch_embed, "grid_size", None)
+    if grid is None or not positions.ndim == len(own) == 3:
+        raise UserError(
+            f"{source}: its positions are {list(positions.shape)}, expected {list(own)}, and "
+            "cannot be resized; choose the --model and the --image-size of these weights."
         )
+    prefix_tokens = own[1] - math.prod(grid)
+    registers = tensors["reg_token"].shape[1] if "reg_token" in tensors else 0
+    found = ("cls_token" in tensors) + ("dist_token" in tensors) + registers
+    square = math.isqrt(positions.shape[1]) ** 2 == positions.shape[1]
+    if square and (registers or not prefix_tokens):
+        found = 0  # as in DINOv2 with registers, DeiT III and CaiT: no such token has a position
+    try:
+        return resize_positions(positions, grid, prefix_tokens, found)
     except UserError as error:
         raise UserError(
             f"{source}: {error}; choose an --image-size with as many patches, or a --model whose "
@@ -250,6 +255,11 @@ def _refuse_differences(
             f"{source} holds the weights of another model than --model and --model-options name: "
             f"{what[0]} ({len(what)} such)."
         )
+    refuse_values(source, own, tensors)
+
+
+def refuse_values(source: str, own: Tensors, tensors: Tensors) -> None:
+    """Raise UserError where tensors for a network are not floating or not finite."""
     for name in own.keys() & tensors.keys():
         if not tensors[name].is_floating_point() and own[name].is_floating_point():
             raise UserError(f"{source} is quantised ({name} is {tensors[name].dtype}).")

@@ -10,9 +10,10 @@ import argparse
 import json
 import pathlib
 import re
+import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +91,8 @@ def read_tensors(path: str | Path, entry: str | None = None) -> tuple[Tensors, s
         if _is_safetensors(path):
             found = safetensors.torch.load_file(path)
         else:
-            with torch.serialization.safe_globals(_HARMLESS):
+            with torch.serialization.safe_globals(_HARMLESS), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of a plain pickle, which is refused below
                 found = torch.load(path, map_location="cpu", weights_only=True)
     except SafetensorError as error:
         raise UserError(f"{path} is not a readable safetensors file: {error}.") from None
@@ -118,7 +120,25 @@ def read_tensors(path: str | Path, entry: str | None = None) -> tuple[Tensors, s
         raise UserError(
             f"{path} holds entries that are no tensors ({', '.join(strange[:3])}){way}."
         )
-    return {str(name): value for name, value in found.items()}, ".".join(taken)
+    for name, value in found.items():
+        if value.layout != torch.strided or value.device.type != "cpu":
+            kind = "without values" if value.is_meta else "not dense"
+            raise UserError(
+                f"{path} holds a tensor that is {kind} ({name}); save it as a plain one."
+            )
+    return _renamed(path, found, map(str, found)), ".".join(taken)
+
+
+def _renamed(source: str | Path, tensors: dict, names: Iterable[str]) -> Tensors:
+    """Return tensors under other names, in their order. Raises UserError where two become one."""
+    first = {}
+    for old, new in zip(tensors, names, strict=True):
+        if first.setdefault(new, old) is not old:
+            raise UserError(
+                f"{source} has both {first[new]!r} and {old!r}, which would both be {new} of the "
+                "model; save it with one of them."
+            )
+    return {new: tensors[old] for new, old in first.items()}
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -149,15 +169,21 @@ def refuse_other_kinds(path: Path) -> None:
         raise UserError(f"{path} is empty; download or copy it again.")
     if head.startswith(b"version https://git-lfs"):
         raise UserError(f"{path} is a pointer of Git LFS, not the weights; run `git lfs pull`.")
-    if head.lstrip()[:1] == b"<":
+    if head.lstrip()[:1] == b"<" and not _is_safetensors(path):
         raise UserError(
             f"{path} is a web page, not weights: the download was answered with a page (perhaps "
             "one that asks to log in or to confirm); download it again in a browser."
         )
     if head.startswith(b"\x89HDF"):
         raise UserError(f"{path} is an HDF5 file of Keras; weights of PyTorch are needed.")
-    if path.suffix == ".onnx":
-        raise UserError(f"{path} is an ONNX model, which cannot be trained; 05 predicts with it.")
+    if head.startswith(b"\x93NUMPY"):
+        raise UserError(f"{path} is an array of NumPy; weights of PyTorch are needed.")
+    onnx = re.match(rb"\x08[\x01-\x7f][\x12:B]", head)  # its version, then producer, graph or opset
+    if path.suffix == ".onnx" or (onnx and not _is_safetensors(path)):
+        raise UserError(
+            f"{path} is an ONNX model, which cannot be trained; 05 predicts with it where its name "
+            "ends in .onnx."
+        )
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -171,11 +197,11 @@ def refuse_other_kinds(path: Path) -> None:
             try:
                 header = json.loads(file.read(length))
                 ends = [
-                    value["data_offsets"][1]
+                    int(value["data_offsets"][1])
                     for name, value in header.items()
                     if name != "__metadata__"
                 ]
-            except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+            except Exception:  # no such header; reading the file reports it
                 ends = []
         if (whole := 8 + length + max(ends, default=0)) > size:
             raise UserError(
@@ -203,24 +229,24 @@ def _why_unread(path: Path) -> str:
     return f"{path} is not a file of weights, or is damaged; download or copy it again."
 
 
-def to_timm_names(tensors: Tensors, own: Collection[str]) -> tuple[Tensors, str]:
+def to_timm_names(tensors: Tensors, own: Collection[str], source: str) -> tuple[Tensors, str]:
     """Rename the tensors of a file; return them and the name of their form.
 
     own: names of the network they are for, by which a prefix is recognised (`module.`,
     `backbone.`, `encoder.`… in any order). Of Hugging Face's models query, key and value become
     one tensor. CLIP, DINOv2 and DINOv3 in their owners' names are left to timm, which knows them.
+    Raises UserError, naming the file (source), where two tensors would have one name.
     """
     anchor = next((name for name in tensors if name.endswith(_HUGGING_FACE_ANCHOR)), None)
     if anchor is not None:
-        return _from_hugging_face(
-            tensors, anchor.removesuffix(_HUGGING_FACE_ANCHOR)
-        ), "Hugging Face"
+        prefix = anchor.removesuffix(_HUGGING_FACE_ANCHOR)
+        return _from_hugging_face(tensors, prefix, source), "Hugging Face"
     if "dlib_embedding" in tensors:
         return tensors, "dlib"
     clip = next((name for name in tensors if name.endswith("visual.class_embedding")), None)
     if clip is not None:
         prefix = clip.removesuffix("visual.class_embedding")
-        return {name.removeprefix(prefix): value for name, value in tensors.items()}, "CLIP"
+        return _renamed(source, tensors, (name.removeprefix(prefix) for name in tensors)), "CLIP"
     if any(name.endswith("_conv_stem.weight") for name in tensors):
         return _from_efficientnet(tensors, own), "EfficientNet-PyTorch"
     scores = Counter(
@@ -231,10 +257,8 @@ def to_timm_names(tensors: Tensors, own: Collection[str]) -> tuple[Tensors, str]
     prefix = max(scores, key=lambda prefix: (scores[prefix], -len(prefix)))
     # Beside the encoder a masked autoencoder's file has the decoder, in the same wrapper or none.
     wrapper = prefix.removesuffix("encoder.")
-    return {
-        name.removeprefix(prefix if name.startswith(prefix) else wrapper): value
-        for name, value in tensors.items()
-    }, "timm"
+    names = (name.removeprefix(prefix if name.startswith(prefix) else wrapper) for name in tensors)
+    return _renamed(source, tensors, names), "timm"
 
 
 def _from_efficientnet(tensors: Tensors, own: Collection[str]) -> Tensors:
@@ -256,13 +280,14 @@ def _endings(name: str) -> list[str]:
     return [".".join(parts[start:]) for start in range(min(len(parts), 6))]
 
 
-def _from_hugging_face(tensors: Tensors, prefix: str) -> Tensors:
-    renamed = {}
-    for name, value in tensors.items():
+def _from_hugging_face(tensors: Tensors, prefix: str, source: str) -> Tensors:
+    names = []
+    for name in tensors:
         name = name.removeprefix(prefix)
         for pattern, ours in _HUGGING_FACE:
             name = re.sub(pattern, ours, name)
-        renamed[name] = value
+        names.append(name)
+    renamed = _renamed(source, tensors, names)
     for name in [name for name in renamed if ".attn.q." in name]:
         parts = [renamed.pop(name.replace(".attn.q.", f".attn.{part}."), None) for part in "qkv"]
         if all(part is not None for part in parts):

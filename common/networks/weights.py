@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import safetensors.torch
@@ -12,10 +12,17 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.data.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from torch import nn
 
-from common.networks.fitting import DECODER, LoadingReport, Weights, fit_weights, resize_positions
+from common.networks.fitting import (
+    DECODER,
+    LoadingReport,
+    Weights,
+    fit_weights,
+    refuse_values,
+    resize_positions,
+)
 from common.networks.formats import read_tensors, split_entry, to_timm_names
 from common.script.files import UserError, whole_file
-from common.script.flags import FACE_MEAN, FACE_STD
+from common.script.flags import FACE_MEAN, FACE_STD, INFINITE
 
 Colours = tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation of R, G, B in 0..1
 
@@ -30,10 +37,10 @@ def load_weights(init: str, network: nn.Module) -> Weights:
         return _published(init)
     path, entry = split_entry(init)
     tensors, taken = read_tensors(path, entry)
-    tensors, form = to_timm_names(tensors, network.state_dict())
+    tensors, form = to_timm_names(tensors, network.state_dict(), init)
     decoder = any(name.startswith("decoder_") for name in tensors)
     # A pretrained encoder without its decoder tells what it is by its run, or by its name alone.
-    pretrained = "mask_ratio" in _settings_beside(Path(path)) or "mae" in Path(path).name.lower()
+    pretrained = "mask_ratio" in settings_beside(Path(path)) or "mae" in Path(path).name.lower()
     return Weights(init, tensors, taken, form, autoencoder=decoder or pretrained)
 
 
@@ -62,7 +69,7 @@ def colours_of(init: str) -> tuple[Colours, str]:
         except (RuntimeError, AttributeError):  # load_weights reports it, with its reason
             return (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD), "ImageNet"
     path, entry = split_entry(init)
-    settings = _settings_beside(Path(path))
+    settings = settings_beside(Path(path))
     if settings:
         colours = tuple(map(float, settings["mean"])), tuple(map(float, settings["std"]))
         return colours, "the run of these weights"
@@ -76,7 +83,7 @@ def flags_of(init: str, settings: Mapping) -> str:
 
     init: file of weights, or another value of --init, of which nothing is known.
     """
-    known = _settings_beside(Path(init))
+    known = settings_beside(Path(init))
     names = ("model", "image_size", "model_options")
     if any(name not in known for name in names) or not isinstance(known["model_options"], dict):
         return ""
@@ -87,13 +94,13 @@ def flags_of(init: str, settings: Mapping) -> str:
     return flags + f" --model-options{options}" * bool(options)
 
 
-def _settings_beside(path: Path) -> dict:
-    """Return the settings in the run.json beside a file of weights; empty where it is no run's."""
-    try:
-        settings = json.loads(path.with_name("run.json").read_text(encoding="utf-8"))["settings"]
-        return settings if len(settings["mean"]) == len(settings["std"]) == 3 else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+def settings_beside(path: Path) -> dict:
+    """Return the settings in the run.json beside a file of weights; empty where it is no run's.
+
+    Raises UserError as read_record does.
+    """
+    settings = (read_record(path.parent) or {"settings": {}})["settings"]
+    return settings if {"mean", "std"} <= settings.keys() else {}
 
 
 def start_autoencoder(model: nn.Module, init: str) -> tuple[LoadingReport, bool]:
@@ -106,14 +113,19 @@ def start_autoencoder(model: nn.Module, init: str) -> tuple[LoadingReport, bool]
     report = fit_weights(model.encoder, weights)
     found = {k: v for k, v in weights.tensors.items() if k.startswith(DECODER)}
     own = {k: v for k, v in model.state_dict().items() if k.startswith(DECODER)}
-    if "decoder_pos_embed" in found:
+    positions = found.get("decoder_pos_embed")
+    if positions is not None and positions.ndim == 3:
         grid = (model.grid, model.grid)
         prefix = int(weights.has("cls_token"))
-        found["decoder_pos_embed"] = resize_positions(
-            found["decoder_pos_embed"], grid, model.prefix_tokens, prefix
-        )
+        try:
+            found["decoder_pos_embed"] = resize_positions(
+                positions, grid, model.prefix_tokens, prefix
+            )
+        except UserError as error:
+            raise UserError(f"{init}, decoder_pos_embed: {error}.") from None
     if {k: v.shape for k, v in found.items()} != {k: v.shape for k, v in own.items()}:
         return report, False
+    refuse_values(init, own, found)
     model.load_state_dict(found, strict=False)
     report.taken += len(found)
     report.left_out = [name for name in report.left_out if name not in found]
@@ -152,22 +164,47 @@ def labelled_videos(init: str) -> set[str]:
     if init == "none" or init.startswith("timm:"):
         return set()
     record = read_record(Path(split_entry(init)[0]).parent) or {"settings": {}}
-    return set(map(str, record["settings"].get("challenge_videos") or ()))
+    return set(record["settings"].get("challenge_videos", ()))
+
+
+def _colour(value: object, accepts: Callable[[float], bool]) -> bool:
+    numbers = isinstance(value, list) and all(type(number) in (int, float) for number in value)
+    return numbers and len(value) == 3 and all(map(accepts, value))
+
+
+# What settings of a run.json must be to be used again, and that in words.
+_EXPECTED = {
+    "model": (lambda value: isinstance(value, str), "a name"),
+    "image_size": (lambda value: type(value) is int and value > 0, "a whole number above 0"),
+    "model_options": (lambda value: isinstance(value, dict), "options by name"),
+    "mean": (lambda value: _colour(value, lambda x: 0 <= x <= 1), "three colours from 0 to 1"),
+    "std": (lambda value: _colour(value, lambda x: 0 < x < INFINITE), "three numbers above 0"),
+    "challenge_videos": (
+        lambda value: isinstance(value, list) and all(isinstance(name, str) for name in value),
+        "a list of names",
+    ),
+}
 
 
 def read_record(folder: Path) -> dict | None:
     """Return the run.json of a run folder, or None where it has none.
 
-    Raises UserError where the file is damaged.
+    Raises UserError where the file is damaged, or a setting that is used again is of another type.
     """
     path = folder / "run.json"
     if not path.exists():
         return None
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        record["settings"].keys()
-    except (ValueError, KeyError, TypeError, AttributeError):
+        found = record["settings"].keys()
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(f"{path} is damaged; delete {folder} to start this stage over.") from None
+    for name, (accepts, expected) in _EXPECTED.items():
+        if name in found and not accepts(record["settings"][name]):
+            raise UserError(
+                f"{path} is damaged: its {name} is not {expected}; correct it, or delete {folder} "
+                "to start this stage over."
+            )
     return record
 
 

@@ -47,11 +47,18 @@ positive_float = _number(float, lambda x: 0 < x < INFINITE, "a number above 0")
 not_negative = _number(float, lambda x: 0 <= x < INFINITE, "a number of 0 or more")
 
 
+_WORDS = {"true": True, "false": False, "none": None, "null": None}
+
+
 def _option(text: str) -> tuple[str, object]:
-    """Read `key=value`, the value as a Python literal where it is one."""
+    """Read `key=value`, the value as a Python literal where it is one, or a word of JSON."""
     key, sign, value = text.partition("=")
     if not sign or not key.isidentifier():
         raise argparse.ArgumentTypeError(f"{text!r} is not key=value")
+    if value.lower() in ("yes", "no", "on", "off"):
+        raise argparse.ArgumentTypeError(f"{text!r}: a switch is {key}=true or {key}=false")
+    if value.lower() in _WORDS:
+        return key, _WORDS[value.lower()]
     try:
         return key, ast.literal_eval(value)
     except (ValueError, SyntaxError):

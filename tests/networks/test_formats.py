@@ -2,6 +2,8 @@
 
 import argparse
 import pathlib
+import pickle
+import warnings
 import zipfile
 
 import numpy as np
@@ -319,6 +321,52 @@ def test_patches_and_positions_are_resized_as_timm_does(tmp_path):
     assert report.resized == ["pos_embed [1, 17, 32] to [1, 37, 32]"]
 
 
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("deit_tiny_distilled_patch16_224", {"embed_dim": 32, "depth": 1, "num_heads": 2}),
+        ("cait_xxs24_224", {"embed_dim": 32, "depth": 1, "num_heads": 2}),
+        ("pit_ti_224", {"depth": [1, 1, 1]}),
+    ],
+)
+def test_positions_of_other_families_follow_the_image_size(tmp_path, model, options):
+    network = random_network(model, 128, options)
+    network.pos_embed.data += torch.arange(network.pos_embed.shape[1]).view(
+        1, -1, *[1] * (network.pos_embed.ndim - 2)
+    )
+    path = write(tmp_path / "large.pth", network.state_dict())
+    other, report = start_classifier(model, 64, options, path)
+    assert len(report.resized) == 1 and report.resized[0].startswith("pos_embed")
+    old, new = network.pos_embed.data, other.pos_embed.data
+    if model == "pit_ti_224":  # [1, D, 15, 15] to [1, D, 7, 7], without positions of tokens
+        grids = old, new
+    else:  # the class and the distillation token of DeiT have a position; none of CaiT's has
+        tokens = 2 if "distilled" in model else 0
+        assert torch.equal(old[:, :tokens], new[:, :tokens])
+        grids = [p[:, tokens:].mT.unflatten(2, (s, s)) for p, s in ((old, 8), (new, 4))]
+    expected = torch.nn.functional.interpolate(
+        grids[0], grids[1].shape[2:], mode="bicubic", antialias=True, align_corners=False
+    )
+    assert torch.allclose(grids[1], expected, atol=1e-4)
+
+
+def test_positions_that_cannot_be_resized_are_said_to_be_so(tmp_path):
+    network = random_network(*VIT)
+    for shape in ((17,), (), (1, 4, 4, 32), (1, 0, 32), (1, 1, 32)):
+        tensors = {**network.state_dict(), "pos_embed": torch.ones(shape)}
+        with pytest.raises(UserError, match="its positions are"):
+            start_from(network, write(tmp_path / "odd.pth", tensors))
+
+
+def test_a_batch_norm_that_counts_no_batches_is_taken(tmp_path):
+    network = random_network("resnet18", 32)
+    tensors = {k: v for k, v in network.state_dict().items() if "num_batches_tracked" not in k}
+    other = create_classifier("resnet18", 32)
+    report = start_from(other, write(tmp_path / "resnet18.pth", tensors))
+    assert report.new == ["fc.weight", "fc.bias"] and report.taken == len(tensors) - 2
+    assert torch.equal(other.bn1.running_var, network.bn1.running_var)
+
+
 class Whole(torch.nn.Module):
     """Saved whole, as HSEmotion's PyTorch files are."""
 
@@ -340,6 +388,9 @@ def bad_files(folder):
     (folder / "folder").mkdir()
     (folder / "folder" / "model.safetensors").write_bytes(b"")
     (folder / "keras.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    (folder / "onnx.pth").write_bytes(b"\x08\x07\x12\x07pytorch")
+    np.save(folder / "array.npy", np.zeros(3))
+    (folder / "plain.pkl").write_bytes(pickle.dumps({"a": [1.0]}, protocol=4))
     with zipfile.ZipFile(folder / "arrays.npz", "w") as archive:
         archive.writestr("a.npy", b"")
     video = {**network.state_dict(), "patch_embed.proj.weight": torch.ones(32, 3, 2, 8, 8)}
@@ -352,6 +403,15 @@ def bad_files(folder):
     script = torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2))
     script.save(str(folder / "script.pt"))
     safetensors.torch.save_file({"other": torch.ones(2)}, folder / "other.safetensors")
+    write(folder / "sparse.pth", {"norm.weight": torch.ones(32).to_sparse()})
+    write(folder / "meta.pth", {"norm.weight": torch.ones(32, device="meta")})
+    write(folder / "twice.pth", {1: torch.ones(2), "1": torch.ones(2)})
+    names = {f"module.encoder.{name}": value for name, value in network.state_dict().items()}
+    write(folder / "collide.pth", {**names, "module.pos_embed": network.pos_embed.data})
+    header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[true,null]}}'
+    (folder / "offsets.safetensors").write_bytes(
+        len(header).to_bytes(8, "little") + header + bytes(4)
+    )
     return {
         "whole.pth": "holds more than tensors.*never unpickled.*state_dict",
         "cut.pth": "cut off or damaged",
@@ -362,6 +422,14 @@ def bad_files(folder):
         "folder": "is a folder; name the file in it, such as .*model.safetensors",
         "keras.h5": "Keras",
         "arrays.npz": "NumPy",
+        "array.npy": "NumPy",
+        "plain.pkl": "not a file of weights",
+        "onnx.pth": "ONNX",
+        "sparse.pth": r"not dense \(norm\.weight\)",
+        "meta.pth": r"without values \(norm\.weight\)",
+        "twice.pth": "both 1 and '1'",
+        "collide.pth": r"both 'module\.encoder\.pos_embed' and 'module\.pos_embed'",
+        "offsets.safetensors": "not a readable safetensors file",
         "video.pth": "network for video.*2×8×8",
         "nan.pth": "not finite.*fc1.bias",
         "list.pth": "tensors by name",
@@ -375,6 +443,7 @@ def bad_files(folder):
 
 def test_what_is_no_file_of_weights_is_refused_with_the_way_out(tmp_path):
     messages = bad_files(tmp_path / "files")
+    warnings.simplefilter("error")  # torch's own words before ours would confuse
     for name, message in messages.items():
         with pytest.raises(UserError, match=message) as caught:
             start_from(create_classifier(*VIT), str(tmp_path / "files" / name))

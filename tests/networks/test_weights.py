@@ -159,6 +159,23 @@ def test_an_encoder_file_leaves_the_decoder_and_another_decoder_is_not_forced_in
     assert torch.equal(shallow.decoder_pred.weight, before)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("decoder_embed.weight", torch.full((16, 32), torch.nan), "not finite .in decoder_embed"),
+        ("decoder_embed.weight", torch.ones((16, 32), dtype=torch.int32), "is quantised"),
+        ("decoder_pos_embed", torch.ones(1, 14, 16), "decoder_pos_embed: .* 13 patches"),
+    ],
+)
+def test_a_decoder_is_checked_as_its_encoder_is(tmp_path, name, value, message):
+    path = tmp_path / "mae.pth"
+    torch.save({**autoencoder().state_dict(), name: value}, path)
+    with pytest.raises(UserError, match=rf"mae\.pth.*{message}"):
+        start_autoencoder(autoencoder(), str(path))
+    torch.save({**autoencoder().state_dict(), "decoder_pos_embed": torch.ones(17)}, path)
+    assert not start_autoencoder(autoencoder(), str(path))[1]
+
+
 def test_a_classifier_starts_from_any_autoencoder(tmp_path):
     model = autoencoder()
     as_reference_checkpoint(model, tmp_path / "mae.pth")

@@ -71,6 +71,13 @@ def test_recipe_overrides_defaults_and_flags_override_the_recipe(parser, tmp_pat
     assert read(parser, tmp_path, recipe, "--model-options").model_options == {}
 
 
+def test_options_of_a_model_are_read_as_python_json_or_toml_writes_them(parser):
+    options = "a=false b=True c=NONE d=null e=0.5 f=relu g=[1,2] h='no'"
+    arguments = config.parse_arguments(parser, "curriculum", ["--model-options", *options.split()])
+    expected = {"a": False, "b": True, "c": None, "d": None, "e": 0.5, "f": "relu", "g": [1, 2]}
+    assert arguments.model_options == {**expected, "h": "no"}
+
+
 def test_a_scripts_table_overrides_the_common_one(parser, tmp_path):
     recipe = "[common]\nepochs = 3\n[curriculum]\nepochs = 4\n"
     assert read(parser, tmp_path, recipe).epochs == 4
@@ -136,6 +143,7 @@ def test_missing_recipe_is_named(parser, tmp_path):
     "argv, named",
     [
         (["--epoch", "3"], "nearest known is --epochs"),
+        (["--model-options", "qkv_bias=No"], "a switch is qkv_bias=true or qkv_bias=false"),
         (["--num-epochs=3"], "--num-epochs; it is called --epochs here"),
         (["--max_epochs", "3"], "it is called --epochs here"),
         (["--save-step", "3"], "--save-step; see --help"),
