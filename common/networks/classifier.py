@@ -180,7 +180,8 @@ def create_classifier(
                 nn.init.trunc_normal_(layer.weight, std=2e-5)  # as in the reference fine-tuning
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
-    refuse_image_size(network, model, image_size, classes, options)
+    if options or not _is_plain_vit(model):  # else timm's own, and a pass of ViT-L takes seconds
+        refuse_image_size(network, model, image_size, classes, options)
     return network
 
 
