@@ -180,7 +180,8 @@ def create_classifier(
                 nn.init.trunc_normal_(layer.weight, std=2e-5)  # as in the reference fine-tuning
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
-    if options or not _is_plain_vit(model):  # else timm's own, and a pass of ViT-L takes seconds
+    # A pass of ViT-L takes seconds, and timm's plain Vision Transformers need none.
+    if set(options or ()) - {"drop_path_rate", "fc_norm"} or not _is_plain_vit(model):
         refuse_image_size(network, model, image_size, classes, options)
     return network
 

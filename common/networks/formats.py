@@ -159,8 +159,8 @@ def refuse_other_kinds(path: Path) -> None:
         stage = path.name == "model.safetensors"  # the name that 02, 03 and 04 give
         way = "run the stage that makes it" if stage else "docs/weights.md says where to download"
         raise UserError(
-            f"There is no file of weights {path}; {way}, name another file, or start from random "
-            "weights with --init none."
+            f"There is no file of weights {path}; {way}, or name another file (02 to 04 also start "
+            "from random weights: --init none)."
         )
     size = path.stat().st_size
     with open(path, "rb") as file:

@@ -43,12 +43,6 @@ def check_settings(args: argparse.Namespace) -> None:
         )
     if args.freeze == "encoder" and args.head_epochs:
         raise UserError("With --freeze encoder the head alone learns; leave out --head-epochs.")
-    epochs = sum(args.stage_epochs) if "stage_epochs" in args else args.epochs
-    if args.head_epochs >= epochs:
-        raise UserError(
-            f"--head-epochs {args.head_epochs} leaves none of {epochs} epochs to the encoder; name "
-            "fewer, or --freeze encoder."
-        )
 
 
 def check_small_size(args: argparse.Namespace) -> None:

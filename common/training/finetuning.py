@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,11 +15,11 @@ from common.batches.augment import normalise
 from common.batches.batch import RANDOMS, RANDOMS_WITH_AFFINE, Batch
 from common.batches.images import Geometry, ImageStore
 from common.batches.loading import Plan, in_even_turn
-from common.emotions import ADAPTATION_SETS, BASIC
+from common.emotions import ADAPTATION, ADAPTATION_SETS, BASIC
 from common.networks.classifier import start_classifier
 from common.networks.fitting import head_names
 from common.networks.recognition import has_fixed_scales, settle
-from common.networks.weights import flags_of
+from common.networks.weights import flags_of, settings_beside
 from common.script.config import nearest
 from common.script.files import UserError
 from common.splits import held_back
@@ -69,6 +70,9 @@ def make_classifier(
     if report:
         run.say(str(report))
         run.notes.setdefault("weights", []).append(report.record())
+        if keep_head and not settings_beside(Path(init)):  # nothing says what its classes are
+            names = ", ".join(ADAPTATION if classes == len(ADAPTATION) else BASIC)
+            run.say(f"head: its classes are taken to be {names}, in this order")
     if frozen := freeze(network, settings["freeze"], head_parameters(network)):
         run.say(f"frozen: {frozen:,} weights")
     return network.to(run.accelerator.device)

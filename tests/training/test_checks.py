@@ -64,7 +64,6 @@ def test_an_early_stop_that_could_never_come_is_refused(world, tmp_path, capsys)
             "may be 6",
         ),
         ("04_curriculum.py", "--order none --balance sampling", "singles and compounds together"),
-        ("03_finetune_single.py", "--epochs 2 --head-epochs 2", "none of 2 epochs to the encoder"),
         ("04_curriculum.py", "--start-share 1", "nothing is learned"),
         ("04_curriculum.py", "--mixes mixup cutmix mixup", "one form twice"),
         ("04_curriculum.py", "--mixup-weight 0", "one of two faces"),

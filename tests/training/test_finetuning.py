@@ -177,16 +177,24 @@ def test_a_share_of_the_classifier_that_04_starts_from_may_be_kept(world, tmp_pa
     curriculum(capsys, world, tmp_path / "first")
     start = tmp_path / "first" / "curriculum" / "model.safetensors"
     flags = ["--init", start, "--keep", "last"]
-    for share in ("0", "0.4", "1"):
+    for share in ("0", "0.4"):
         curriculum(capsys, world, tmp_path / share, *flags, "--start-share", share)
     before = safetensors.torch.load_file(start)
-    trained, mixed, none = (weights(tmp_path / share) for share in ("0", "0.4", "1"))
+    trained, mixed = (weights(tmp_path / share) for share in ("0", "0.4"))
     for key in before:
         assert torch.allclose(mixed[key], trained[key].lerp(before[key], 0.4), atol=1e-6)
-        assert torch.equal(none[key], before[key])
     command = ["--start-share", "0.5", "--stage-epochs", "1", "--compound-shares", "0"]
     status, _, complaints = train(capsys, "04_curriculum.py", world, tmp_path / "n", *command)
     assert status == 2 and "--init none has none" in complaints
+
+
+def test_the_classes_of_a_head_without_a_record_are_said(world, tmp_path, capsys):
+    curriculum(capsys, world, tmp_path / "first")
+    start = tmp_path / "alone.safetensors"
+    start.write_bytes((tmp_path / "first" / "curriculum" / "model.safetensors").read_bytes())
+    one = ["--init", start, "--stage-epochs", "1", "--compound-shares", "0", "--keep", "last"]
+    status, output, _ = train(capsys, "04_curriculum.py", world, tmp_path / "next", *one)
+    assert status == 0 and f"its classes are taken to be {', '.join(BASIC)}, in this" in output
 
 
 def test_the_report_agrees_with_the_kept_predictions(world, tmp_path, capsys):
