@@ -30,7 +30,7 @@ def folds(frame: pd.DataFrame, count: int, seed: int) -> np.ndarray:
         raise UserError(f"Cannot make {count} folds of {found} subjects; more are needed.")
     if found > _EXACT_GROUPS:
         return _deal(subjects, pd.factorize(frame["labels"])[0], count, seed)
-    # Imported here: it takes a second, and few of the manifest's readers make folds.
+    # Imported here: it takes a second, and few runs make folds.
     from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
     result = np.full(len(frame), -1, dtype=np.int64)

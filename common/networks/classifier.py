@@ -110,7 +110,8 @@ def create_network(
             f"{_reason(error)}"
         ) from None
     stem = getattr(network, "patch_embed", getattr(network, "stem", None))  # a mixer's
-    for patch in stem.patch_size if isinstance(stem, PatchEmbed | HybridEmbed | ConvStem) else ():
+    cuts = isinstance(stem, PatchEmbed | HybridEmbed | ConvStem)
+    for patch in stem.patch_size if cuts and not getattr(stem, "dynamic_img_pad", False) else ():
         if image_size % patch:  # timm would leave the last pixels out
             raise UserError(f"--image-size {image_size} is not a multiple of patch_size {patch}.")
     if not plain:

@@ -22,7 +22,7 @@ import torch
 from safetensors import SafetensorError
 
 from common.networks.recognition import is_recognition, read_recognition
-from common.script.files import UserError
+from common.script.files import UserError, some
 
 Tensors = dict[str, torch.Tensor]
 
@@ -257,8 +257,13 @@ def to_timm_names(tensors: Tensors, own: Collection[str], source: str) -> tuple[
     prefix = max(scores, key=lambda prefix: (scores[prefix], -len(prefix)))
     # Beside the encoder a masked autoencoder's file has the decoder, in the same wrapper or none.
     wrapper = prefix.removesuffix("encoder.")
-    names = (name.removeprefix(prefix if name.startswith(prefix) else wrapper) for name in tensors)
-    return _renamed(source, tensors, names), "timm"
+    inner = {name.removeprefix(prefix) for name in tensors if prefix and name.startswith(prefix)}
+    # Such as a second head behind the whole; the network's own tensors are those with the prefix.
+    beside = [n for n in tensors if not n.startswith(prefix) and n.removeprefix(wrapper) in inner]
+    kept = {name: value for name, value in tensors.items() if name not in beside}
+    names = (name.removeprefix(prefix if name.startswith(prefix) else wrapper) for name in kept)
+    left = f"those in {prefix.rstrip('.')}, not {some(beside)}; timm"
+    return _renamed(source, kept, names), left if beside else "timm"
 
 
 def _from_efficientnet(tensors: Tensors, own: Collection[str]) -> Tensors:

@@ -97,9 +97,13 @@ def flags_of(init: str, settings: Mapping) -> str:
 def settings_beside(path: Path) -> dict:
     """Return the settings in the run.json beside a file of weights; empty where it is no run's.
 
-    Raises UserError as read_record does.
+    Raises UserError where it is damaged, see read_record.
     """
-    settings = (read_record(path.parent) or {"settings": {}})["settings"]
+    try:
+        settings = (read_record(path.parent) or {"settings": {}})["settings"]
+    except UserError as error:  # which would have a stage start over: these may be its only weights
+        fault = str(error).partition(";")[0]
+        raise UserError(f"{fault}; correct it, or take the weights out of that folder.") from None
     return settings if {"mean", "std"} <= settings.keys() else {}
 
 

@@ -39,11 +39,12 @@ def naming(path: str | Path) -> Iterator[None]:
 
     torch.save makes a RuntimeError of it, while it handles it: the OSError is raised instead.
     """
+    before = sys.exception()  # what is being handled here anyway
     try:
         yield
     except (OSError, RuntimeError) as error:
         fault = error if isinstance(error, OSError) else error.__context__
-        if isinstance(fault, OSError):
+        if isinstance(fault, OSError) and fault is not before:
             fault.filename = fault.filename or str(path)
             raise fault from None
         raise

@@ -47,7 +47,7 @@ positive_float = _number(float, lambda x: 0 < x < INFINITE, "a number above 0")
 not_negative = _number(float, lambda x: 0 <= x < INFINITE, "a number of 0 or more")
 
 
-_WORDS = {"true": True, "false": False, "none": None, "null": None}
+_WORDS = {"true": True, "false": False, "null": None}  # timm has a value "none" of its own
 
 
 def _option(text: str) -> tuple[str, object]:

@@ -52,6 +52,8 @@ def find_list(path: Path, prepared: Path) -> Path:
     """
     if not path.exists():
         raise UserError(f"There is no submission {path} to check.")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; name its predictions.txt.")
     places = path.with_name("frame_list.txt"), prepared / "frame_list.txt"
     number = path.stem.removeprefix("predictions")
     for place in (path.with_name(f"frame_list{number}.txt"), *places):

@@ -82,7 +82,8 @@ def check_curriculum_settings(args: argparse.Namespace) -> None:
         )
     if len(set(args.mixes)) < len(args.mixes):
         raise UserError("--mixes names one form twice; all that it names make equal parts.")
-    if "mixup" in args.mixes and args.mixup_weight in (0, 1) and not args.mixup_beta:
+    whole = args.mixup_weight in (0, 1) and args.mixed_label == "union" and not args.mixup_beta
+    if "mixup" in args.mixes and whole and args.natural_share < 1:
         raise UserError(
             f"--mixup-weight {args.mixup_weight:g} shows one of two faces, labelled as both; "
             "choose a weight between 0 and 1."

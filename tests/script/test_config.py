@@ -72,9 +72,9 @@ def test_recipe_overrides_defaults_and_flags_override_the_recipe(parser, tmp_pat
 
 
 def test_options_of_a_model_are_read_as_python_json_or_toml_writes_them(parser):
-    options = "a=false b=True c=NONE d=null e=0.5 f=relu g=[1,2] h='no'"
+    options = "a=false b=True c=None d=null e=0.5 f=none g=[1,2] h='no'"
     arguments = config.parse_arguments(parser, "curriculum", ["--model-options", *options.split()])
-    expected = {"a": False, "b": True, "c": None, "d": None, "e": 0.5, "f": "relu", "g": [1, 2]}
+    expected = {"a": False, "b": True, "c": None, "d": None, "e": 0.5, "f": "none", "g": [1, 2]}
     assert arguments.model_options == {**expected, "h": "no"}
 
 
