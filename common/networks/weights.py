@@ -85,7 +85,7 @@ def flags_of(init: str, settings: Mapping) -> str:
     """
     known = settings_beside(Path(init))
     names = ("model", "image_size", "model_options")
-    if any(name not in known for name in names) or not isinstance(known["model_options"], dict):
+    if any(name not in known for name in names):
         return ""
     if all(known[name] == settings[name] for name in names):
         return ""

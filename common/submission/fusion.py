@@ -252,9 +252,9 @@ def describe(table: Table, locations: Sequence[str]) -> str:
     if unused := sum(len(frames - listed.get(video, set())) for video, frames in known.items()):
         text += f"; of its frames, {unused:,} are not predicted"
     if table.idle:
-        text += f"; {table.idle:,} stretches of time hold no frame"
+        text += f"; stretches of time without a frame: {table.idle:,}"
     if table.empty:
-        text += f"; {table.empty:,} rows are zeros and count as such (leave out what has no face)"
+        text += f"; rows of zeros, which count (leave out what has no face): {table.empty:,}"
     for what, names in (
         ("unused columns", table.unused),
         ("videos not there", table.absent),

@@ -185,7 +185,7 @@ def test_a_stretch_of_time_covers_the_frames_shown_in_it_and_overlaps_are_averag
     rows = [("01", 0, 40, *one), ("01", 40, 80, *two), ("01", 80, 120, *[0] * 6)]
     table = read_table(write_table(tmp_path / "ms.csv", header, *rows), {"01"}, {"01": video})
     said = describe(table, ["01/00003.jpg"])
-    assert "2 stretches of time hold no frame; 1 rows are zeros" in said
+    assert "stretches of time without a frame: 2; rows of zeros, which count" in said
     assert f"01 (ends at 120 s of {float(times[-1]):.0f})" in said
     with pytest.raises(UserError, match="holds a frame; times are seconds"):
         read_table(write_table(tmp_path / "ms.csv", header, rows[1]), {"01"}, {"01": video})
